@@ -1,0 +1,1 @@
+//! The launcher: checks the updater, restores it, runs it, then runs the client.

@@ -1,0 +1,104 @@
+//! The free zone as the launcher and the updater see it: named files, with `flush` that is durable.
+//!
+//! One trait, two bodies: a mounted directory (`std`), and raw FAT inside an image or device (`image`). FAT promises
+//! little, so the contract is small: nothing but [`FreeZone::rename`] and [`FreeZone::remove`] changes a name, and
+//! neither is atomic. What must survive a cut is written under a new name, flushed together with its directory
+//! ([`FreeZone::sync_dir`]), and only then relied on.
+//!
+//! Paths are relative to the zone's root, separated by `/`, without empty, `.` or `..` components.
+
+use core::ops::ControlFlow;
+
+use embedded_io::{ErrorType, Read, Seek, Write};
+
+use crate::ZoneError;
+
+/// An open file of a zone. `flush` makes data and length durable.
+pub trait ZoneFile: Read + Write + Seek + ErrorType<Error = ZoneError> {
+    /// The length in bytes.
+    fn len(&mut self) -> Result<u64, ZoneError>;
+
+    /// Whether the file has no bytes.
+    fn is_empty(&mut self) -> Result<bool, ZoneError> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Cuts the file off at `length`, or lengthens it with zeros.
+    fn set_len(&mut self, length: u64) -> Result<(), ZoneError>;
+
+    /// Makes later reads come from the medium and not from a cache, where the platform can. Call it after `flush`.
+    fn drop_caches(&mut self) -> Result<(), ZoneError> {
+        Ok(())
+    }
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metadata {
+    /// Bytes of a file; 0 for a directory.
+    pub length: u64,
+    /// A file, a directory, or neither.
+    pub kind: Kind,
+}
+
+/// The kind of a directory entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A link, device or anything else: never followed, never opened.
+    Other,
+}
+
+/// The files of a free zone. See the module for the contract.
+pub trait FreeZone {
+    /// An open file.
+    type File<'a>: ZoneFile
+    where
+        Self: 'a;
+
+    /// Opens a file for reading. `None`: there is no regular file of that name.
+    fn open<'a>(&'a self, path: &str) -> Result<Option<Self::File<'a>>, ZoneError>;
+
+    /// Opens a file for reading and writing as it is, made empty where it is missing; missing parents are made.
+    fn open_rw<'a>(&'a self, path: &str) -> Result<Self::File<'a>, ZoneError>;
+
+    /// Makes an empty file, in place of one that was there; missing parents are made.
+    fn create<'a>(&'a self, path: &str) -> Result<Self::File<'a>, ZoneError>;
+
+    /// What stands at `path`; `None`: nothing.
+    fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError>;
+
+    /// Calls `visit` with each entry's name and metadata, in no order, until it breaks. A missing directory is empty.
+    fn list(&self, path: &str, visit: &mut dyn FnMut(&str, Metadata) -> ControlFlow<()>) -> Result<(), ZoneError>;
+
+    /// Removes a file or an empty directory; `false` where there was none.
+    fn remove(&self, path: &str) -> Result<bool, ZoneError>;
+
+    /// Renames a file over what may stand at `to`. Not atomic on FAT.
+    fn rename(&self, from: &str, to: &str) -> Result<(), ZoneError>;
+
+    /// Makes a directory and its parents.
+    fn create_dir_all(&self, path: &str) -> Result<(), ZoneError>;
+
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, path: &str) -> Result<(), ZoneError>;
+
+    /// Marks a file executable or not, where the zone can hold such a mark.
+    fn set_executable(&self, path: &str, executable: bool) -> Result<(), ZoneError>;
+
+    /// Bytes that can still be written.
+    fn free_bytes(&self) -> Result<u64, ZoneError>;
+}
+
+/// Checks that `path` is one this trait allows.
+///
+/// # Errors
+/// `BadPath` for an absolute path, empty, `.` or `..` components, a backslash, a colon or a control character.
+pub fn check_path(path: &str) -> Result<(), ZoneError> {
+    let bad = |c: char| c == '\\' || c == ':' || c.is_control();
+    let sound = path.split('/').all(|part| !part.is_empty() && part != "." && part != "..") && !path.contains(bad);
+    if sound { Ok(()) } else { Err(ZoneError::BadPath) }
+}

@@ -1,0 +1,25 @@
+//! The device's anatomy: zones, sealing, and every byte format that a device carries.
+//!
+//! The core is `no_std` without an allocator: it reads and writes over [`embedded_io`] with fixed buffers, so that
+//! the same code runs in a launcher, in a factory tool and on a microcontroller. Feature `std` adds files and mounted
+//! directories, feature `sign` what only a factory or a release machine does, feature `image` whole images (GPT,
+//! raw FAT, ISO 9660).
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`storage`] | raw stretches of storage, and windows into them |
+//! | [`free_zone`] | the files of the free zone, mounted or raw |
+//! | [`paths`] | the names that Holdfast uses on a device |
+//! | [`digest`] | SHA-256 |
+#![cfg_attr(not(feature = "std"), no_std)]
+
+pub mod digest;
+pub mod error;
+pub mod free_zone;
+pub mod paths;
+pub mod storage;
+
+pub use digest::Digest;
+pub use error::ZoneError;
+pub use free_zone::{FreeZone, ZoneFile};
+pub use storage::RawZone;

@@ -1,0 +1,1 @@
+//! Builds, writes, checks, reads and mends device images and devices.

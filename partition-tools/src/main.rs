@@ -1,0 +1,2 @@
+//! Builds, writes, checks, reads and mends device images and devices.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Real machines, real sticks: the main road proven on real host software.

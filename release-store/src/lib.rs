@@ -1,0 +1,1 @@
+//! Keys, publishing, and reading of a static, encrypted, deduplicated release store.

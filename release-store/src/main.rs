@@ -1,0 +1,2 @@
+//! Keys, publishing, and reading of a static, encrypted, deduplicated release store.
+fn main() {}

