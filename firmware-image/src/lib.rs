@@ -11,13 +11,31 @@
 //! | [`free_zone`] | the files of the free zone, mounted or raw |
 //! | [`paths`] | the names that Holdfast uses on a device |
 //! | [`digest`] | SHA-256 |
+//! | [`signature`] | Ed25519 with domains |
+//! | [`stamp`] | the vendor key inside a program |
+//! | [`updater_image`] | the signed updater |
+//! | [`device_config`] | what a device is told at the factory |
+//! | [`key_slot`], [`seal`], [`slot`] | how the hidden zone's content is locked and laid out |
+//! | [`hidden`], [`record`], [`backup`] | the hidden zone, its version record, its copy of the updater |
+//! | [`places`] | every place where a slot may stand |
 #![cfg_attr(not(feature = "std"), no_std)]
 
+pub mod backup;
+pub mod device_config;
 pub mod digest;
 pub mod error;
 pub mod free_zone;
+pub mod hidden;
+pub mod key_slot;
 pub mod paths;
+pub mod places;
+pub mod record;
+pub mod seal;
+pub mod signature;
+pub mod slot;
+pub mod stamp;
 pub mod storage;
+pub mod updater_image;
 
 pub use digest::Digest;
 pub use error::ZoneError;

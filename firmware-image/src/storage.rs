@@ -219,3 +219,38 @@ pub fn seek_target(to: SeekFrom, position: u64, length: u64) -> Result<u64, Zone
     }
     .ok_or(ZoneError::OutOfBounds)
 }
+
+/// Reads bytes in memory through the same face as a file.
+pub struct SliceReader<'a> {
+    bytes: &'a [u8],
+    position: u64,
+}
+
+impl<'a> SliceReader<'a> {
+    /// A reader of `bytes`, at their start.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, position: 0 }
+    }
+}
+
+impl ErrorType for SliceReader<'_> {
+    type Error = ZoneError;
+}
+
+impl Read for SliceReader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, ZoneError> {
+        let at = usize::try_from(self.position).unwrap_or(usize::MAX).min(self.bytes.len());
+        let rest = &self.bytes[at..];
+        let n = rest.len().min(buf.len());
+        buf[..n].copy_from_slice(&rest[..n]);
+        self.position += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for SliceReader<'_> {
+    fn seek(&mut self, to: SeekFrom) -> Result<u64, ZoneError> {
+        self.position = seek_target(to, self.position, self.bytes.len() as u64)?;
+        Ok(self.position)
+    }
+}

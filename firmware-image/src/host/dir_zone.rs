@@ -1,0 +1,190 @@
+//! A mounted directory as a free zone.
+//!
+//! Invariant: nothing outside the directory is ever reached. No link is followed, neither as a parent nor as the last
+//! component: a link is [`Kind::Other`], is never opened, and a path through one is refused with `BadPath`. On Unix
+//! every component is opened from its parent's handle, so that no rename in between can lead outside.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use embedded_io::{ErrorType, Read, Seek, SeekFrom, Write};
+
+use crate::free_zone::{FreeZone, Metadata, ZoneFile, check_path};
+#[cfg(doc)]
+use crate::free_zone::Kind;
+use crate::ZoneError;
+
+#[cfg_attr(unix, path = "dir_zone_unix.rs")]
+#[cfg_attr(not(unix), path = "dir_zone_portable.rs")]
+mod os;
+
+/// How a file is to be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Read,
+    ReadWrite,
+    Create,
+}
+
+/// A mounted directory. See the module.
+pub struct DirZone {
+    root: os::Root,
+}
+
+impl DirZone {
+    /// The free zone in `directory`, which itself may be reached through links.
+    ///
+    /// # Errors
+    /// `NotFound` or `BadPath` where there is no such directory, else what the operating system reports.
+    pub fn open(directory: &Path) -> Result<Self, ZoneError> {
+        Ok(Self { root: os::Root::open(directory)? })
+    }
+}
+
+impl FreeZone for DirZone {
+    type File<'a> = DirFile;
+
+    fn open<'a>(&'a self, path: &str) -> Result<Option<DirFile>, ZoneError> {
+        check_path(path)?;
+        Ok(self.root.open_file(path, Mode::Read)?.map(DirFile))
+    }
+
+    fn open_rw<'a>(&'a self, path: &str) -> Result<DirFile, ZoneError> {
+        self.make_parents(path)?;
+        self.root.open_file(path, Mode::ReadWrite)?.map(DirFile).ok_or(ZoneError::BadPath)
+    }
+
+    fn create<'a>(&'a self, path: &str) -> Result<DirFile, ZoneError> {
+        self.make_parents(path)?;
+        self.root.open_file(path, Mode::Create)?.map(DirFile).ok_or(ZoneError::BadPath)
+    }
+
+    fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {
+        check_path(path)?;
+        self.root.metadata(path)
+    }
+
+    fn list(&self, path: &str, visit: &mut dyn FnMut(&str, Metadata) -> ControlFlow<()>) -> Result<(), ZoneError> {
+        if !path.is_empty() {
+            check_path(path)?;
+        }
+        self.root.list(path, visit)
+    }
+
+    fn remove(&self, path: &str) -> Result<bool, ZoneError> {
+        check_path(path)?;
+        self.root.remove(path)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), ZoneError> {
+        check_path(from)?;
+        self.make_parents(to)?;
+        self.root.rename(from, to)
+    }
+
+    fn create_dir_all(&self, path: &str) -> Result<(), ZoneError> {
+        if path.is_empty() {
+            return Ok(());
+        }
+        check_path(path)?;
+        self.root.create_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &str) -> Result<(), ZoneError> {
+        if !path.is_empty() {
+            check_path(path)?;
+        }
+        self.root.sync_dir(path)
+    }
+
+    fn set_executable(&self, path: &str, executable: bool) -> Result<(), ZoneError> {
+        check_path(path)?;
+        self.root.set_executable(path, executable)
+    }
+
+    fn free_bytes(&self) -> Result<u64, ZoneError> {
+        self.root.free_bytes()
+    }
+}
+
+impl DirZone {
+    fn make_parents(&self, path: &str) -> Result<(), ZoneError> {
+        check_path(path)?;
+        match path.rsplit_once('/') {
+            Some((parent, _)) => self.root.create_dir_all(parent),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An open regular file of a mounted zone.
+pub struct DirFile(File);
+
+impl DirFile {
+    /// The file underneath.
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+
+    /// The file underneath, for good.
+    pub fn into_file(self) -> File {
+        self.0
+    }
+}
+
+impl ErrorType for DirFile {
+    type Error = ZoneError;
+}
+
+impl Read for DirFile {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, ZoneError> {
+        loop {
+            match self.0.read(buf) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+}
+
+impl Write for DirFile {
+    fn write(&mut self, buf: &[u8]) -> Result<usize, ZoneError> {
+        loop {
+            match self.0.write(buf) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), ZoneError> {
+        Ok(self.0.sync_all()?)
+    }
+}
+
+impl Seek for DirFile {
+    fn seek(&mut self, to: SeekFrom) -> Result<u64, ZoneError> {
+        Ok(self.0.seek(match to {
+            SeekFrom::Start(at) => std::io::SeekFrom::Start(at),
+            SeekFrom::End(by) => std::io::SeekFrom::End(by),
+            SeekFrom::Current(by) => std::io::SeekFrom::Current(by),
+        })?)
+    }
+}
+
+impl ZoneFile for DirFile {
+    fn len(&mut self) -> Result<u64, ZoneError> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&mut self, length: u64) -> Result<(), ZoneError> {
+        Ok(self.0.set_len(length)?)
+    }
+
+    fn drop_caches(&mut self) -> Result<(), ZoneError> {
+        super::file_zone::drop_file_caches(&self.0);
+        Ok(())
+    }
+}

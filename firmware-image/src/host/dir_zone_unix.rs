@@ -1,0 +1,220 @@
+//! Directory operations by handles: every component is opened from its parent, never through a link.
+
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode as Permissions, OFlags, RawMode, Stat};
+use rustix::io::Errno;
+
+use super::Mode;
+use crate::ZoneError;
+use crate::free_zone::{Kind, Metadata};
+
+/// The bits that `chmod +x` sets.
+const EXECUTE_BITS: RawMode = 0o111;
+
+/// The zone's directory, held open.
+pub struct Root(OwnedFd);
+
+/// What the walk to a parent found.
+enum Parent {
+    Found(OwnedFd),
+    /// Missing, or a file stands where a directory should.
+    Missing,
+}
+
+impl Root {
+    pub fn open(directory: &Path) -> Result<Self, ZoneError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open(directory, flags, Permissions::empty()).map_err(failed)?))
+    }
+
+    /// The directory at `path`, empty for the root.
+    fn directory(&self, path: &str) -> Result<Parent, ZoneError> {
+        let mut here = self.0.try_clone()?;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            here = match rustix::fs::openat(&here, name, flags, Permissions::empty()) {
+                Ok(next) => next,
+                Err(Errno::NOENT) => return Ok(Parent::Missing),
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    return match stat(here.as_fd(), name)? {
+                        Some(found) if kind(&found) == Kind::Other => Err(ZoneError::BadPath),
+                        _ => Ok(Parent::Missing),
+                    };
+                }
+                Err(error) => return Err(failed(error)),
+            };
+        }
+        Ok(Parent::Found(here))
+    }
+
+    fn parent<'p>(&self, path: &'p str) -> Result<Option<(OwnedFd, &'p str)>, ZoneError> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        Ok(match self.directory(parent)? {
+            Parent::Found(directory) => Some((directory, name)),
+            Parent::Missing => None,
+        })
+    }
+
+    pub fn open_file(&self, path: &str, mode: Mode) -> Result<Option<File>, ZoneError> {
+        let Some((parent, name)) = self.parent(path)? else {
+            return if mode == Mode::Read { Ok(None) } else { Err(ZoneError::BadPath) };
+        };
+        if mode == Mode::Create {
+            // What is no plain file with one name is replaced, never written through.
+            if stat(parent.as_fd(), name)?.is_some_and(|found| kind(&found) == Kind::Other || links(&found) > 1) {
+                unlink(parent.as_fd(), name, AtFlags::empty())?;
+            }
+        }
+        // NONBLOCK: opening a pipe must not hang. It means nothing to regular files.
+        let base = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let flags = base
+            | match mode {
+                Mode::Read => OFlags::RDONLY,
+                Mode::ReadWrite => OFlags::RDWR | OFlags::CREATE,
+                Mode::Create => OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC,
+            };
+        let file = match rustix::fs::openat(&parent, name, flags, Permissions::from_raw_mode(0o666)) {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) if mode == Mode::Read => return Ok(None),
+            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(ZoneError::BadPath),
+            Err(error) => return Err(failed(error)),
+        };
+        let found = rustix::fs::fstat(&file).map_err(failed)?;
+        if kind(&found) != Kind::File {
+            return if mode == Mode::Read { Ok(None) } else { Err(ZoneError::BadPath) };
+        }
+        Ok(Some(File::from(file)))
+    }
+
+    pub fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {
+        let Some((parent, name)) = self.parent(path)? else { return Ok(None) };
+        Ok(stat(parent.as_fd(), name)?.as_ref().map(metadata))
+    }
+
+    pub fn list(&self, path: &str, visit: &mut dyn FnMut(&str, Metadata) -> ControlFlow<()>) -> Result<(), ZoneError> {
+        let Parent::Found(directory) = self.directory(path)? else { return Ok(()) };
+        for entry in Dir::read_from(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let raw = entry.file_name().to_bytes();
+            if raw == b"." || raw == b".." {
+                continue;
+            }
+            let flow = match entry.file_name().to_str() {
+                // Gone since the directory was read: not an entry any more.
+                Ok(name) => match stat(directory.as_fd(), name)? {
+                    Some(found) => visit(name, metadata(&found)),
+                    None => ControlFlow::Continue(()),
+                },
+                // Shown, but no path of this trait can name it.
+                Err(_) => visit(&String::from_utf8_lossy(raw), Metadata { length: 0, kind: Kind::Other }),
+            };
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn remove(&self, path: &str) -> Result<bool, ZoneError> {
+        let Some((parent, name)) = self.parent(path)? else { return Ok(false) };
+        match stat(parent.as_fd(), name)? {
+            None => Ok(false),
+            Some(found) if kind(&found) == Kind::Directory => unlink(parent.as_fd(), name, AtFlags::REMOVEDIR),
+            Some(_) => unlink(parent.as_fd(), name, AtFlags::empty()),
+        }
+    }
+
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), ZoneError> {
+        let (from_parent, from_name) = self.parent(from)?.ok_or(ZoneError::NotFound)?;
+        let (to_parent, to_name) = self.parent(to)?.ok_or(ZoneError::BadPath)?;
+        rustix::fs::renameat(&from_parent, from_name, &to_parent, to_name).map_err(failed)
+    }
+
+    pub fn create_dir_all(&self, path: &str) -> Result<(), ZoneError> {
+        let mut here = self.0.try_clone()?;
+        for name in path.split('/') {
+            match rustix::fs::mkdirat(&here, name, Permissions::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(failed(error)),
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            here = rustix::fs::openat(&here, name, flags, Permissions::empty()).map_err(|error| match error {
+                Errno::NOTDIR | Errno::LOOP => ZoneError::BadPath,
+                error => failed(error),
+            })?;
+        }
+        Ok(())
+    }
+
+    pub fn sync_dir(&self, path: &str) -> Result<(), ZoneError> {
+        let Parent::Found(directory) = self.directory(path)? else { return Err(ZoneError::NotFound) };
+        match rustix::fs::fsync(&directory) {
+            // Some drivers keep no directory of their own to write out.
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    pub fn set_executable(&self, path: &str, executable: bool) -> Result<(), ZoneError> {
+        let file = self.open_file(path, Mode::Read)?.ok_or(ZoneError::NotFound)?;
+        let mode = rustix::fs::fstat(&file).map_err(failed)?.st_mode as RawMode & 0o7777;
+        let wanted = if executable { mode | (mode & 0o444) >> 2 } else { mode & !EXECUTE_BITS };
+        if wanted == mode {
+            return Ok(());
+        }
+        match rustix::fs::fchmod(&file, Permissions::from_raw_mode(wanted)) {
+            // FAT and its kin hold no such bit: the mount's options decide.
+            Ok(()) | Err(Errno::PERM | Errno::NOTSUP) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    pub fn free_bytes(&self) -> Result<u64, ZoneError> {
+        let found = rustix::fs::fstatvfs(&self.0).map_err(failed)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+}
+
+fn stat(parent: BorrowedFd<'_>, name: &str) -> Result<Option<Stat>, ZoneError> {
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn unlink(parent: BorrowedFd<'_>, name: &str, flags: AtFlags) -> Result<bool, ZoneError> {
+    match rustix::fs::unlinkat(parent, name, flags) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn kind(found: &Stat) -> Kind {
+    match FileType::from_raw_mode(found.st_mode as RawMode) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        _ => Kind::Other,
+    }
+}
+
+fn links(found: &Stat) -> u64 {
+    #[allow(clippy::unnecessary_cast, reason = "the field's width depends on the architecture")]
+    let links = found.st_nlink as u64;
+    if kind(found) == Kind::File { links } else { 1 }
+}
+
+fn metadata(found: &Stat) -> Metadata {
+    let kind = kind(found);
+    let length = if kind == Kind::File { u64::try_from(found.st_size).unwrap_or(0) } else { 0 };
+    Metadata { length, kind }
+}
+
+fn failed(error: Errno) -> ZoneError {
+    std::io::Error::from(error).into()
+}

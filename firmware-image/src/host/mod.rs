@@ -1,0 +1,12 @@
+//! Zones on a host with an operating system: files and block devices, and mounted directories.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`file_zone`] | an image file or a block device as raw storage |
+//! | [`dir_zone`] | a mounted directory as a free zone |
+
+pub mod dir_zone;
+pub mod file_zone;
+
+pub use dir_zone::{DirFile, DirZone};
+pub use file_zone::{Access, FileZone};

@@ -1,0 +1,233 @@
+//! Every place on a device where a slot may stand, behind one face: the hidden zone, the mirrors in the free zone, the
+//! tail of a CD. Launcher, updater and factory tools look for records and backups through this and nothing else.
+//!
+//! Places come and go: a hidden partition that this user may not open, a free zone without a file system, a stick without
+//! a CD. What is not in reach is `NotFound`, and the search goes on.
+
+use argon2::Block;
+
+use crate::free_zone::{FreeZone, ZoneFile};
+use crate::hidden::{HiddenZone, SlotName};
+use crate::key_slot::{Cost, DeviceId, Identity};
+use crate::record::{MAX_RECORD_BYTES, VersionRecord};
+use crate::seal::Secret;
+use crate::slot::{Header, Kind, OpenSlot, SEGMENT_BUFFER_BYTES, SlotError};
+use crate::storage::RawZone;
+use crate::{ZoneError, paths};
+
+/// Where a slot may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A slot of the hidden zone.
+    Hidden(SlotName),
+    /// The record's mirror in the free zone.
+    RecordMirror,
+    /// The backup's mirror in the free zone.
+    BackupMirror,
+    /// The factory backup behind the CD's file system.
+    CdTail,
+}
+
+impl Place {
+    /// Where a record may stand.
+    pub const RECORDS: [Self; 3] =
+        [Self::Hidden(SlotName::RecordA), Self::Hidden(SlotName::RecordB), Self::RecordMirror];
+    /// Where a backup may stand, in the order in which equally new ones are taken.
+    pub const BACKUPS: [Self; 4] =
+        [Self::Hidden(SlotName::BackupA), Self::Hidden(SlotName::BackupB), Self::BackupMirror, Self::CdTail];
+
+    /// What stands there.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Hidden(slot) => slot.kind(),
+            Self::RecordMirror => Kind::Record,
+            Self::BackupMirror | Self::CdTail => Kind::Backup,
+        }
+    }
+}
+
+impl core::fmt::Display for Place {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Hidden(slot) => write!(f, "hidden {slot}"),
+            Self::RecordMirror => f.write_str("record mirror"),
+            Self::BackupMirror => f.write_str("backup mirror"),
+            Self::CdTail => f.write_str("factory backup on the CD"),
+        }
+    }
+}
+
+/// Memory for unlocking and unsealing: allocate one, use it for everything.
+pub struct Scratch {
+    /// Argon2's memory for unattended key slots.
+    pub blocks: [Block; Cost::UNATTENDED.memory_kib as usize],
+    /// A segment with its tag.
+    pub segment: [u8; SEGMENT_BUFFER_BYTES],
+}
+
+impl Scratch {
+    /// Zeroed memory; about 320 KiB, so put it into a static or a box.
+    pub const fn new() -> Self {
+        Self {
+            blocks: [const { Block::new() }; Cost::UNATTENDED.memory_kib as usize],
+            segment: [0; SEGMENT_BUFFER_BYTES],
+        }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The places in reach.
+pub struct Places<'f, H, F, C> {
+    /// The hidden zone, where this user may open it.
+    pub hidden: Option<HiddenZone<H>>,
+    /// The free zone, where there is one with a sound file system.
+    pub free: Option<&'f F>,
+    /// The storage behind the CD's file system.
+    pub cd_tail: Option<C>,
+}
+
+/// A record that opened.
+pub struct FoundRecord<'o> {
+    /// Where it stood.
+    pub place: Place,
+    /// Its generation.
+    pub generation: u64,
+    /// Who the device is.
+    pub identity: Identity,
+    /// What it says.
+    pub record: VersionRecord<'o>,
+}
+
+impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
+    /// Calls `f` with the storage of a place.
+    ///
+    /// # Errors
+    /// `Zone(NotFound)` for a place that is not in reach, what opening reports, or what `f` returns.
+    pub fn with<R>(
+        &mut self,
+        place: Place,
+        f: impl FnOnce(&mut dyn RawZone) -> Result<R, SlotError>,
+    ) -> Result<R, SlotError> {
+        let out_of_reach = SlotError::Zone(ZoneError::NotFound);
+        match place {
+            Place::Hidden(slot) => f(&mut self.hidden.as_mut().ok_or(out_of_reach)?.slot(slot)?),
+            Place::RecordMirror => self.with_mirror(paths::RECORD_MIRROR, f),
+            Place::BackupMirror => self.with_mirror(paths::BACKUP_MIRROR, f),
+            Place::CdTail => f(self.cd_tail.as_mut().ok_or(out_of_reach)?),
+        }
+    }
+
+    fn with_mirror<R>(
+        &self,
+        path: &str,
+        f: impl FnOnce(&mut dyn RawZone) -> Result<R, SlotError>,
+    ) -> Result<R, SlotError> {
+        let out_of_reach = SlotError::Zone(ZoneError::NotFound);
+        let file = self.free.ok_or(out_of_reach)?.open(path)?.ok_or(out_of_reach)?;
+        f(&mut MirrorFile(file))
+    }
+
+    /// The header in a place.
+    ///
+    /// # Errors
+    /// As [`Header::read`] and [`Self::with`].
+    pub fn header(&mut self, place: Place) -> Result<Header, SlotError> {
+        self.with(place, |zone| Header::read(zone, place.kind()))
+    }
+
+    /// Reads the record in a place into `out`.
+    ///
+    /// # Errors
+    /// Why it does not open.
+    pub fn read_record<'o>(
+        &mut self,
+        place: Place,
+        product_secret: &Secret,
+        scratch: &mut Scratch,
+        out: &'o mut [u8],
+    ) -> Result<FoundRecord<'o>, SlotError> {
+        let (header, identity, length) = self.with(place, |zone| {
+            let header = Header::read(zone, Kind::Record)?;
+            if header.body_bytes() > MAX_RECORD_BYTES as u64 {
+                return Err(SlotError::TooLong);
+            }
+            let identity = header.unlock(product_secret.expose(), &mut scratch.blocks)?;
+            let mut open = OpenSlot::new(zone, Kind::Record, header.clone(), &identity, &mut scratch.segment);
+            let length = open.read_whole(out)?.len();
+            Ok((header, identity, length))
+        })?;
+        let record = VersionRecord::decode(&out[..length]).map_err(|_| SlotError::Malformed)?;
+        if record.device_id != identity.device_id {
+            return Err(SlotError::Malformed);
+        }
+        Ok(FoundRecord { place, generation: header.generation(), identity, record })
+    }
+
+    /// The newest record that opens, wherever it stands, read into `out`; `None`: no place has one. A mirror counts beside
+    /// a hidden record only if it is the same device's: files copied from another unit change nothing.
+    pub fn newest_record<'o>(
+        &mut self,
+        product_secret: &Secret,
+        scratch: &mut Scratch,
+        out: &'o mut [u8],
+    ) -> Option<FoundRecord<'o>> {
+        let mut newest: Option<(u64, DeviceId, Place)> = None;
+        for place in Place::RECORDS {
+            let Ok(header) = self.header(place) else { continue };
+            let better = match newest {
+                None => true,
+                Some((generation, device_id, _)) => {
+                    let ours = device_id == header.device_id() || matches!(place, Place::Hidden(_));
+                    header.generation() > generation && ours
+                }
+            };
+            if better && self.read_record(place, product_secret, scratch, out).is_ok() {
+                newest = Some((header.generation(), header.device_id(), place));
+            }
+        }
+        let (_, _, place) = newest?;
+        self.read_record(place, product_secret, scratch, out).ok()
+    }
+}
+
+/// A mirror's file as raw storage.
+pub struct MirrorFile<T>(pub T);
+
+impl<T> embedded_io::ErrorType for MirrorFile<T> {
+    type Error = ZoneError;
+}
+
+impl<T: ZoneFile> embedded_io::Read for MirrorFile<T> {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, ZoneError> {
+        self.0.read(buf)
+    }
+}
+
+impl<T: ZoneFile> embedded_io::Write for MirrorFile<T> {
+    fn write(&mut self, buf: &[u8]) -> Result<usize, ZoneError> {
+        self.0.write(buf)
+    }
+    fn flush(&mut self) -> Result<(), ZoneError> {
+        self.0.flush()
+    }
+}
+
+impl<T: ZoneFile> embedded_io::Seek for MirrorFile<T> {
+    fn seek(&mut self, to: embedded_io::SeekFrom) -> Result<u64, ZoneError> {
+        self.0.seek(to)
+    }
+}
+
+impl<T: ZoneFile> RawZone for MirrorFile<T> {
+    fn len(&mut self) -> Result<u64, ZoneError> {
+        self.0.len()
+    }
+    fn drop_caches(&mut self) -> Result<(), ZoneError> {
+        self.0.drop_caches()
+    }
+}
