@@ -18,6 +18,7 @@
 //! | [`key_slot`], [`seal`], [`slot`] | how the hidden zone's content is locked and laid out |
 //! | [`hidden`], [`record`], [`backup`] | the hidden zone, its version record, its copy of the updater |
 //! | [`places`] | every place where a slot may stand |
+//! | [`journal`], [`launcher_note`] | what a commit and the launcher remember |
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod backup;
@@ -26,7 +27,9 @@ pub mod digest;
 pub mod error;
 pub mod free_zone;
 pub mod hidden;
+pub mod journal;
 pub mod key_slot;
+pub mod launcher_note;
 pub mod paths;
 pub mod places;
 pub mod record;
