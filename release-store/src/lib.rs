@@ -1,1 +1,48 @@
 //! Keys, publishing, and reading of a static, encrypted, deduplicated release store.
+//!
+//! A store is a tree of plain files (`docs/formats/store.md`): TUF metadata, sealed manifests, and packs of encrypted
+//! frames. Nothing in it is trusted for where it lies; every byte that is used hangs from the trusted root.
+//!
+//! Feature `read`, for whoever installs a release:
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`transport`] | how bytes come: the [`Transport`] trait, a directory as one, helpers that check what a server sends |
+//! | [`trust`] | from the trusted root to verified releases: [`trust::Trust`], [`trust::Releases`], [`trust::SealedManifest`] |
+//! | [`manifest`] | what a release consists of: [`Manifest`] |
+//! | [`chunk_list`] | where each content's chunks lie: [`ChunkList`] |
+//! | [`frame`] | the encrypted, compressed unit: [`frame::FrameReader`] yields [`frame::VerifiedFrame`]s |
+//! | [`content_key`] | the numbered keys that frames are encrypted under |
+//! | [`paths`] | which paths a release may hold, for the reader who refuses and the publisher who explains |
+//! | [`ignore`] | patterns of files that are the user's own |
+//!
+//! In the order of use:
+//! ```text
+//! Trust::new(root, cache)?.refresh(transport, now)?   → Releases        (or .cached() / .offline(transport))
+//! releases.newest(channel)                            → Release
+//! SealedManifest::fetch(release, transport)?          → SealedManifest  .open(product, keys)? → Manifest
+//! ChunkList::fetch(&manifest, transport, keys)?       → ChunkList       .content(digest) → chunks → pack, offset, length
+//! transport::get_range(transport, pack.path(), …)     → frame bytes
+//! FrameReader::open(key, &chunk.frame_id(), bytes)?   → VerifiedFrame
+//! ```
+//!
+//! Feature `publish`, for the vendor's release machine: `keys`, `tuf`, `publish`, `repository`, `mirror`, `verify`,
+//! `serve`.
+#![forbid(unsafe_code)]
+
+pub mod chunk_list;
+pub mod content_key;
+pub mod error;
+pub mod frame;
+pub mod ignore;
+pub mod manifest;
+pub mod paths;
+pub mod transport;
+pub mod trust;
+
+pub use chunk_list::ChunkList;
+pub use content_key::{ContentKey, ContentKeys};
+pub use error::StoreError;
+pub use firmware_image::Digest;
+pub use manifest::Manifest;
+pub use transport::{Directory, Transport, TransportError};

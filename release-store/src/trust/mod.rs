@@ -1,0 +1,367 @@
+//! From the trusted root to verified releases (TUF 1.0, section 5).
+//!
+//! [`Trust`] holds what a device was given at the factory (the trusted `root.json`) and what it accepted since (a
+//! [`TrustCache`], and an [`Accepted`] that its sealed record keeps). Three ways lead to [`Releases`]:
+//!
+//! - [`Trust::refresh`] asks a store and tells what is newest. Nothing new costs two requests, the next root and the
+//!   timestamp, and stores nothing.
+//! - [`Trust::cached`] and [`Trust::offline`] verify without asking for freshness: what they yield is authentic, it may
+//!   be old. Expiry decides freshness only; a release once signed stays installable.
+//!
+//! Who holds old metadata may only withhold news: rollback below what was accepted is refused, a frozen timestamp ends
+//! in [`StoreError::Expired`].
+
+mod cache;
+pub(crate) mod crypto;
+mod releases;
+
+use jiff::Timestamp;
+use sigstore_tuf::{Metadata, Root, TrustedMetadataSet};
+
+pub use cache::{MemoryCache, TrustCache};
+pub use releases::{MANIFEST_PREFIX, Release, Releases, SealedManifest};
+
+use crate::error::StoreError;
+use crate::transport::{Transport, TransportError, get_all, get_all_with_outcome};
+
+/// The longest root metadata, in bytes.
+pub const MAX_ROOT_BYTES: u64 = 64 << 10;
+/// The longest timestamp metadata, in bytes.
+pub const MAX_TIMESTAMP_BYTES: u64 = 16 << 10;
+/// The longest snapshot metadata, in bytes.
+pub const MAX_SNAPSHOT_BYTES: u64 = 64 << 10;
+/// The longest targets metadata, in bytes: some ten thousand releases.
+pub const MAX_TARGETS_BYTES: u64 = 4 << 20;
+/// The most new roots that one refresh follows.
+pub const MAX_NEW_ROOTS: u32 = 32;
+
+/// A time before every expiry: with it, verification shows authenticity and leaves freshness aside.
+const NO_TIME: Timestamp = Timestamp::UNIX_EPOCH;
+
+/// The metadata that was accepted last, for whoever keeps it where no one else can write. Given back to
+/// [`Trust::remember`] it keeps older metadata from being accepted, also after the cache was wiped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// The newest root.
+    pub root: Vec<u8>,
+    /// The newest timestamp.
+    pub timestamp: Vec<u8>,
+    /// The snapshot it names.
+    pub snapshot: Vec<u8>,
+}
+
+/// What a refresh found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Refreshed {
+    /// The store's releases.
+    pub releases: Releases,
+    /// What was accepted.
+    pub accepted: Accepted,
+    /// Whether anything differs from what was known before.
+    pub changed: bool,
+    /// The clock said that the metadata expired and the server's own time (seconds since 1970) said that it had not:
+    /// the server was believed. Worth an alarm.
+    pub clock_disputed: Option<i64>,
+    /// The cache could not keep something.
+    pub cache_error: Option<std::io::Error>,
+}
+
+/// What a device trusts, and what it knows.
+#[derive(Debug)]
+pub struct Trust<C> {
+    root: Vec<u8>,
+    cache: C,
+    remembered: Accepted,
+}
+
+/// Metadata verified so far, with the bytes it came from.
+struct Known {
+    set: TrustedMetadataSet,
+    /// Newer roots than the trusted one, with their versions.
+    roots: Vec<(u64, Vec<u8>)>,
+    timestamp: Vec<u8>,
+    snapshot: Vec<u8>,
+    targets: Vec<u8>,
+}
+
+impl<C: TrustCache> Trust<C> {
+    /// Trust in `root` (the `root.json` that the factory put into `device.cfg`), with what `cache` kept.
+    ///
+    /// # Errors
+    /// `Tuf` where `root` is no root that signs itself, `Malformed` where it has no consistent snapshots.
+    pub fn new(root: &[u8], cache: C) -> Result<Self, StoreError> {
+        crypto::install();
+        let set = TrustedMetadataSet::from_root(root).map_err(tuf("root"))?;
+        if !set.root().consistent_snapshot {
+            return Err(StoreError::malformed("the trusted root", "it has no consistent snapshots"));
+        }
+        Ok(Self { root: root.to_vec(), cache, remembered: Accepted::default() })
+    }
+
+    /// Adds what was accepted before and kept elsewhere.
+    #[must_use]
+    pub fn remember(mut self, accepted: Accepted) -> Self {
+        self.remembered = accepted;
+        self
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &C {
+        &self.cache
+    }
+
+    /// Asks the store for what is newest; `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// `Transport` where the store cannot be asked; `Expired` where it says nothing newer and what it says is stale;
+    /// `Rollback` and `Tuf` for metadata that is not accepted. What was known before stays known: see
+    /// [`Trust::cached`].
+    pub fn refresh<T: Transport + ?Sized>(&self, transport: &T, now: i64) -> Result<Refreshed, StoreError> {
+        let mut known = self.start()?;
+        self.follow_roots(&mut known, transport)?;
+        self.check_remembered_root(&known)?;
+        self.seed(&mut known);
+        let newest_known = releases(&known.set).and_then(|releases| releases.newest_publication());
+        let mut clock = Clock { now: time(now.max(newest_known.unwrap_or(now))), server: None, disputed: None };
+
+        let path = "metadata/timestamp.json";
+        let (timestamp, outcome) = get_all_with_outcome(transport, path, MAX_TIMESTAMP_BYTES)?;
+        clock.server = outcome.date.filter(|date| newest_known.is_none_or(|known| *date >= known)).map(time);
+        clock.check("root", |now| known.set.check_root_expired(now))?;
+        let accepted = clock.check("timestamp", |now| match known.set.update_timestamp(&timestamp, now) {
+            Ok(()) => Ok(true),
+            // The version is known: keep what is known, whatever these bytes are.
+            Err(sigstore_tuf::Error::EqualVersion { .. }) => Ok(false),
+            Err(error) => Err(error),
+        })?;
+        if accepted {
+            known.timestamp = timestamp;
+        }
+        clock.check("timestamp", |now| known.set.check_timestamp_expired(now))?;
+
+        self.take_snapshot(&mut known, transport, &mut clock)?;
+        self.take_targets(&mut known, transport, &mut clock)?;
+        let releases = releases_of(&known.set)?;
+        let (changed, cache_error) = self.keep(&known);
+        let accepted =
+            Accepted { root: known.set.root_bytes().to_vec(), timestamp: known.timestamp, snapshot: known.snapshot };
+        Ok(Refreshed { releases, accepted, changed, clock_disputed: clock.disputed, cache_error })
+    }
+
+    /// The releases as the last refresh found them, from the cache alone: authentic, maybe stale.
+    ///
+    /// # Errors
+    /// `NothingKnown` where the cache holds no complete, verifiable metadata.
+    pub fn cached(&self) -> Result<Releases, StoreError> {
+        let mut known = self.start()?;
+        self.seed(&mut known);
+        known.set.targets_role("targets").ok_or(StoreError::NothingKnown)?;
+        releases_of(&known.set)
+    }
+
+    /// The releases of a store, whatever its age: authentic under the newest root known, maybe stale. For a copy of a
+    /// store that the device carries with it. Stores nothing.
+    ///
+    /// # Errors
+    /// `Transport`, `Tuf`, `Malformed`.
+    pub fn offline<T: Transport + ?Sized>(&self, transport: &T) -> Result<Releases, StoreError> {
+        let mut known = self.start()?;
+        self.follow_roots(&mut known, transport)?;
+        let timestamp = get_all(transport, "metadata/timestamp.json", MAX_TIMESTAMP_BYTES)?;
+        known.set.update_timestamp(&timestamp, NO_TIME).map_err(tuf("timestamp"))?;
+        let mut clock = Clock { now: NO_TIME, server: None, disputed: None };
+        self.take_snapshot(&mut known, transport, &mut clock)?;
+        self.take_targets(&mut known, transport, &mut clock)?;
+        releases_of(&known.set)
+    }
+
+    /// From the trusted root to the newest that the cache leads to.
+    fn start(&self) -> Result<Known, StoreError> {
+        let set = TrustedMetadataSet::from_root(&self.root).map_err(tuf("root"))?;
+        let mut known =
+            Known { set, roots: Vec::new(), timestamp: Vec::new(), snapshot: Vec::new(), targets: Vec::new() };
+        for _ in 0..MAX_NEW_ROOTS {
+            let next = known.set.root().version.saturating_add(1);
+            let kept = self.cache.load(&root_name(next));
+            let candidates = [kept.as_deref(), Some(self.remembered.root.as_slice())];
+            let accepted = candidates.into_iter().flatten().find(|bytes| known.set.update_root(bytes).is_ok());
+            let Some(bytes) = accepted else { break };
+            known.roots.push((next, bytes.to_vec()));
+        }
+        Ok(known)
+    }
+
+    /// Follows the store's roots, one by one, until there is no next one (TUF 5.3).
+    fn follow_roots<T: Transport + ?Sized>(&self, known: &mut Known, transport: &T) -> Result<(), StoreError> {
+        for _ in 0..MAX_NEW_ROOTS {
+            let next = known.set.root().version.saturating_add(1);
+            let bytes = match get_all(transport, &format!("metadata/{}", root_name(next)), MAX_ROOT_BYTES) {
+                Ok(bytes) => bytes,
+                Err(TransportError::NotFound { .. }) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            known.set.update_root(&bytes).map_err(tuf("root"))?;
+            if !known.set.root().consistent_snapshot {
+                return Err(StoreError::malformed(root_name(next), "it has no consistent snapshots"));
+            }
+            known.roots.push((next, bytes));
+        }
+        Err(StoreError::TooLarge {
+            object: "the TUF root".into(),
+            what: "the number of new versions",
+            limit: MAX_NEW_ROOTS.into(),
+            found: u64::from(MAX_NEW_ROOTS) + 1,
+        })
+    }
+
+    /// Refuses a store that hides a root which was accepted before, where the root known now can vouch for that one.
+    fn check_remembered_root(&self, known: &Known) -> Result<(), StoreError> {
+        let Ok(remembered) = Metadata::<Root>::from_slice(&self.remembered.root) else { return Ok(()) };
+        let root = known.set.root();
+        let vouched =
+            root.role("root").is_some_and(|keys| remembered.verify_threshold(&root.keys, keys, "root").is_ok());
+        if vouched && remembered.signed().version > root.version {
+            let (known, offered) = (remembered.signed().version, root.version);
+            return Err(StoreError::Rollback { role: "root".into(), known, offered });
+        }
+        Ok(())
+    }
+
+    /// Takes in what was accepted before, as the floor below which nothing is accepted. What does not verify under the
+    /// root, because the root changed its keys or the bytes are torn, counts for nothing.
+    fn seed(&self, known: &mut Known) {
+        let kept = |name| self.cache.load(name).unwrap_or_default();
+        let pairs = [
+            (self.remembered.timestamp.clone(), self.remembered.snapshot.clone()),
+            (kept("timestamp.json"), kept("snapshot.json")),
+        ];
+        for (timestamp, snapshot) in pairs {
+            if known.set.update_timestamp(&timestamp, NO_TIME).is_ok() {
+                known.timestamp = timestamp;
+            }
+            if known.set.update_snapshot(&snapshot, NO_TIME).is_ok() {
+                known.snapshot = snapshot;
+            }
+        }
+        let targets = kept("targets.json");
+        if known.set.update_targets(&targets, NO_TIME).is_ok() {
+            known.targets = targets;
+        }
+    }
+
+    /// The snapshot that the timestamp names: the known one where it is that, else the store's (TUF 5.5).
+    fn take_snapshot<T: Transport + ?Sized>(
+        &self,
+        known: &mut Known,
+        transport: &T,
+        clock: &mut Clock,
+    ) -> Result<(), StoreError> {
+        let pin = known.set.timestamp().and_then(|timestamp| timestamp.snapshot_meta());
+        let pin = pin.ok_or_else(|| StoreError::malformed("the TUF timestamp", "it names no snapshot"))?;
+        let (version, limit) = (pin.version, pin.length.unwrap_or(MAX_SNAPSHOT_BYTES).min(MAX_SNAPSHOT_BYTES));
+        let mut bytes = std::mem::take(&mut known.snapshot);
+        if known.set.clone().update_snapshot(&bytes, NO_TIME).is_err() {
+            bytes = get_all(transport, &format!("metadata/{version}.snapshot.json"), limit)?;
+        }
+        clock.check("snapshot", |now| known.set.update_snapshot(&bytes, now))?;
+        known.snapshot = bytes;
+        Ok(())
+    }
+
+    /// The targets that the snapshot names: the known ones where they are those, else the store's (TUF 5.6).
+    fn take_targets<T: Transport + ?Sized>(
+        &self,
+        known: &mut Known,
+        transport: &T,
+        clock: &mut Clock,
+    ) -> Result<(), StoreError> {
+        let pin = known.set.snapshot().and_then(|snapshot| snapshot.meta.get("targets.json"));
+        let pin = pin.ok_or_else(|| StoreError::malformed("the TUF snapshot", "it names no targets"))?;
+        let (version, limit) = (pin.version, pin.length.unwrap_or(MAX_TARGETS_BYTES).min(MAX_TARGETS_BYTES));
+        let mut bytes = std::mem::take(&mut known.targets);
+        if known.set.update_targets(&bytes, NO_TIME).is_err() {
+            bytes = get_all(transport, &format!("metadata/{version}.targets.json"), limit)?;
+        }
+        clock.check("targets", |now| known.set.update_targets(&bytes, now).map(|_| ()))?;
+        known.targets = bytes;
+        Ok(())
+    }
+
+    /// Gives the cache what it lacks. Whether that was anything, and the first failure.
+    fn keep(&self, known: &Known) -> (bool, Option<std::io::Error>) {
+        let mut changed = false;
+        let mut failure = None;
+        let roots = known.roots.iter().map(|(version, bytes)| (root_name(*version), bytes));
+        let others = [
+            ("targets.json".to_owned(), &known.targets),
+            ("snapshot.json".to_owned(), &known.snapshot),
+            ("timestamp.json".to_owned(), &known.timestamp),
+        ];
+        for (name, bytes) in roots.chain(others) {
+            if self.cache.load(&name).as_ref() != Some(bytes) {
+                changed = true;
+                if let Err(error) = self.cache.store(&name, bytes) {
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        (changed, failure)
+    }
+}
+
+/// The time that decides freshness.
+struct Clock {
+    now: Timestamp,
+    server: Option<Timestamp>,
+    disputed: Option<i64>,
+}
+
+impl Clock {
+    /// Runs `step` at the clock's time; where that finds something expired, at the server's time, if that differs.
+    fn check<R>(
+        &mut self,
+        role: &str,
+        mut step: impl FnMut(Timestamp) -> Result<R, sigstore_tuf::Error>,
+    ) -> Result<R, StoreError> {
+        let at = self.disputed.map_or(self.now, time);
+        match step(at) {
+            Err(sigstore_tuf::Error::Expired { role: expired, expires }) => {
+                if let Some(server) = self.server.filter(|server| self.disputed.is_none() && *server <= expires) {
+                    self.disputed = Some(server.as_second());
+                    return step(server).map_err(tuf(role));
+                }
+                Err(StoreError::Expired { role: expired, expires: expires.to_string() })
+            }
+            other => other.map_err(tuf(role)),
+        }
+    }
+}
+
+/// Seconds since 1970 as a time; what lies outside of the calendar as its ends.
+fn time(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap_or(if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX })
+}
+
+fn root_name(version: u64) -> String {
+    format!("{version}.root.json")
+}
+
+fn releases(set: &TrustedMetadataSet) -> Option<Releases> {
+    // Only a hint for the time: what does not decode is reported where it is used.
+    set.targets_role("targets").and_then(|targets| Releases::from_targets(targets).ok())
+}
+
+fn releases_of(set: &TrustedMetadataSet) -> Result<Releases, StoreError> {
+    Releases::from_targets(set.targets_role("targets").ok_or(StoreError::NothingKnown)?)
+}
+
+fn tuf(role: &str) -> impl FnOnce(sigstore_tuf::Error) -> StoreError + use<'_> {
+    move |error| match error {
+        sigstore_tuf::Error::Rollback { role, trusted, new } => {
+            StoreError::Rollback { role, known: trusted, offered: new }
+        }
+        sigstore_tuf::Error::Expired { role, expires } => StoreError::Expired { role, expires: expires.to_string() },
+        source => StoreError::Tuf { role: role.to_owned(), source },
+    }
+}
