@@ -1,0 +1,361 @@
+//! The hidden zone: what was sealed opens, what was damaged does not, and a cut loses at most what was being written.
+
+mod common;
+
+use common::*;
+use firmware_image::backup::{BackupBody, ImageReader, Index};
+use firmware_image::hidden::{DISK_ALIGN_BYTES, HiddenLayout, HiddenZone, SlotName};
+use firmware_image::key_slot::{Cost, Identity, KeySlot, SlotKind, UnlockError};
+use firmware_image::record::{Health, Release, VersionRecord};
+use firmware_image::seal::Secret;
+use firmware_image::slot::{self, Header, Kind, OpenSlot, SlotError};
+use firmware_image::storage::{MemoryZone, read_exact_at};
+use firmware_image::{Digest, RawZone};
+
+const SLOT: usize = 64 << 10;
+
+fn seal(
+    zone: &mut impl RawZone,
+    kind: Kind,
+    generation: u64,
+    identity: &Identity,
+    body: &[u8],
+) -> Result<u64, SlotError> {
+    let write = slot::Write { kind, generation, identity, segment_log2: 12 };
+    write.write(zone, &mut &*body, &mut scratch().segment)
+}
+
+fn open(bytes: &[u8], kind: Kind) -> Result<(u64, Vec<u8>), SlotError> {
+    let mut bytes = bytes.to_vec();
+    let mut zone = MemoryZone::new(&mut bytes);
+    let mut scratch = scratch();
+    let header = Header::read(&mut zone, kind)?;
+    let identity = header.unlock(product_secret().expose(), &mut scratch.blocks)?;
+    let generation = header.generation();
+    let mut out = vec![0; 1 << 20];
+    let body = OpenSlot::new(&mut zone, kind, header, &identity, &mut scratch.segment).read_whole(&mut out)?.to_vec();
+    Ok((generation, body))
+}
+
+fn sealed(kind: Kind, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; SLOT];
+    seal(&mut MemoryZone::new(&mut bytes), kind, 7, &identity(1), body).unwrap();
+    bytes
+}
+
+#[test]
+fn what_is_sealed_opens_at_every_length_around_a_segment() {
+    for length in [0, 1, 4095, 4096, 4097, 8192, 12_345] {
+        let body: Vec<u8> = (0..length).map(|i| i as u8).collect();
+        assert_eq!(open(&sealed(Kind::Record, &body), Kind::Record), Ok((7, body)), "{length} bytes");
+    }
+}
+
+#[test]
+fn sealing_the_same_twice_is_the_same_and_another_generation_shares_no_key() {
+    let body = vec![5; 5000];
+    assert_eq!(sealed(Kind::Record, &body), sealed(Kind::Record, &body));
+    let mut next = vec![0; SLOT];
+    seal(&mut MemoryZone::new(&mut next), Kind::Record, 8, &identity(1), &body).unwrap();
+    let first = sealed(Kind::Record, &body);
+    assert_ne!(first[48..80], next[48..80], "the salt follows the header");
+    assert_ne!(first[4096..8192], next[4096..8192]);
+}
+
+#[test]
+fn no_flipped_byte_of_header_or_body_opens_to_something_else() {
+    let body: Vec<u8> = (0..9000).map(|i| (i * 7) as u8).collect();
+    let good = sealed(Kind::Backup, &body);
+    let used = slot::slot_bytes(body.len() as u64, 12) as usize;
+    for at in 0..used {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        assert!(open(&bad, Kind::Backup).is_err(), "byte {at} flipped, and it opened");
+    }
+    for at in used..used + 512 {
+        let mut padded = good.clone();
+        padded[at] ^= 0x10;
+        assert_eq!(open(&padded, Kind::Backup), Ok((7, body.clone())), "byte {at} is no part of the slot");
+    }
+}
+
+#[test]
+fn a_truncated_slot_does_not_open() {
+    let body = vec![9; 6000];
+    let good = sealed(Kind::Record, &body);
+    let used = slot::slot_bytes(body.len() as u64, 12) as usize;
+    for length in (0..used).step_by(37).chain(used - 3..used) {
+        assert!(open(&good[..length], Kind::Record).is_err(), "cut to {length}");
+    }
+}
+
+#[test]
+fn segments_cannot_be_swapped_repeated_or_left_out() {
+    let body: Vec<u8> = (0..3 * 4096).map(|i| (i / 4096) as u8).collect();
+    let good = sealed(Kind::Record, &body);
+    let segment = |i: usize| 4096 + i * 4112..4096 + (i + 1) * 4112;
+    for (to, from) in [(0, 1), (1, 0), (1, 2), (2, 1)] {
+        let mut bad = good.clone();
+        bad[segment(to)].copy_from_slice(&good[segment(from)]);
+        assert_eq!(open(&bad, Kind::Record).err(), Some(SlotError::Damaged { segment: to as u32 }));
+    }
+}
+
+#[test]
+fn a_record_is_no_backup_and_another_products_slot_stays_locked() {
+    let good = sealed(Kind::Record, b"x");
+    assert_eq!(open(&good, Kind::Backup).err(), Some(SlotError::WrongKind));
+    let mut copy = good.clone();
+    let header = Header::read(&mut MemoryZone::new(&mut copy), Kind::Record).unwrap();
+    let other = Secret::new([8; 32]);
+    assert!(matches!(
+        header.unlock(other.expose(), &mut scratch().blocks),
+        Err(SlotError::Locked(UnlockError::Unauthentic))
+    ));
+}
+
+#[test]
+fn a_key_slot_that_asks_for_the_machines_memory_is_refused_before_it_is_given() {
+    let identity = identity(1);
+    for (at, value) in [(4, u32::MAX), (4, (64 << 10) + 1), (8, u32::MAX), (12, 255), (4, 0), (8, 0), (12, 0)] {
+        let mut slot = identity.slots[0];
+        slot.0[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        assert_eq!(slot.unlock(product_secret().expose(), &mut scratch().blocks).err(), Some(UnlockError::Cost));
+    }
+    let mut typed = identity.slots[0];
+    typed.0[4..8].copy_from_slice(&Cost::TYPED.memory_kib.to_le_bytes());
+    let refused = typed.unlock(product_secret().expose(), &mut scratch().blocks).err();
+    assert_eq!(refused, Some(UnlockError::Memory(19 << 10)));
+}
+
+#[test]
+fn a_passphrase_slot_opens_the_same_key() {
+    let mut identity = identity(1);
+    let mut blocks = vec![argon2::Block::new(); Cost::TYPED.memory_kib as usize];
+    let kind = SlotKind::Passphrase;
+    let passphrase = b"correct horse";
+    identity.slots[1] =
+        KeySlot::lock(kind, Cost::TYPED, identity.device_id, [4; 16], &identity.device_key, passphrase, &mut blocks)
+            .unwrap();
+    let opened = Identity::unlock(&identity.slots, kind, passphrase, &mut blocks).unwrap();
+    assert!(opened.device_key == identity.device_key);
+    assert!(Identity::unlock(&identity.slots, kind, b"wrong", &mut blocks).is_err());
+    assert!(Identity::unlock(&identity.slots, SlotKind::Recovery, passphrase, &mut blocks).is_err());
+}
+
+#[test]
+fn a_cut_at_any_write_torn_at_any_sector_leaves_the_old_record_or_the_new_one() {
+    let align = 64 << 10;
+    let zone_bytes = HiddenLayout::zone_bytes_for(align, align) as usize;
+    let old = vec![1; 9000];
+    let new = vec![2; 9500];
+    let mut before = vec![0; zone_bytes];
+    for (name, generation) in [(SlotName::RecordA, 1), (SlotName::RecordB, 2)] {
+        let mut zone = HiddenZone::new(MemoryZone::new(&mut before), align).unwrap();
+        seal(&mut zone.slot(name).unwrap(), Kind::Record, generation, &identity(1), &old).unwrap();
+    }
+    let newest = |bytes: &[u8]| {
+        [SlotName::RecordA, SlotName::RecordB]
+            .into_iter()
+            .filter_map(|name| {
+                let layout = HiddenLayout::of(zone_bytes as u64, align).unwrap();
+                let start = layout.start(name) as usize;
+                open(&bytes[start..start + layout.slot_bytes(name) as usize], Kind::Record).ok()
+            })
+            .max()
+            .expect("a record is left")
+    };
+    let mut after = before.clone();
+    let mut counting = CutZone::new(&mut after, None);
+    let mut zone = HiddenZone::new(&mut counting, align).unwrap();
+    seal(&mut zone.slot(SlotName::RecordA).unwrap(), Kind::Record, 3, &identity(1), &new).unwrap();
+    let writes = counting.writes;
+    assert_eq!(newest(&after), (3, new.clone()));
+    let mut states = 0;
+    for write in 0..writes {
+        for kept in [0, 1, 100, 512, 1024, 2048, 4095, 4096, 4111] {
+            let mut bytes = before.clone();
+            let mut cut = CutZone::new(&mut bytes, Some((write, kept)));
+            let mut zone = HiddenZone::new(&mut cut, align).unwrap();
+            let sealed = seal(&mut zone.slot(SlotName::RecordA).unwrap(), Kind::Record, 3, &identity(1), &new);
+            assert!(sealed.is_err());
+            let found = newest(&bytes);
+            assert!(found == (2, old.clone()) || found == (3, new.clone()), "write {write}, {kept} bytes of it");
+            states += 1;
+        }
+    }
+    assert!(states > 30, "only {states} states were tried");
+}
+
+#[test]
+fn a_medium_that_does_not_keep_what_it_takes_is_found_out() {
+    let mut bytes = vec![0; SLOT];
+    let mut zone = CutZone::new(&mut bytes, None);
+    struct Lying<'a, 'b>(&'a mut CutZone<'b>);
+    impl embedded_io::ErrorType for Lying<'_, '_> {
+        type Error = firmware_image::ZoneError;
+    }
+    impl embedded_io::Read for Lying<'_, '_> {
+        fn read(&mut self, buf: &mut [u8]) -> Result<usize, Self::Error> {
+            self.0.read(buf)
+        }
+    }
+    impl embedded_io::Write for Lying<'_, '_> {
+        fn write(&mut self, buf: &[u8]) -> Result<usize, Self::Error> {
+            let mut stale = buf.to_vec();
+            if let Some(byte) = stale.get_mut(1000) {
+                *byte ^= 1;
+            }
+            self.0.write(&stale)
+        }
+        fn flush(&mut self) -> Result<(), Self::Error> {
+            Ok(())
+        }
+    }
+    impl embedded_io::Seek for Lying<'_, '_> {
+        fn seek(&mut self, to: embedded_io::SeekFrom) -> Result<u64, Self::Error> {
+            self.0.seek(to)
+        }
+    }
+    impl RawZone for Lying<'_, '_> {
+        fn len(&mut self) -> Result<u64, Self::Error> {
+            self.0.len()
+        }
+    }
+    let sealed = seal(&mut Lying(&mut zone), Kind::Record, 1, &identity(1), &[1; 5000]);
+    assert_eq!(sealed, Err(SlotError::ReadBack));
+}
+
+#[test]
+fn a_backup_gives_back_every_image() {
+    let images = [image("1.0.0", 20_000), image("1.0.1", 33_333)];
+    let names = ["linux-x86_64", "linux-aarch64"];
+    let index = Index::layout(names.iter().copied().zip(images.iter().map(|image| image.len() as u64))).unwrap();
+    let mut bodies: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+    let mut body = BackupBody::new(index, &mut bodies).unwrap();
+    let mut bytes = vec![0; 256 << 10];
+    let identity = identity(1);
+    let write = slot::Write { kind: Kind::Backup, generation: 1, identity: &identity, segment_log2: 14 };
+    let mut scratch = scratch();
+    write.write(&mut MemoryZone::new(&mut bytes), &mut body, &mut scratch.segment).unwrap();
+    let mut zone = MemoryZone::new(&mut bytes);
+    let header = Header::read(&mut zone, Kind::Backup).unwrap();
+    let length = header.body_bytes();
+    let mut open = OpenSlot::new(zone, Kind::Backup, header, &identity, &mut scratch.segment);
+    let index = Index::read(&mut open, length).unwrap();
+    for (name, image) in names.iter().zip(&images) {
+        let entry = index.find(name).unwrap().clone();
+        let mut back = vec![0; image.len()];
+        read_exact_at(&mut ImageReader::new(&mut open, &entry), 0, &mut back).unwrap();
+        assert!(back == *image, "{name}");
+    }
+    assert!(index.find("windows-x86_64").is_none());
+}
+
+#[test]
+fn slots_stand_on_their_own_boundaries_and_do_not_overlap() {
+    assert!(HiddenLayout::of(3 * DISK_ALIGN_BYTES, DISK_ALIGN_BYTES).is_none());
+    for megabytes in [16, 20, 24, 64, 1024] {
+        let zone = megabytes << 20;
+        let layout = HiddenLayout::of(zone, DISK_ALIGN_BYTES).unwrap();
+        let mut end = 0;
+        for name in SlotName::ALL {
+            assert_eq!(layout.start(name) % DISK_ALIGN_BYTES, 0);
+            assert!(layout.start(name) >= end);
+            end = layout.start(name) + layout.slot_bytes(name);
+        }
+        assert!(end <= zone);
+    }
+    let needed = HiddenLayout::zone_bytes_for(5 << 20, DISK_ALIGN_BYTES);
+    assert_eq!(HiddenLayout::of(needed, DISK_ALIGN_BYTES).unwrap().slot_bytes(SlotName::BackupB), 8 << 20);
+}
+
+fn record() -> VersionRecord<'static> {
+    let release = Release { serial: 5, version: "1.4.0", manifest: Digest::of(b"manifest"), published: 1_790_000_000 };
+    let mut record = VersionRecord::new(identity(1).device_id);
+    record.release = Some(release);
+    record.previous = Some(Release { serial: 4, version: "1.3.9", ..release });
+    record.health = Health::Unproven { failed_starts: 1 };
+    record.skipped.push(3).unwrap();
+    record.root = b"{root}";
+    record
+}
+
+#[test]
+fn a_record_reads_as_it_was_written_and_skips_appended_fields() {
+    let mut out = vec![0; 4096];
+    let written = record().encode(&mut out).unwrap().len();
+    assert_eq!(VersionRecord::decode(&out[..written]), Ok(record()));
+    assert_eq!(VersionRecord::decode(&out[..written + 40]), Ok(record()), "bytes of a later format behind it");
+    for length in 0..written {
+        assert!(VersionRecord::decode(&out[..length]).is_err(), "cut to {length}");
+    }
+}
+
+#[test]
+fn the_vectors_read_as_their_names_say() {
+    let dir = testdata().join("hidden-zone/v1");
+    let mut plain = vec![0; 4096];
+    let plain = record().encode(&mut plain).unwrap().to_vec();
+    let good = sealed(Kind::Record, &plain)[..slot::slot_bytes(plain.len() as u64, 12) as usize].to_vec();
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        change(&mut bytes);
+        bytes
+    };
+    let recrc = |bytes: &mut Vec<u8>| {
+        let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&bytes[..4092]);
+        bytes[4092..4096].copy_from_slice(&crc.to_le_bytes());
+    };
+    type Vector = (&'static str, Vec<u8>, Option<SlotError>);
+    let vectors: [Vector; 7] = [
+        ("record-generation-7.slot", good.clone(), None),
+        ("header-checksum-wrong.slot", changed(&|bytes| bytes[4092] ^= 1), Some(SlotError::NoHeader)),
+        (
+            "generation-raised-by-hand.slot",
+            changed(&|bytes| {
+                bytes[16] = 200;
+                recrc(bytes);
+            }),
+            Some(SlotError::Damaged { segment: 0 }),
+        ),
+        (
+            "argon2-asks-for-four-terabytes.slot",
+            changed(&|bytes| {
+                bytes[84..88].copy_from_slice(&u32::MAX.to_le_bytes());
+                recrc(bytes);
+            }),
+            Some(SlotError::Locked(UnlockError::Cost)),
+        ),
+        (
+            "body-longer-than-its-slot.slot",
+            changed(&|bytes| {
+                bytes[24..32].copy_from_slice(&(1u64 << 40).to_le_bytes());
+                recrc(bytes);
+            }),
+            Some(SlotError::Malformed),
+        ),
+        ("body-byte-flipped.slot", changed(&|bytes| bytes[4100] ^= 1), Some(SlotError::Damaged { segment: 0 })),
+        (
+            "unknown-format.slot",
+            changed(&|bytes| {
+                bytes[8] = 9;
+                recrc(bytes);
+            }),
+            Some(SlotError::UnknownFormat(9)),
+        ),
+    ];
+    for (name, bytes, reason) in vectors {
+        if std::env::var_os("HOLDFAST_WRITE_VECTORS").is_some() {
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join(name), &bytes).unwrap();
+        }
+        let stored = std::fs::read(dir.join(name)).unwrap();
+        assert!(stored == bytes, "{name} is not what today's writer makes");
+        let opened = open(&stored, Kind::Record);
+        assert_eq!(opened.as_ref().err(), reason.as_ref(), "{name}");
+        if let Ok((generation, body)) = opened {
+            assert_eq!((generation, VersionRecord::decode(&body)), (7, Ok(record())));
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Updater images: only what this vendor signed, for this product and platform, whole, is accepted.
+
+mod common;
+
+use common::*;
+use firmware_image::Digest;
+use firmware_image::signature::SigningKey;
+use firmware_image::storage::SliceReader;
+use firmware_image::updater_image::{
+    self, Floors, ImageError, KeyCertificate, MAX_TRAILER_BYTES, UpdaterVersion, authenticate, read_trailer,
+    verify_bytes,
+};
+
+fn accepted(image: &[u8]) -> Result<UpdaterVersion, ImageError> {
+    let mut buffer = [0; MAX_TRAILER_BYTES];
+    let trailer = verify_bytes(image, &vendor().public(), &mut buffer)?;
+    trailer.is_for(PRODUCT, PLATFORM)?;
+    Ok(trailer.body().version)
+}
+
+#[test]
+fn a_signed_image_is_accepted_and_says_what_it_is() {
+    let image = image("1.2.3", 10_001);
+    assert_eq!(accepted(&image), Ok(UpdaterVersion { major: 1, minor: 2, patch: 3 }));
+    assert_eq!(firmware_image::stamp::stamped_key(&image).unwrap(), Some(vendor().public()));
+}
+
+#[test]
+fn no_flipped_byte_is_accepted() {
+    let image = image("1.2.3", 2_000);
+    for at in 0..image.len() {
+        for bit in [0x01, 0x80] {
+            let mut bad = image.clone();
+            bad[at] ^= bit;
+            assert!(accepted(&bad).is_err(), "byte {at} flipped by {bit:#x} was accepted");
+        }
+    }
+}
+
+#[test]
+fn no_truncated_or_lengthened_image_is_accepted() {
+    let image = image("1.2.3", 2_000);
+    for length in 0..image.len() {
+        assert!(accepted(&image[..length]).is_err(), "cut to {length} was accepted");
+    }
+    let mut longer = image.clone();
+    longer.extend_from_slice(&[0; 8]);
+    assert!(accepted(&longer).is_err());
+    let mut doubled = image.clone();
+    doubled.extend_from_slice(&image);
+    assert!(accepted(&doubled).is_err());
+}
+
+#[test]
+fn another_vendors_products_or_platforms_image_is_refused_by_name() {
+    let image = image("1.0.0", 2_000);
+    let mut buffer = [0; MAX_TRAILER_BYTES];
+    let other = SigningKey::from_seed(&[9; 32]).public();
+    assert_eq!(verify_bytes(&image, &other, &mut buffer).err(), Some(ImageError::ForeignKey));
+    let trailer = verify_bytes(&image, &vendor().public(), &mut buffer).unwrap();
+    assert_eq!(trailer.is_for("Other", PLATFORM), Err(ImageError::WrongProduct));
+    assert_eq!(trailer.is_for(PRODUCT, "linux-aarch64"), Err(ImageError::WrongPlatform));
+}
+
+#[test]
+fn a_key_without_a_certificate_signs_nothing() {
+    let stranger = SigningKey::from_seed(&[9; 32]);
+    let self_made = KeyCertificate::issue(&stranger, 1, stranger.public());
+    for (certificate, key, reason) in
+        [(self_made, &stranger, ImageError::ForeignKey), (certificate(), &stranger, ImageError::BadSignature)]
+    {
+        let mut program = program(2_000);
+        let mut out = [0; MAX_TRAILER_BYTES];
+        let trailer =
+            updater_image::make_trailer(&program, &statement("1.0.0"), &certificate, key, &mut out).unwrap().to_vec();
+        program.extend_from_slice(&trailer);
+        assert_eq!(accepted(&program), Err(reason));
+    }
+}
+
+#[test]
+fn floors_refuse_an_older_version_and_an_older_key() {
+    let image = image("1.2.3", 2_000);
+    let mut buffer = [0; MAX_TRAILER_BYTES];
+    let trailer = verify_bytes(&image, &vendor().public(), &mut buffer).unwrap();
+    let version = |text| UpdaterVersion::parse(text).unwrap();
+    assert!(trailer.is_above(&Floors { version: version("1.2.3"), key_serial: 1 }).is_ok());
+    assert!(trailer.is_above(&Floors { version: version("1.2.4"), key_serial: 1 }).is_err());
+    assert!(trailer.is_above(&Floors { version: version("0.0.0"), key_serial: 2 }).is_err());
+}
+
+#[test]
+fn a_trailer_from_one_image_does_not_fit_another() {
+    let one = image("1.0.0", 2_000);
+    let other = image("2.0.0", 2_000);
+    let mut mixed = one[..2_000].to_vec();
+    mixed.extend_from_slice(&other[2_000..]);
+    assert_eq!(accepted(&mixed).is_ok(), one[..2_000] == other[..2_000], "same bytes, newer statement");
+    mixed[500] ^= 1;
+    assert_eq!(accepted(&mixed), Err(ImageError::Damaged));
+}
+
+/// A 64-bit PE of `length` bytes: only the fields that matter here.
+fn pe_program(length: usize) -> Vec<u8> {
+    let mut bytes = program(length);
+    bytes[..2].copy_from_slice(b"MZ");
+    bytes[60..64].copy_from_slice(&256u32.to_le_bytes());
+    bytes[256..260].copy_from_slice(b"PE\0\0");
+    bytes[280..282].copy_from_slice(&0x20bu16.to_le_bytes());
+    bytes[280 + 64..280 + 68].fill(0);
+    bytes[280 + 112 + 32..280 + 112 + 40].fill(0);
+    bytes
+}
+
+#[test]
+fn authenticode_signing_afterwards_leaves_the_image_accepted_and_nothing_else_does() {
+    let vendor_key = vendor().public();
+    let image =
+        updater_image::sign(pe_program(4_000), &statement("1.0.0"), &vendor_key, &certificate(), &updater_key())
+            .unwrap();
+    assert!(accepted(&image).is_ok());
+    let mut signed = image.clone();
+    signed[280 + 64..280 + 68].copy_from_slice(&0xdead_beef_u32.to_le_bytes());
+    signed[280 + 144..280 + 148].copy_from_slice(&(image.len() as u32).to_le_bytes());
+    signed[280 + 148..280 + 152].copy_from_slice(&512u32.to_le_bytes());
+    signed.extend_from_slice(&[7; 512]);
+    assert!(accepted(&signed).is_ok(), "checksum, certificate entry and table are Authenticode's");
+    let mut patched = signed.clone();
+    patched[2_000] ^= 1;
+    assert_eq!(accepted(&patched), Err(ImageError::Damaged));
+    signed.pop();
+    assert!(accepted(&signed).is_err(), "a certificate table that does not reach the end");
+}
+
+#[test]
+fn an_appended_trailer_field_is_skipped_by_todays_reader() {
+    // A later format's body: today's fields, and bytes behind them.
+    let mut program = program(2_000);
+    let mut out = [0; MAX_TRAILER_BYTES];
+    let today = updater_image::make_trailer(&program, &statement("1.0.0"), &certificate(), &updater_key(), &mut out);
+    let today = today.unwrap().to_vec();
+    let body_bytes = usize::from(u16::from_le_bytes([today[10], today[11]]));
+    let mut later = today[..12 + body_bytes].to_vec();
+    later.extend_from_slice(&[42; 20]);
+    later[10..12].copy_from_slice(&((body_bytes + 20) as u16).to_le_bytes());
+    later.resize(later.len().next_multiple_of(8), 0);
+    let signature = updater_key().sign(firmware_image::signature::Domain::UpdaterTrailer, &later);
+    later.extend_from_slice(&signature);
+    let length = (later.len() + 8) as u32;
+    later.extend_from_slice(&length.to_le_bytes());
+    later.extend_from_slice(&[0; 4]);
+    program.extend_from_slice(&later);
+    assert!(accepted(&program).is_ok());
+}
+
+#[test]
+fn stamping_refuses_what_is_not_a_program_of_ours() {
+    use firmware_image::stamp::{StampError, stamp};
+    let key = vendor().public();
+    assert_eq!(stamp(&mut [0; 500], &key), Err(StampError::NoMarker));
+    let mut twice = program(1_000);
+    let copy = program(1_000);
+    twice.extend_from_slice(&copy);
+    assert_eq!(stamp(&mut twice, &key), Err(StampError::ManyMarkers));
+    let mut stamped = program(1_000);
+    assert_eq!(stamp(&mut stamped, &key), Ok(true));
+    assert_eq!(stamp(&mut stamped, &key), Ok(false));
+    assert_eq!(stamp(&mut stamped, &SigningKey::from_seed(&[9; 32]).public()), Err(StampError::OtherVendor));
+}
+
+#[test]
+fn the_vectors_read_as_their_names_say() {
+    let dir = testdata().join("updater-image/v1");
+    let write = std::env::var_os("HOLDFAST_WRITE_VECTORS").is_some();
+    let good = image("1.2.3", 512);
+    let flipped = |at: usize| {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        bad
+    };
+    let end = good.len();
+    let trailer_bytes = u32::from_le_bytes(good[end - 8..end - 4].try_into().unwrap()) as usize;
+    let foreign_vendor = SigningKey::from_seed(&[9; 32]);
+    let foreign_certificate = KeyCertificate::issue(&foreign_vendor, 1, updater_key().public());
+    let foreign = updater_image::sign(
+        program(512),
+        &statement("1.2.3"),
+        &foreign_vendor.public(),
+        &foreign_certificate,
+        &updater_key(),
+    );
+    let vectors: [(&str, Vec<u8>, Option<ImageError>); 7] = [
+        ("good-1.2.3.img", good.clone(), None),
+        ("executable-byte-flipped.img", flipped(300), Some(ImageError::Damaged)),
+        ("signature-byte-flipped.img", flipped(end - 20), Some(ImageError::BadSignature)),
+        ("magic-byte-flipped.img", flipped(end - trailer_bytes), Some(ImageError::NoTrailer)),
+        ("unknown-format.img", flipped(end - trailer_bytes + 8), Some(ImageError::UnknownFormat(0))),
+        ("cut-in-the-trailer.img", good[..end - 8].to_vec(), Some(ImageError::NoTrailer)),
+        ("foreign-vendor.img", foreign.unwrap(), Some(ImageError::ForeignKey)),
+    ];
+    for (name, bytes, reason) in vectors {
+        if write {
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join(name), &bytes).unwrap();
+        }
+        let stored = std::fs::read(dir.join(name)).unwrap();
+        assert_eq!(Digest::of(&stored), Digest::of(&bytes), "{name} is not what today's writer makes");
+        assert_eq!(accepted(&stored).err(), reason, "{name}");
+    }
+}
+
+#[test]
+fn a_trailer_alone_carries_the_floors_it_states() {
+    let raising = updater_image::Statement {
+        floors: Floors { version: UpdaterVersion::parse("1.1.0").unwrap(), key_serial: 1 },
+        ..statement("1.2.0")
+    };
+    let image =
+        updater_image::sign(program(2_000), &raising, &vendor().public(), &certificate(), &updater_key()).unwrap();
+    let mut buffer = [0; MAX_TRAILER_BYTES];
+    let bytes = read_trailer(&mut SliceReader::new(&image), image.len() as u64, &mut buffer).unwrap().to_vec();
+    let trailer = authenticate(&bytes, &vendor().public()).unwrap();
+    assert_eq!(trailer.body().floors.version.to_string(), "1.1.0");
+    let mut record = firmware_image::record::VersionRecord::new(Default::default());
+    record.statement = &bytes;
+    assert_eq!(record.floors(&vendor().public(), PRODUCT), trailer.body().floors);
+    record.statement = &bytes[..bytes.len() - 9];
+    assert_eq!(record.floors(&vendor().public(), PRODUCT), Floors::default());
+}
