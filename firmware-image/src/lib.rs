@@ -27,6 +27,10 @@ pub mod digest;
 pub mod error;
 pub mod free_zone;
 pub mod hidden;
+#[cfg(feature = "std")]
+pub mod host;
+#[cfg(feature = "image")]
+pub mod image;
 pub mod journal;
 pub mod key_slot;
 pub mod launcher_note;

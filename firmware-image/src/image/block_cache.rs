@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 
 use crate::storage::{read_exact_at, write_all_at};
 use crate::{RawZone, ZoneError};
@@ -129,7 +130,31 @@ impl<Z: RawZone> BlockCache<Z> {
         if self.dirty == 0 {
             return Ok(());
         }
-        let mut order: Vec<usize> = (0..self.slots.len()).filter(|&slot| self.slots[slot].dirty).collect();
+        let order = (0..self.slots.len()).filter(|&slot| self.slots[slot].dirty).collect();
+        self.flush_slots(order)
+    }
+
+    /// Makes every dirty block durable in turns: first those for which `phase` (given the block's bytes on the storage)
+    /// says 0, and when they are durable those for which it says 1, then 2 and more.
+    ///
+    /// # Errors
+    /// What the storage reports; what was not written stays dirty.
+    pub fn sync_ordered(&mut self, phase: &dyn Fn(Range<u64>) -> u8) -> Result<(), ZoneError> {
+        let size = self.block_bytes as u64;
+        for turn in 0..3 {
+            let of = |slot: &Slot| phase(slot.block * size..(slot.block + 1) * size).min(2);
+            let order: Vec<usize> = (0..self.slots.len())
+                .filter(|&slot| self.slots[slot].dirty && of(&self.slots[slot]) == turn)
+                .collect();
+            if !order.is_empty() || turn == 0 {
+                self.flush_slots(order)?;
+                self.inner.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush_slots(&mut self, mut order: Vec<usize>) -> Result<(), ZoneError> {
         order.sort_unstable_by_key(|&slot| self.slots[slot].block);
         let mut from = 0;
         while from < order.len() {

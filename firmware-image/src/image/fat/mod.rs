@@ -1,0 +1,420 @@
+//! A free zone inside an image or device: FAT32 through `fatfs`, without mounting.
+//!
+//! What FAT promises is little, and the order of writes is ours: file contents and directories go before the tables,
+//! and a directory entry that shows a new length or a new directory goes last. So a cut leaves lost clusters at worst
+//! in what was being written. [`FreeZone::rename`] over an existing name removes that name first: a cut may leave
+//! either, neither, never a mixture.
+//!
+//! On bad input: the boot sector is checked strictly before anything is mounted, every path is walked with bounds
+//! before `fatfs` sees it (`walk`), and no number out of range passes from the table to `fatfs` (`disk`). A file
+//! whose chain contradicts its entry can't be read (`Corrupt`), but it can be replaced or removed: its entry is emptied
+//! first, and its clusters stay lost until somebody runs `fsck`.
+//!
+//! Not handled: clusters that two files share; both can be read.
+
+mod disk;
+mod file;
+mod geometry;
+mod walk;
+
+use std::cell::{OnceCell, RefCell};
+use std::io;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use fatfs::{FileSystem, FsOptions};
+
+use self::disk::Disk;
+pub use self::file::FatFile;
+use self::geometry::Geometry;
+pub use self::geometry::{FormatOptions, format};
+use self::walk::{Entry, Found, Walk};
+use super::block_cache::{BlockCache, from_io};
+use crate::free_zone::{FreeZone, Metadata, check_path};
+use crate::{RawZone, ZoneError};
+
+/// The longest name in UTF-16 units (FAT specification, section 7).
+const MAX_NAME_UNITS: usize = 255;
+/// Linux' number for a directory that has entries, as a mounted zone reports it.
+const NOT_EMPTY: ZoneError = ZoneError::Io(39);
+
+/// A FAT32 volume over raw storage. See the module.
+pub struct RawFat<Z: RawZone> {
+    // Before the cache: its last writes go there when it is dropped.
+    mounted: OnceCell<FileSystem<Disk<Z>>>,
+    cache: Rc<RefCell<BlockCache<Z>>>,
+    geometry: Rc<Geometry>,
+    read_only: bool,
+}
+
+impl<Z: RawZone> RawFat<Z> {
+    /// Opens the volume in `zone`. Nothing is written before the first change.
+    ///
+    /// # Errors
+    /// `Corrupt` where there is no FAT32 volume, or one that claims more than the zone has.
+    pub fn open(zone: Z, read_only: bool) -> Result<Self, ZoneError> {
+        let mut cache = BlockCache::new(zone)?;
+        let mut boot = [0; 512];
+        cache.read_at(0, &mut boot)?;
+        let geometry = Geometry::parse(&boot, cache.length())?;
+        Ok(Self {
+            mounted: OnceCell::new(),
+            cache: Rc::new(RefCell::new(cache)),
+            geometry: Rc::new(geometry),
+            read_only,
+        })
+    }
+
+    /// The volume's serial number.
+    pub fn volume_id(&self) -> u32 {
+        self.geometry.volume_id
+    }
+
+    /// The label in the boot sector.
+    pub fn label(&self) -> String {
+        String::from_utf8_lossy(&self.geometry.label).trim_end().to_owned()
+    }
+
+    /// Bytes that files can have in all.
+    pub fn capacity_bytes(&self) -> u64 {
+        u64::from(self.geometry.clusters) * u64::from(self.geometry.cluster_bytes)
+    }
+
+    /// Ends the work: summary and clean mark are written, everything is durable.
+    ///
+    /// # Errors
+    /// What the storage reports.
+    pub fn close(mut self) -> Result<(), ZoneError> {
+        if let Some(mounted) = self.mounted.take() {
+            mounted.unmount().map_err(fault)?;
+        }
+        self.sync(&[])
+    }
+
+    fn walk<T>(&self, work: impl FnOnce(&mut Walk<'_, Z>) -> Result<T, ZoneError>) -> Result<T, ZoneError> {
+        work(&mut Walk { cache: &mut self.cache.borrow_mut(), geometry: &self.geometry })
+    }
+
+    fn locate(&self, path: &str) -> Result<Found, ZoneError> {
+        check_path(path)?;
+        self.walk(|walk| walk.locate(path))
+    }
+
+    fn entry(&self, path: &str) -> Result<Option<Entry>, ZoneError> {
+        Ok(match self.locate(path)? {
+            Found::Entry(entry) => Some(entry),
+            Found::Free | Found::NoParent | Found::NotADirectory => None,
+        })
+    }
+
+    /// The library's view of the volume, mounted at the first change.
+    fn mounted(&self) -> Result<&FileSystem<Disk<Z>>, ZoneError> {
+        if self.read_only {
+            return Err(ZoneError::ReadOnly);
+        }
+        if let Some(mounted) = self.mounted.get() {
+            return Ok(mounted);
+        }
+        let mut info = [0; 512];
+        let mut cache = self.cache.borrow_mut();
+        cache.read_at(self.geometry.fs_info, &mut info)?;
+        if !geometry::fs_info_is_sound(&info) {
+            // The summary is a hint that can be made anew; `fatfs` would refuse the volume over it.
+            cache.write_at(self.geometry.fs_info, &geometry::fs_info(u32::MAX, u32::MAX))?;
+        }
+        drop(cache);
+        // Counted here once, so that the summary is right when the volume is closed.
+        let free = self.walk(|walk| walk.free_clusters())?;
+        let mut cache = self.cache.borrow_mut();
+        let next = u32::from_le_bytes([info[492], info[493], info[494], info[495]]);
+        let next = if self.geometry.holds(next) { next } else { u32::MAX };
+        let counted = geometry::fs_info(u32::try_from(free).unwrap_or(u32::MAX), next);
+        if counted[488..496] != info[488..496] {
+            cache.write_at(self.geometry.fs_info + 488, &counted[488..496])?;
+        }
+        drop(cache);
+        let disk = Disk::new(self.cache.clone(), self.geometry.clone());
+        let mounted = FileSystem::new(disk, FsOptions::new()).map_err(fault)?;
+        Ok(self.mounted.get_or_init(|| mounted))
+    }
+
+    /// Makes everything durable: contents and directories, then the tables, then the blocks at the places in `last`.
+    fn sync(&self, last: &[u64]) -> Result<(), ZoneError> {
+        if self.read_only {
+            return Ok(());
+        }
+        let tables = self.geometry.fat_start..self.geometry.fats_end;
+        self.cache.borrow_mut().sync_ordered(&|bytes| {
+            if last.iter().any(|place| bytes.contains(place)) {
+                2
+            } else {
+                u8::from(tables.contains(&bytes.start))
+            }
+        })
+    }
+
+    /// Empties the entry of a file whose chain cannot be followed.
+    fn sever(&self, entry: &Entry) -> Result<(), ZoneError> {
+        let mut cache = self.cache.borrow_mut();
+        cache.write_at(entry.position + 20, &[0; 2])?;
+        cache.write_at(entry.position + 26, &[0; 6])
+    }
+
+    /// Makes sure that `fatfs` can follow what it is about to free.
+    fn make_followable(&self, entry: &Entry) -> Result<(), ZoneError> {
+        match self.walk(|walk| walk.check_file(entry)) {
+            Err(ZoneError::Corrupt) => self.sever(entry),
+            other => other,
+        }
+    }
+
+    fn make_parents(&self, path: &str) -> Result<(), ZoneError> {
+        check_names(path)?;
+        match path.rsplit_once('/') {
+            Some((parent, _)) => self.create_dir_all(parent),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes one directory whose parent exists, and puts its first sector right.
+    ///
+    /// `fatfs` 0.3.6 writes the entries `.` and `..` with long names before them, where every other driver expects them
+    /// to stand first and alone.
+    fn create_one_dir(&self, path: &str) -> Result<(), ZoneError> {
+        let mounted = self.mounted()?;
+        mounted.root_dir().create_dir(path).map_err(fault)?;
+        let made = self.entry(path)?.ok_or(ZoneError::Corrupt)?;
+        let parent = match path.rsplit_once('/') {
+            Some((parent, _)) => self.entry(parent)?.ok_or(ZoneError::Corrupt)?.first_cluster,
+            // The root is 0 in a `..` entry, whatever its cluster (FAT specification, section 6.5).
+            None => 0,
+        };
+        let place = self.geometry.cluster_at(made.first_cluster)?;
+        let mut sector = [0; 512];
+        sector[..32].copy_from_slice(&dot_entry(b".          ", made.first_cluster));
+        sector[32..64].copy_from_slice(&dot_entry(b"..         ", parent));
+        self.cache.borrow_mut().write_at(place, &sector)?;
+        // Never an entry that leads to a directory without contents.
+        self.sync(&[made.position])
+    }
+}
+
+fn dot_entry(name: &[u8; 11], cluster: u32) -> [u8; 32] {
+    let mut entry = [0; 32];
+    entry[..11].copy_from_slice(name);
+    entry[11] = 0x10;
+    entry[16..18].copy_from_slice(&0x0021u16.to_le_bytes());
+    entry[18..20].copy_from_slice(&0x0021u16.to_le_bytes());
+    entry[20..22].copy_from_slice(&((cluster >> 16) as u16).to_le_bytes());
+    entry[24..26].copy_from_slice(&0x0021u16.to_le_bytes());
+    entry[26..28].copy_from_slice(&(cluster as u16).to_le_bytes());
+    entry
+}
+
+impl<Z: RawZone> FreeZone for RawFat<Z> {
+    type File<'a>
+        = FatFile<'a, Z>
+    where
+        Self: 'a;
+
+    fn open<'a>(&'a self, path: &str) -> Result<Option<FatFile<'a, Z>>, ZoneError> {
+        match self.entry(path)? {
+            Some(entry) if !entry.is_directory() => {
+                self.walk(|walk| FatFile::reader(self, walk, &entry)).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn open_rw<'a>(&'a self, path: &str) -> Result<FatFile<'a, Z>, ZoneError> {
+        let mounted = self.mounted()?;
+        self.make_parents(path)?;
+        let length = match self.locate(path)? {
+            Found::Entry(entry) if entry.is_directory() => return Err(ZoneError::BadPath),
+            Found::Entry(entry) => {
+                self.walk(|walk| walk.check_file(&entry))?;
+                u64::from(entry.size)
+            }
+            Found::Free => 0,
+            Found::NoParent | Found::NotADirectory => return Err(ZoneError::BadPath),
+        };
+        let file = mounted.root_dir().create_file(path).map_err(fault)?;
+        Ok(FatFile::writer(self, file, length))
+    }
+
+    fn create<'a>(&'a self, path: &str) -> Result<FatFile<'a, Z>, ZoneError> {
+        let mounted = self.mounted()?;
+        self.make_parents(path)?;
+        match self.locate(path)? {
+            Found::Entry(entry) if entry.is_directory() => return Err(ZoneError::BadPath),
+            Found::Entry(entry) => self.make_followable(&entry)?,
+            Found::Free => {}
+            Found::NoParent | Found::NotADirectory => return Err(ZoneError::BadPath),
+        }
+        let mut file = mounted.root_dir().create_file(path).map_err(fault)?;
+        file.truncate().map_err(fault)?;
+        Ok(FatFile::writer(self, file, 0))
+    }
+
+    fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {
+        Ok(self.entry(path)?.as_ref().map(Entry::metadata))
+    }
+
+    fn list(&self, path: &str, visit: &mut dyn FnMut(&str, Metadata) -> ControlFlow<()>) -> Result<(), ZoneError> {
+        let first = match path {
+            "" => self.geometry.root_cluster,
+            path => match self.entry(path)? {
+                Some(entry) if entry.is_directory() => entry.first_cluster,
+                _ => return Ok(()),
+            },
+        };
+        // Collected first: the visitor may use the zone.
+        let mut found = Vec::new();
+        self.walk(|walk| {
+            walk.directory(first, &mut |name, entry| {
+                found.push((name.text(), entry.metadata()));
+                ControlFlow::Continue(())
+            })
+        })?;
+        for (name, metadata) in found {
+            if visit(&name, metadata).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> Result<bool, ZoneError> {
+        let Some(entry) = self.entry(path)? else { return Ok(false) };
+        let mounted = self.mounted()?;
+        if entry.is_directory() {
+            let mut empty = true;
+            self.walk(|walk| {
+                walk.directory(entry.first_cluster, &mut |_, _| {
+                    empty = false;
+                    ControlFlow::Break(())
+                })
+            })?;
+            if !empty {
+                return Err(NOT_EMPTY);
+            }
+        } else {
+            self.make_followable(&entry)?;
+        }
+        mounted.root_dir().remove(path).map_err(fault)?;
+        Ok(true)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), ZoneError> {
+        let mounted = self.mounted()?;
+        let source = self.entry(from)?.ok_or(ZoneError::NotFound)?;
+        self.make_parents(to)?;
+        match self.locate(to)? {
+            Found::Entry(entry) if entry.position == source.position => return Ok(()),
+            Found::Entry(entry) if entry.is_directory() || source.is_directory() => return Err(ZoneError::BadPath),
+            Found::Entry(_) => {
+                self.remove(to)?;
+            }
+            Found::Free => {}
+            Found::NoParent | Found::NotADirectory => return Err(ZoneError::BadPath),
+        }
+        if source.is_directory() && is_inside(to, from) {
+            return Err(ZoneError::BadPath);
+        }
+        let root = mounted.root_dir();
+        root.rename(from, &root, to).map_err(fault)?;
+        if source.is_directory() {
+            self.point_to_parent(to)?;
+        }
+        Ok(())
+    }
+
+    fn create_dir_all(&self, path: &str) -> Result<(), ZoneError> {
+        if path.is_empty() {
+            return Ok(());
+        }
+        check_names(path)?;
+        match self.locate(path)? {
+            Found::Entry(entry) if entry.is_directory() => return Ok(()),
+            Found::Entry(_) | Found::NotADirectory => return Err(ZoneError::BadPath),
+            Found::Free => {}
+            Found::NoParent => {
+                if let Some((parent, _)) = path.rsplit_once('/') {
+                    self.create_dir_all(parent)?;
+                }
+            }
+        }
+        self.create_one_dir(path)
+    }
+
+    fn sync_dir(&self, path: &str) -> Result<(), ZoneError> {
+        if !path.is_empty() && !self.entry(path)?.is_some_and(|entry| entry.is_directory()) {
+            return Err(ZoneError::NotFound);
+        }
+        self.sync(&[])
+    }
+
+    /// FAT has no such mark.
+    fn set_executable(&self, path: &str, _executable: bool) -> Result<(), ZoneError> {
+        match self.entry(path)? {
+            Some(entry) if !entry.is_directory() => Ok(()),
+            _ => Err(ZoneError::NotFound),
+        }
+    }
+
+    fn free_bytes(&self) -> Result<u64, ZoneError> {
+        let free = self.walk(|walk| walk.free_clusters())?;
+        Ok(free * u64::from(self.geometry.cluster_bytes))
+    }
+}
+
+impl<Z: RawZone> RawFat<Z> {
+    /// Puts the `..` of a moved directory right, which `fatfs` leaves at the old parent.
+    fn point_to_parent(&self, path: &str) -> Result<(), ZoneError> {
+        let moved = self.entry(path)?.ok_or(ZoneError::Corrupt)?;
+        let parent = match path.rsplit_once('/') {
+            Some((parent, _)) => self.entry(parent)?.ok_or(ZoneError::Corrupt)?.first_cluster,
+            None => 0,
+        };
+        let place = self.geometry.cluster_at(moved.first_cluster)? + 32;
+        let mut cache = self.cache.borrow_mut();
+        let mut name = [0; 11];
+        cache.read_at(place, &mut name)?;
+        if name == *b"..         " {
+            cache.write_at(place, &dot_entry(b"..         ", parent))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether `path` is `directory` or lies in it, as FAT compares names.
+fn is_inside(path: &str, directory: &str) -> bool {
+    let upper = |text: &str| text.split('/').map(str::to_uppercase).collect::<Vec<_>>();
+    upper(path).starts_with(&upper(directory))
+}
+
+/// Checks that FAT can hold every name in `path`.
+fn check_names(path: &str) -> Result<(), ZoneError> {
+    check_path(path)?;
+    let sound = |name: &str| {
+        name.encode_utf16().count() <= MAX_NAME_UNITS
+            // `fatfs` counts bytes and knows no characters beyond the basic plane.
+            && name.len() <= MAX_NAME_UNITS
+            && name.chars().all(|c| c <= '\u{FFFF}' && !matches!(c, '"' | '*' | '<' | '>' | '?' | '|' | '\u{7F}'))
+            && !name.ends_with(['.', ' '])
+    };
+    if path.split('/').all(sound) { Ok(()) } else { Err(ZoneError::BadPath) }
+}
+
+/// A fault of `fatfs` as a zone's fault.
+fn fault(error: io::Error) -> ZoneError {
+    // The library names these by their text alone.
+    match error.to_string().as_str() {
+        "No space left on device" => ZoneError::Full,
+        "File name contains unsupported characters" | "File name too long" | "File name is empty" => ZoneError::BadPath,
+        _ => match from_io(error) {
+            ZoneError::Io(0) => ZoneError::Corrupt,
+            other => other,
+        },
+    }
+}

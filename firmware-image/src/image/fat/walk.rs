@@ -1,0 +1,355 @@
+//! Reading the tables and directories of a FAT32 volume, bounded on any input.
+//!
+//! `fatfs` follows whatever a table says: a loop never ends, a number out of range overflows. So every path is walked
+//! here first, by the same rules for names as `fatfs` has, and only a path whose directories are sound is handed on.
+
+use std::ops::ControlFlow;
+
+use super::geometry::{FIRST_CLUSTER, Geometry};
+use crate::free_zone::{Kind, Metadata};
+use crate::image::block_cache::BlockCache;
+use crate::{RawZone, ZoneError};
+
+/// The largest directory: 65,536 entries (FAT specification, section 6).
+const MAX_DIRECTORY_BYTES: u64 = 65_536 * 32;
+/// UTF-16 units in one long-name entry, and the most entries of a name.
+const UNITS_PER_ENTRY: usize = 13;
+const MAX_NAME_ENTRIES: usize = 31;
+
+const ATTR_VOLUME: u8 = 0x08;
+const ATTR_DIRECTORY: u8 = 0x10;
+const ATTR_LONG_NAME: u8 = 0x0F;
+
+/// What the table says follows a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Free,
+    Next(u32),
+    Bad,
+    End,
+}
+
+/// A directory entry.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub attributes: u8,
+    /// As it stands in the entry: not checked.
+    pub first_cluster: u32,
+    pub size: u32,
+    /// Where the short entry stands, in bytes from the volume's start.
+    pub position: u64,
+}
+
+impl Entry {
+    pub fn is_directory(&self) -> bool {
+        self.attributes & ATTR_DIRECTORY != 0
+    }
+
+    pub fn metadata(&self) -> Metadata {
+        match self.is_directory() {
+            true => Metadata { length: 0, kind: Kind::Directory },
+            false => Metadata { length: u64::from(self.size), kind: Kind::File },
+        }
+    }
+}
+
+/// Where a path leads.
+pub(crate) enum Found {
+    Entry(Entry),
+    /// The parent is a sound directory, the name is not in it.
+    Free,
+    /// A component before the last is missing.
+    NoParent,
+    /// A component before the last is a file.
+    NotADirectory,
+}
+
+/// Reads one volume.
+pub(crate) struct Walk<'v, Z: RawZone> {
+    pub cache: &'v mut BlockCache<Z>,
+    pub geometry: &'v Geometry,
+}
+
+impl<Z: RawZone> Walk<'_, Z> {
+    fn link(&mut self, cluster: u32) -> Result<Link, ZoneError> {
+        if !self.geometry.holds(cluster) {
+            return Err(ZoneError::Corrupt);
+        }
+        let mut raw = [0; 4];
+        self.cache.read_at(self.geometry.fat_start + u64::from(cluster) * 4, &mut raw)?;
+        match u32::from_le_bytes(raw) & 0x0FFF_FFFF {
+            0 => Ok(Link::Free),
+            0x0FFF_FFF7 => Ok(Link::Bad),
+            0x0FFF_FFF8.. => Ok(Link::End),
+            next if self.geometry.holds(next) => Ok(Link::Next(next)),
+            _ => Err(ZoneError::Corrupt),
+        }
+    }
+
+    /// Calls `visit` with each cluster of a chain; a chain longer than `max` clusters, or one that does not end as
+    /// chains end, is `Corrupt`.
+    pub fn chain(
+        &mut self,
+        first: u32,
+        max: u64,
+        visit: &mut dyn FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<u64, ZoneError> {
+        let (mut cluster, mut count) = (first, 0);
+        loop {
+            let link = self.link(cluster)?;
+            count += 1;
+            if count > max || matches!(link, Link::Free | Link::Bad) {
+                return Err(ZoneError::Corrupt);
+            }
+            if visit(cluster).is_break() {
+                return Ok(count);
+            }
+            match link {
+                Link::Next(next) => cluster = next,
+                _ => return Ok(count),
+            }
+        }
+    }
+
+    /// Checks that a file's chain ends, and is long enough for its size.
+    pub fn check_file(&mut self, entry: &Entry) -> Result<(), ZoneError> {
+        let needed = u64::from(entry.size).div_ceil(u64::from(self.geometry.cluster_bytes));
+        if entry.first_cluster == 0 {
+            return if entry.size == 0 { Ok(()) } else { Err(ZoneError::Corrupt) };
+        }
+        let longest = u64::from(self.geometry.clusters);
+        let count = self.chain(entry.first_cluster, longest, &mut |_| ControlFlow::Continue(()))?;
+        if count >= needed { Ok(()) } else { Err(ZoneError::Corrupt) }
+    }
+
+    /// Checks that a directory's chain ends and is no longer than directories can be.
+    pub fn check_directory(&mut self, first: u32) -> Result<(), ZoneError> {
+        let longest = MAX_DIRECTORY_BYTES.div_ceil(u64::from(self.geometry.cluster_bytes));
+        self.chain(first, longest, &mut |_| ControlFlow::Continue(())).map(|_| ())
+    }
+
+    /// Calls `visit` with each entry of a directory but `.`, `..` and the label.
+    pub fn directory(
+        &mut self,
+        first: u32,
+        visit: &mut dyn FnMut(&Name, &Entry) -> ControlFlow<()>,
+    ) -> Result<(), ZoneError> {
+        let longest = MAX_DIRECTORY_BYTES.div_ceil(u64::from(self.geometry.cluster_bytes));
+        let mut clusters = Vec::new();
+        self.chain(first, longest, &mut |cluster| {
+            clusters.push(cluster);
+            ControlFlow::Continue(())
+        })?;
+        let mut bytes = vec![0; self.geometry.cluster_bytes as usize];
+        let mut name = Name::default();
+        for cluster in clusters {
+            let start = self.geometry.cluster_at(cluster)?;
+            self.cache.read_at(start, &mut bytes)?;
+            for (i, raw) in bytes.chunks_exact(32).enumerate() {
+                let raw: &[u8; 32] = raw.try_into().unwrap_or(&[0; 32]);
+                if raw[0] == 0 {
+                    return Ok(());
+                }
+                if raw[0] == 0xE5 {
+                    name.clear();
+                } else if raw[11] & ATTR_LONG_NAME == ATTR_LONG_NAME {
+                    name.add(raw);
+                } else if raw[11] & ATTR_VOLUME != 0 {
+                    name.clear();
+                } else {
+                    name.finish(raw);
+                    let entry = parse_entry(raw, start + i as u64 * 32);
+                    let special = raw[..11] == *b".          " || raw[..11] == *b"..         ";
+                    if !special && visit(&name, &entry).is_break() {
+                        return Ok(());
+                    }
+                    name.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where `path` leads; every directory on the way is checked.
+    pub fn locate(&mut self, path: &str) -> Result<Found, ZoneError> {
+        let mut directory = self.geometry.root_cluster;
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            let wanted: Vec<char> = part.chars().flat_map(char::to_uppercase).collect();
+            let mut found = None;
+            self.check_directory(directory)?;
+            self.directory(directory, &mut |name, entry| {
+                if name.matches(&wanted) {
+                    found = Some(entry.clone());
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
+            })?;
+            let last = parts.peek().is_none();
+            match found {
+                None if last => return Ok(Found::Free),
+                None => return Ok(Found::NoParent),
+                Some(entry) if entry.is_directory() => {
+                    self.check_directory(entry.first_cluster)?;
+                    if last {
+                        return Ok(Found::Entry(entry));
+                    }
+                    directory = entry.first_cluster;
+                }
+                Some(entry) if last => return Ok(Found::Entry(entry)),
+                Some(_) => return Ok(Found::NotADirectory),
+            }
+        }
+        Ok(Found::NoParent)
+    }
+
+    /// Clusters that no file or directory has.
+    pub fn free_clusters(&mut self) -> Result<u64, ZoneError> {
+        let mut buf = vec![0; 64 * 1024];
+        let mut at = self.geometry.fat_start + u64::from(FIRST_CLUSTER) * 4;
+        let end = at + u64::from(self.geometry.clusters) * 4;
+        let mut free = 0;
+        while at < end {
+            let take = (end - at).min(buf.len() as u64) as usize;
+            self.cache.read_at(at, &mut buf[..take])?;
+            free += buf[..take]
+                .chunks_exact(4)
+                .filter(|raw| raw[0] == 0 && raw[1] == 0 && raw[2] == 0 && raw[3] & 0x0F == 0)
+                .count() as u64;
+            at += take as u64;
+        }
+        Ok(free)
+    }
+}
+
+fn parse_entry(raw: &[u8; 32], position: u64) -> Entry {
+    let u16_at = |at: usize| u32::from(u16::from_le_bytes([raw[at], raw[at + 1]]));
+    Entry {
+        attributes: raw[11],
+        first_cluster: u16_at(20) << 16 | u16_at(26),
+        size: u32::from_le_bytes([raw[28], raw[29], raw[30], raw[31]]),
+        position,
+    }
+}
+
+/// An entry's long and short name. Rules as in `fatfs`: a long name whose parts or checksum do not fit is ignored.
+pub(crate) struct Name {
+    long: [u16; UNITS_PER_ENTRY * MAX_NAME_ENTRIES],
+    long_length: usize,
+    /// The number of the part read last; 0 where none counts.
+    part: u8,
+    checksum: u8,
+    short: [u8; 12],
+    short_length: usize,
+    /// The short name with the lower case that its flags ask for.
+    shown: [u8; 12],
+}
+
+impl Default for Name {
+    fn default() -> Self {
+        Self {
+            long: [0; UNITS_PER_ENTRY * MAX_NAME_ENTRIES],
+            long_length: 0,
+            part: 0,
+            checksum: 0,
+            short: [b' '; 12],
+            short_length: 0,
+            shown: [b' '; 12],
+        }
+    }
+}
+
+impl Name {
+    fn clear(&mut self) {
+        self.part = 0;
+        self.long_length = 0;
+    }
+
+    fn add(&mut self, raw: &[u8; 32]) {
+        let (order, checksum) = (raw[0] & 0x1F, raw[13]);
+        if order == 0 {
+            return self.clear();
+        }
+        if raw[0] & 0x40 != 0 {
+            self.part = order;
+            self.checksum = checksum;
+            self.long_length = usize::from(order) * UNITS_PER_ENTRY;
+        } else if self.part == 0 || order + 1 != self.part || checksum != self.checksum {
+            return self.clear();
+        } else {
+            self.part -= 1;
+        }
+        let start = usize::from(order - 1) * UNITS_PER_ENTRY;
+        let units = raw[1..11].chunks_exact(2).chain(raw[14..26].chunks_exact(2)).chain(raw[28..32].chunks_exact(2));
+        for (to, from) in self.long[start..].iter_mut().zip(units) {
+            *to = u16::from_le_bytes([from[0], from[1]]);
+        }
+    }
+
+    /// Takes the short entry that ends a name.
+    fn finish(&mut self, raw: &[u8; 32]) {
+        let checksum = raw[..11].iter().fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
+        if self.part != 1 || checksum != self.checksum {
+            self.clear();
+        }
+        while self.long_length > 0 && matches!(self.long[self.long_length - 1], 0 | 0xFFFF) {
+            self.long_length -= 1;
+        }
+        let mut lower = [0; 11];
+        lower.copy_from_slice(&raw[..11]);
+        if raw[12] & 0x08 != 0 {
+            lower[..8].make_ascii_lowercase();
+        }
+        if raw[12] & 0x10 != 0 {
+            lower[8..].make_ascii_lowercase();
+        }
+        let mut upper = [0; 11];
+        upper.copy_from_slice(&raw[..11]);
+        (self.short, self.short_length) = dotted(&upper);
+        (self.shown, _) = dotted(&lower);
+    }
+
+    fn long_chars(&self) -> impl Iterator<Item = char> + '_ {
+        char::decode_utf16(self.long[..self.long_length].iter().copied()).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
+    }
+
+    /// Whether this is the name `wanted`, given in upper case.
+    pub fn matches(&self, wanted: &[char]) -> bool {
+        let is = |chars: &mut dyn Iterator<Item = char>| {
+            chars.flat_map(char::to_uppercase).eq(wanted.iter().copied())
+        };
+        is(&mut self.long_chars()) && self.long_length > 0
+            || is(&mut self.short[..self.short_length].iter().map(|&byte| decode(byte)))
+    }
+
+    /// The name to show.
+    pub fn text(&self) -> String {
+        if self.long_length > 0 {
+            self.long_chars().collect()
+        } else {
+            self.shown[..self.short_length].iter().map(|&byte| decode(byte)).collect()
+        }
+    }
+}
+
+/// `NAME    EXT` as `NAME.EXT`, and its length.
+fn dotted(raw: &[u8; 11]) -> ([u8; 12], usize) {
+    let length = |part: &[u8]| part.iter().rposition(|&byte| byte != b' ').map_or(0, |last| last + 1);
+    let (name, extension) = (length(&raw[..8]), length(&raw[8..]));
+    let mut out = [b' '; 12];
+    out[..name].copy_from_slice(&raw[..name]);
+    let mut total = name;
+    if extension > 0 {
+        out[name] = b'.';
+        out[name + 1..name + 1 + extension].copy_from_slice(&raw[8..8 + extension]);
+        total = name + 1 + extension;
+    }
+    if out[0] == 0x05 {
+        out[0] = 0xE5;
+    }
+    (out, total)
+}
+
+fn decode(byte: u8) -> char {
+    if byte <= 0x7F { char::from(byte) } else { char::REPLACEMENT_CHARACTER }
+}

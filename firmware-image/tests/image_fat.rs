@@ -1,0 +1,470 @@
+//! The raw FAT zone against the tools that users have, and against damage.
+#![cfg(feature = "image")]
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use embedded_io::{Read as _, Seek as _, SeekFrom, Write as _};
+use firmware_image::free_zone::Kind;
+use firmware_image::host::{Access, FileZone};
+use firmware_image::image::fat::{FormatOptions, RawFat, format};
+use firmware_image::{FreeZone, RawZone as _, ZoneError, ZoneFile};
+
+const MIB: u64 = 1 << 20;
+
+/// Runs a tool, or says once that it is missing.
+fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
+    match Command::new(name).args(arguments).env("MTOOLS_SKIP_CHECK", "1").env("LC_ALL", "C.UTF-8").output() {
+        Ok(output) => Some(output),
+        Err(_) => {
+            eprintln!("skipped: {name} is not installed");
+            None
+        }
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn volume(path: &Path, bytes: u64) -> RawFat<FileZone> {
+    let mut zone = FileZone::create_new(path, bytes).unwrap();
+    let options = FormatOptions { label: *b"HOLDFAST   ", volume_id: 0x1234_5678, hidden_sectors: 8192 };
+    format(&mut zone, &options).unwrap();
+    RawFat::open(zone, false).unwrap()
+}
+
+fn put<Z: FreeZone>(zone: &Z, path: &str, bytes: &[u8]) {
+    let mut file = zone.create(path).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
+fn get<Z: FreeZone>(zone: &Z, path: &str) -> Option<Vec<u8>> {
+    let mut file = zone.open(path).unwrap()?;
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact(&mut bytes).unwrap();
+    assert_eq!(file.read(&mut [0; 1]).unwrap(), 0);
+    Some(bytes)
+}
+
+fn names<Z: FreeZone>(zone: &Z, path: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    zone.list(path, &mut |name, _| {
+        names.push(name.to_owned());
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    names.sort();
+    names
+}
+
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .collect()
+}
+
+fn assert_sound(path: &Path) {
+    if let Some(output) = tool("fsck.vfat", &["-n", text(path)]) {
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.lines().count(), 2, "{said}");
+    }
+}
+
+#[test]
+fn a_new_volume_of_any_usual_size_is_sound_and_fat32() {
+    let dir = tempfile::tempdir().unwrap();
+    for mib in [40, 100, 256, 300, 1024, 8192, 9000, 32 * 1024] {
+        let path = dir.path().join(format!("{mib}.img"));
+        let zone = volume(&path, mib * MIB);
+        assert_eq!(zone.volume_id(), 0x1234_5678);
+        assert_eq!(zone.label(), "HOLDFAST");
+        assert!(zone.free_bytes().unwrap() > mib * MIB * 95 / 100, "{mib}");
+        zone.close().unwrap();
+        assert_sound(&path);
+        if let Some(output) = tool("minfo", &["-i", text(&path), "::"]) {
+            assert!(String::from_utf8_lossy(&output.stdout).contains("FAT32"), "{mib}");
+        }
+    }
+}
+
+#[test]
+fn a_zone_too_small_for_fat32_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut zone = FileZone::create_new(&dir.path().join("x"), 30 * MIB).unwrap();
+    let options = FormatOptions { label: *b"HOLDFAST   ", volume_id: 1, hidden_sectors: 0 };
+    assert_eq!(format(&mut zone, &options), Err(ZoneError::Full));
+}
+
+#[test]
+fn a_format_leaves_the_file_system_full_of_holes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    volume(&path, 8192 * MIB).close().unwrap();
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::linux::fs::MetadataExt as _;
+        let held = std::fs::metadata(&path).unwrap().st_blocks() * 512;
+        assert!(held < MIB, "{held} bytes are held");
+    }
+}
+
+#[test]
+fn files_and_directories_come_back_as_written_and_fsck_finds_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 300 * MIB);
+    let big = noise(7, 9 * MIB as usize + 123);
+    put(&zone, "updater-linux-x86_64", &big);
+    put(&zone, "client/run.sh", b"#!/bin/sh\n");
+    put(&zone, "client/deep/er/and/deeper/Größe mit Umlaut.txt", b"x");
+    put(&zone, ".holdfast/journal", &[0; 8192]);
+    put(&zone, "empty", b"");
+    assert_eq!(get(&zone, "UPDATER-LINUX-X86_64").unwrap(), big);
+    assert_eq!(get(&zone, "client/deep/er/AND/deeper/größe MIT umlaut.txt").unwrap(), b"x");
+    assert_eq!(get(&zone, "empty").unwrap(), b"");
+    assert_eq!(get(&zone, "client/none"), None);
+    assert_eq!(get(&zone, "none/none"), None);
+    assert_eq!(get(&zone, "empty/none"), None);
+    assert_eq!(names(&zone, ""), [".holdfast", "client", "empty", "updater-linux-x86_64"]);
+    assert_eq!(zone.metadata("client").unwrap().unwrap().kind, Kind::Directory);
+    assert_eq!(zone.metadata("updater-linux-x86_64").unwrap().unwrap().length, big.len() as u64);
+    zone.close().unwrap();
+    assert_sound(&path);
+
+    let again = RawFat::open(FileZone::open(&path, Access::ReadOnly).unwrap(), true).unwrap();
+    assert_eq!(get(&again, "updater-linux-x86_64").unwrap(), big);
+    assert_eq!(again.create("y").err(), Some(ZoneError::ReadOnly));
+    assert_eq!(again.remove("empty").err(), Some(ZoneError::ReadOnly));
+}
+
+#[test]
+fn two_thousand_files_are_made_changed_moved_and_removed_and_fsck_finds_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 100 * MIB);
+    for i in 0..2000 {
+        put(&zone, &format!("shard-{:02}/file number {i}.dat", i % 20), &noise(i, (i as usize * 37) % 9000));
+    }
+    zone.sync_dir("").unwrap();
+    for i in (0..2000).step_by(3) {
+        assert!(zone.remove(&format!("shard-{:02}/file number {i}.dat", i % 20)).unwrap());
+    }
+    for i in (1..2000).step_by(30) {
+        let from = format!("shard-{:02}/file number {i}.dat", i % 20);
+        zone.rename(&from, &format!("moved/{i}.dat")).unwrap();
+    }
+    for i in (2..2000).step_by(30) {
+        put(&zone, &format!("shard-{:02}/file number {i}.dat", i % 20), b"short");
+    }
+    zone.rename("shard-03", "moved/shard").unwrap();
+    assert_eq!(get(&zone, "moved/1.dat").unwrap(), noise(1, 37));
+    assert_eq!(get(&zone, "shard-02/file number 2.dat").unwrap(), b"short");
+    assert_eq!(get(&zone, "shard-05/file number 5.dat").unwrap(), noise(5, 5 * 37));
+    assert_eq!(zone.remove("moved"), Err(ZoneError::Io(39)));
+    zone.close().unwrap();
+    assert_sound(&path);
+}
+
+#[test]
+fn rename_replaces_a_file_and_refuses_directories() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 40 * MIB);
+    put(&zone, "old", &[1; 5000]);
+    put(&zone, "new.tmp", &[2; 9000]);
+    put(&zone, "dir/inner", b"i");
+    zone.rename("new.tmp", "OLD").unwrap();
+    assert_eq!(get(&zone, "old").unwrap(), [2; 9000]);
+    assert_eq!(zone.metadata("new.tmp").unwrap(), None);
+    assert_eq!(zone.rename("old", "dir"), Err(ZoneError::BadPath));
+    assert_eq!(zone.rename("dir", "dir/below/it"), Err(ZoneError::BadPath));
+    assert_eq!(zone.rename("nothing", "x"), Err(ZoneError::NotFound));
+    assert_eq!(zone.create("dir").err(), Some(ZoneError::BadPath));
+    assert_eq!(zone.create("old/x").err(), Some(ZoneError::BadPath));
+    zone.close().unwrap();
+    assert_sound(&path);
+}
+
+#[test]
+fn a_file_is_cut_lengthened_and_written_past_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 40 * MIB);
+    let mut expected = noise(3, 50_000);
+    {
+        let mut file = zone.create("f").unwrap();
+        file.write_all(&expected).unwrap();
+        file.set_len(20_480).unwrap();
+        expected.truncate(20_480);
+        file.seek(SeekFrom::Start(30_000)).unwrap();
+        file.write_all(b"tail").unwrap();
+        expected.resize(30_000, 0);
+        expected.extend_from_slice(b"tail");
+        file.seek(SeekFrom::Start(100)).unwrap();
+        file.write_all(b"inside").unwrap();
+        expected[100..106].copy_from_slice(b"inside");
+        file.flush().unwrap();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        let mut back = vec![0; expected.len()];
+        file.read_exact(&mut back).unwrap();
+        assert_eq!(back, expected);
+    }
+    assert_eq!(get(&zone, "f").unwrap(), expected);
+    zone.open_rw("f").unwrap().set_len(0).unwrap();
+    assert_eq!(get(&zone, "f").unwrap(), b"");
+    zone.close().unwrap();
+    assert_sound(&path);
+}
+
+#[test]
+fn names_that_fat_cannot_hold_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let zone = volume(&dir.path().join("x"), 40 * MIB);
+    let long = "n".repeat(256);
+    for name in ["a/../b", "", "/a", "a//b", "a?", "a*b", "a.", "a ", "a\\b", "a:b", "a\u{1}", "\u{1F600}", &long] {
+        assert_eq!(zone.create(name).err(), Some(ZoneError::BadPath), "{name:?}");
+    }
+    put(&zone, &"n".repeat(255), b"ok");
+}
+
+#[test]
+fn a_full_volume_says_so_and_stays_sound() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 40 * MIB);
+    let mut file = zone.create("filler").unwrap();
+    let chunk = vec![7; 1 << 20];
+    let fault = loop {
+        if let Err(error) = file.write_all(&chunk) {
+            break error;
+        }
+    };
+    assert_eq!(fault, ZoneError::Full);
+    drop(file);
+    assert_eq!(zone.free_bytes().unwrap(), 0);
+    assert_eq!(zone.create_dir_all("more"), Err(ZoneError::Full));
+    zone.close().unwrap();
+    assert_sound(&path);
+}
+
+#[test]
+fn mtools_reads_what_we_wrote_and_we_read_what_mtools_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 40 * MIB);
+    put(&zone, "client/A long name.txt", b"from us");
+    zone.close().unwrap();
+    let Some(output) = tool("mtype", &["-i", text(&path), "::client/A long name.txt"]) else { return };
+    assert_eq!(output.stdout, b"from us");
+    std::fs::write(dir.path().join("theirs"), noise(9, 70_000)).unwrap();
+    tool("mmd", &["-i", text(&path), "::made by mtools"]).unwrap();
+    let from = dir.path().join("theirs");
+    let copied = tool("mcopy", &["-i", text(&path), text(&from), "::made by mtools/Their File"]).unwrap();
+    assert!(copied.status.success());
+    let zone = RawFat::open(FileZone::open(&path, Access::ReadWrite).unwrap(), false).unwrap();
+    assert_eq!(get(&zone, "made by mtools/their file").unwrap(), noise(9, 70_000));
+    put(&zone, "made by mtools/ours", b"!");
+    assert!(zone.remove("made by mtools/Their File").unwrap());
+    zone.close().unwrap();
+    assert_sound(&path);
+}
+
+#[test]
+fn a_volume_that_claims_more_than_its_zone_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    volume(&path, 40 * MIB).close().unwrap();
+    let mut zone = FileZone::open(&path, Access::ReadWrite).unwrap();
+    zone.set_len(39 * MIB).unwrap();
+    assert_eq!(RawFat::open(zone, false).err(), Some(ZoneError::Corrupt));
+}
+
+#[test]
+fn a_file_whose_chain_is_broken_cannot_be_read_but_can_be_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 40 * MIB);
+    put(&zone, "updater", &noise(5, 20_000));
+    zone.close().unwrap();
+    let raw = std::fs::read(&path).unwrap();
+    let entry = raw.windows(11).position(|name| name == b"UPDATER    ").unwrap();
+    for cluster in [1u32, 0x0FFF_FFF7, 0xFFFF_FFFF, 70_000_000, 9] {
+        let mut bytes = raw.clone();
+        bytes[entry + 20..entry + 22].copy_from_slice(&((cluster >> 16) as u16).to_le_bytes());
+        bytes[entry + 26..entry + 28].copy_from_slice(&(cluster as u16).to_le_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        let zone = RawFat::open(FileZone::open(&path, Access::ReadWrite).unwrap(), false).unwrap();
+        if cluster != 9 {
+            assert_eq!(zone.open("updater").err(), Some(ZoneError::Corrupt), "{cluster}");
+        }
+        put(&zone, "updater.new", b"good");
+        zone.rename("updater.new", "updater").unwrap();
+        assert_eq!(get(&zone, "updater").unwrap(), b"good");
+        zone.close().unwrap();
+    }
+}
+
+/// All of these may fail; none may panic, hang or leave the zone.
+fn use_everything(zone: &RawFat<FileZone>) {
+    let mut paths = vec![String::new()];
+    let mut visited = 0;
+    while let Some(path) = paths.pop() {
+        visited += 1;
+        if visited > 50 {
+            break;
+        }
+        let _ = zone.list(&path, &mut |name, metadata| {
+            let full = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+            if metadata.kind == Kind::Directory {
+                paths.push(full);
+            } else if let Ok(Some(mut file)) = zone.open(&full) {
+                let mut buf = [0; 4096];
+                for _ in 0..64 {
+                    if !matches!(file.read(&mut buf), Ok(n) if n > 0) {
+                        break;
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        });
+    }
+    let _ = zone.free_bytes();
+    if let Ok(mut file) = zone.create("dir/made after damage.bin") {
+        let _ = file.write_all(&[1; 5000]);
+        let _ = file.flush();
+    }
+    if let Ok(mut file) = zone.open_rw("dir/file two.txt") {
+        let _ = file.seek(SeekFrom::End(0)).map(|_| file.write_all(&[2; 9000]));
+        let _ = file.set_len(10);
+    }
+    let _ = zone.create_dir_all("dir/new/er");
+    let _ = zone.rename("dir/file two.txt", "a");
+    let _ = zone.remove("a");
+    let _ = zone.remove("dir/sub/leaf");
+    let _ = zone.sync_dir("dir");
+}
+
+/// A small, used volume, and the offsets of its bytes worth damaging.
+fn victim(path: &Path) -> (Vec<u8>, Vec<usize>) {
+    let zone = volume(path, 35 * MIB);
+    put(&zone, "a", &noise(1, 3000));
+    put(&zone, "dir/file two.txt", &noise(2, 6000));
+    put(&zone, "dir/sub/leaf", b"leaf");
+    zone.close().unwrap();
+    let raw = std::fs::read(path).unwrap();
+    let fat = usize::from(u16::from_le_bytes([raw[14], raw[15]])) * 512;
+    let tables = 2 * u32::from_le_bytes([raw[36], raw[37], raw[38], raw[39]]) as usize * 512;
+    let mut offsets: Vec<usize> = (0..96).chain(508..512).chain(512..516).chain(996..1024).collect();
+    offsets.extend(fat..fat + 4 * 48);
+    offsets.extend((fat + tables..fat + tables + 24 * 512).filter(|&at| raw[at] != 0));
+    (raw, offsets)
+}
+
+#[test]
+fn no_flipped_byte_makes_it_panic_hang_or_write_outside() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let (raw, offsets) = victim(&path);
+    let mut cases = 0;
+    for at in offsets {
+        // File contents need no sweep.
+        if raw[at..].starts_with(b"leaf") {
+            continue;
+        }
+        for flip in [0x01, 0x80, 0xFF] {
+            let mut file = FileZone::open(&path, Access::ReadWrite).unwrap();
+            file.seek(SeekFrom::Start(at as u64)).unwrap();
+            file.write_all(&[raw[at] ^ flip]).unwrap();
+            if let Ok(zone) = RawFat::open(file, false) {
+                use_everything(&zone);
+                drop(zone);
+            }
+            restore(&path, &raw);
+            cases += 1;
+        }
+    }
+    assert!(cases > 1000, "{cases}");
+}
+
+#[test]
+fn random_bytes_in_tables_and_directories_make_no_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let (raw, offsets) = victim(&path);
+    for round in 0..300u64 {
+        let mut file = FileZone::open(&path, Access::ReadWrite).unwrap();
+        let random = noise(round * 2 + 1, 64);
+        // The boot sector stays, or most volumes would not open at all.
+        let from = offsets.iter().position(|&at| at > 1024).unwrap();
+        for pair in random.chunks_exact(4) {
+            let pick = usize::from(u16::from_le_bytes([pair[0], pair[1]])) % (offsets.len() - from) + from;
+            file.seek(SeekFrom::Start(offsets[pick] as u64)).unwrap();
+            file.write_all(&pair[2..]).unwrap();
+        }
+        if let Ok(zone) = RawFat::open(file, false) {
+            use_everything(&zone);
+        }
+        restore(&path, &raw);
+    }
+}
+
+/// Puts the first megabytes back, where everything that a round touches stands.
+fn restore(path: &Path, raw: &[u8]) {
+    use std::io::Write as _;
+    let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all(&raw[..raw.len().min(2 << 20)]).unwrap();
+}
+
+#[test]
+fn directory_loops_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let (raw, _) = victim(&path);
+    let fat = u64::from(u16::from_le_bytes([raw[14], raw[15]])) * 512;
+    for (cluster, next) in [(2u64, 2u32), (3, 3), (4, 4), (4, 2), (5, 4)] {
+        let mut file = FileZone::open(&path, Access::ReadWrite).unwrap();
+        file.seek(SeekFrom::Start(fat + cluster * 4)).unwrap();
+        file.write_all(&next.to_le_bytes()).unwrap();
+        let zone = RawFat::open(file, false).unwrap();
+        use_everything(&zone);
+        drop(zone);
+        restore(&path, &raw);
+    }
+}
+
+#[test]
+fn nothing_is_written_before_the_first_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 40 * MIB);
+    put(&zone, "f", b"f");
+    zone.close().unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let zone = RawFat::open(FileZone::open(&path, Access::ReadWrite).unwrap(), false).unwrap();
+    get(&zone, "f").unwrap();
+    zone.free_bytes().unwrap();
+    zone.metadata("none").unwrap();
+    zone.remove("none").unwrap();
+    zone.close().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn file_zones_have_a_fixed_length() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut zone = FileZone::create_new(&dir.path().join("x"), 100).unwrap();
+    zone.seek(SeekFrom::Start(98)).unwrap();
+    assert_eq!(zone.write(&[1; 5]).unwrap(), 2);
+    assert_eq!(zone.write(&[1; 5]), Err(ZoneError::OutOfBounds));
+    assert_eq!(zone.len().unwrap(), 100);
+    assert_eq!(zone.read(&mut [0; 5]).unwrap(), 0);
+}
