@@ -60,13 +60,13 @@ pub trait FreeZone {
         Self: 'a;
 
     /// Opens a file for reading. `None`: there is no regular file of that name.
-    fn open<'a>(&'a self, path: &str) -> Result<Option<Self::File<'a>>, ZoneError>;
+    fn open(&self, path: &str) -> Result<Option<Self::File<'_>>, ZoneError>;
 
     /// Opens a file for reading and writing as it is, made empty where it is missing; missing parents are made.
-    fn open_rw<'a>(&'a self, path: &str) -> Result<Self::File<'a>, ZoneError>;
+    fn open_rw(&self, path: &str) -> Result<Self::File<'_>, ZoneError>;
 
     /// Makes an empty file, in place of one that was there; missing parents are made.
-    fn create<'a>(&'a self, path: &str) -> Result<Self::File<'a>, ZoneError>;
+    fn create(&self, path: &str) -> Result<Self::File<'_>, ZoneError>;
 
     /// What stands at `path`; `None`: nothing.
     fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError>;

@@ -1,0 +1,78 @@
+//! `cargo xtask test`: every test, in an order that fails early.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::programs::{Profile, Programs};
+use crate::{demo, run, system};
+
+/// What to test.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Leave out the demonstration at the end.
+    #[arg(long)]
+    no_demo: bool,
+}
+
+/// Runs everything; the first failure ends it.
+pub fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    system::prepare();
+    let mut parts: Vec<(&str, Duration)> = Vec::new();
+    let mut part = |name: &'static str, run: &mut dyn FnMut() -> Result<()>| -> Result<()> {
+        eprintln!("\n== {name}");
+        let start = Instant::now();
+        run().with_context(|| format!("{name}: failed"))?;
+        parts.push((name, start.elapsed()));
+        Ok(())
+    };
+    part("the device core builds without std and without an allocator", &mut no_std)?;
+    part("unit and integration tests", &mut || run::show(run::cargo().args(["test", "--workspace", "--quiet"])))?;
+    part("an independent reader agrees with the vectors", &mut independent_reader)?;
+    if !args.no_demo {
+        part("the demonstration", &mut || {
+            let dir = tempfile::tempdir()?;
+            let programs = Programs::build(Profile::Dev, &dir.path().join("bin"))?;
+            demo::tell(&programs, &dir.path().join("demo"))
+        })?;
+    }
+    eprintln!();
+    for (name, took) in &parts {
+        eprintln!("{:6.1} s  {name}", took.as_secs_f64());
+    }
+    eprintln!("{:6.1} s  in all; everything passed", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// The `no_std` crates, for a microcontroller where its target is installed, else for this machine.
+fn no_std() -> Result<()> {
+    const TARGET: &str = "thumbv7em-none-eabihf";
+    let sysroot = run::text(std::process::Command::new("rustc").args(["--print", "sysroot"]))?;
+    let installed = std::path::Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).join("lib").is_dir();
+    if !installed {
+        eprintln!("target {TARGET} is not installed (rustup target add {TARGET}); checking for this machine");
+    }
+    for package in ["firmware-image", "bootstrap"] {
+        let mut cargo = run::cargo();
+        cargo.args(["check", "--quiet", "--lib", "--no-default-features", "--package", package]);
+        if installed {
+            cargo.args(["--target", TARGET]);
+        }
+        run::show(&mut cargo)?;
+    }
+    Ok(())
+}
+
+/// The Python program that knows the formats only from their pages.
+fn independent_reader() -> Result<()> {
+    let Some(python) = system::find("python3") else {
+        eprintln!("python3 is missing: skipped");
+        return Ok(());
+    };
+    let program = run::root().join("testdata/independent/check.py");
+    if !program.exists() {
+        bail!("{} is missing", program.display());
+    }
+    run::show(std::process::Command::new(python).arg(program).arg(run::root().join("testdata")))
+}
