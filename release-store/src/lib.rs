@@ -26,8 +26,16 @@
 //! FrameReader::open(key, &chunk.frame_id(), bytes)?   → VerifiedFrame
 //! ```
 //!
-//! Feature `publish`, for the vendor's release machine: `keys`, `tuf`, `publish`, `repository`, `mirror`, `verify`,
-//! `serve`.
+//! Feature `publish`, for the vendor's release machine and the factory:
+//!
+//! | module | subject |
+//! |---|---|
+//! | `keys` | a product's keys; what a factory gets of them |
+//! | `tuf` | making TUF metadata |
+//! | `repository` | the signed state of a store: `init`, `renew`, `withdraw` |
+//! | `publish` | from a directory to a release |
+//! | `mirror`, `verify`, `serve` | what their names say |
+//! | `store_files` | writing so that a cut leaves the old file or the new one |
 #![forbid(unsafe_code)]
 
 pub mod chunk_list;
@@ -35,10 +43,26 @@ pub mod content_key;
 pub mod error;
 pub mod frame;
 pub mod ignore;
+#[cfg(feature = "publish")]
+pub mod keys;
 pub mod manifest;
+#[cfg(feature = "publish")]
+pub mod mirror;
 pub mod paths;
+#[cfg(feature = "publish")]
+pub mod publish;
+#[cfg(feature = "publish")]
+pub mod repository;
+#[cfg(feature = "publish")]
+pub mod serve;
+#[cfg(feature = "publish")]
+pub mod store_files;
 pub mod transport;
 pub mod trust;
+#[cfg(feature = "publish")]
+pub mod tuf;
+#[cfg(feature = "publish")]
+pub mod verify;
 
 pub use chunk_list::ChunkList;
 pub use content_key::{ContentKey, ContentKeys};

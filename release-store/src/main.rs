@@ -1,2 +1,8 @@
 //! Keys, publishing, and reading of a static, encrypted, deduplicated release store.
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -19,6 +19,8 @@ use jiff::Timestamp;
 use sigstore_tuf::{Metadata, Root, TrustedMetadataSet};
 
 pub use cache::{MemoryCache, TrustCache};
+#[cfg(feature = "publish")]
+pub(crate) use releases::ReleaseStatement;
 pub use releases::{MANIFEST_PREFIX, Release, Releases, SealedManifest};
 
 use crate::error::StoreError;
@@ -76,13 +78,13 @@ pub struct Trust<C> {
 }
 
 /// Metadata verified so far, with the bytes it came from.
-struct Known {
-    set: TrustedMetadataSet,
+pub(crate) struct Known {
+    pub(crate) set: TrustedMetadataSet,
     /// Newer roots than the trusted one, with their versions.
-    roots: Vec<(u64, Vec<u8>)>,
-    timestamp: Vec<u8>,
-    snapshot: Vec<u8>,
-    targets: Vec<u8>,
+    pub(crate) roots: Vec<(u64, Vec<u8>)>,
+    pub(crate) timestamp: Vec<u8>,
+    pub(crate) snapshot: Vec<u8>,
+    pub(crate) targets: Vec<u8>,
 }
 
 impl<C: TrustCache> Trust<C> {
@@ -166,14 +168,20 @@ impl<C: TrustCache> Trust<C> {
     /// # Errors
     /// `Transport`, `Tuf`, `Malformed`.
     pub fn offline<T: Transport + ?Sized>(&self, transport: &T) -> Result<Releases, StoreError> {
+        releases_of(&self.offline_known(transport)?.set)
+    }
+
+    /// What [`Trust::offline`] verifies, with the bytes it came from.
+    pub(crate) fn offline_known<T: Transport + ?Sized>(&self, transport: &T) -> Result<Known, StoreError> {
         let mut known = self.start()?;
         self.follow_roots(&mut known, transport)?;
         let timestamp = get_all(transport, "metadata/timestamp.json", MAX_TIMESTAMP_BYTES)?;
         known.set.update_timestamp(&timestamp, NO_TIME).map_err(tuf("timestamp"))?;
+        known.timestamp = timestamp;
         let mut clock = Clock { now: NO_TIME, server: None, disputed: None };
         self.take_snapshot(&mut known, transport, &mut clock)?;
         self.take_targets(&mut known, transport, &mut clock)?;
-        releases_of(&known.set)
+        Ok(known)
     }
 
     /// From the trusted root to the newest that the cache leads to.

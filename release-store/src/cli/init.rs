@@ -1,0 +1,57 @@
+//! `init`: a product's keys and an empty store.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use release_store::keys::KeyDir;
+use release_store::repository::Repository;
+
+use super::{KeysArgument, terminal};
+
+/// Make a product's keys and an empty store
+///
+/// KEYS gets a file for each key, encrypted under a passphrase. Keep root.key and vendor.key offline afterwards: publishing
+/// needs neither. Where KEYS holds the keys of this product already and STORE is not there, only the store is made.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  release-store init store --product 'Acme Notes' --keys keys")]
+pub(super) struct Init {
+    /// The directory to become a store
+    store: PathBuf,
+    /// The product's name
+    #[arg(long)]
+    product: String,
+    #[command(flatten)]
+    keys: KeysArgument,
+}
+
+impl Init {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let now = terminal::now()?;
+        let existing = self.keys.dir.join("product.json").is_file();
+        let (keys, passphrase) = if existing {
+            let keys = KeyDir::open(&self.keys.dir)?;
+            if keys.product() != self.product {
+                bail!(
+                    "{} holds the keys of product {:?}; name another directory",
+                    self.keys.dir.display(),
+                    keys.product()
+                );
+            }
+            (keys, terminal::passphrase()?)
+        } else {
+            let passphrase = terminal::new_passphrase()?;
+            (KeyDir::create(&self.keys.dir, &self.product, &passphrase, now)?, passphrase)
+        };
+        let repository = Repository::init(&self.store, &keys, &passphrase, now)?;
+        let keys_made = if existing { "used" } else { "made" };
+        eprintln!("Keys of {:?} {keys_made}: {}", self.product, self.keys.dir.display());
+        eprintln!("Empty store made: {} (fresh until {})", self.store.display(), repository.fresh_until());
+        if !existing {
+            eprintln!(
+                "Keep root.key and vendor.key offline, and a copy of all keys elsewhere: nobody can make them again."
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,165 @@
+//! `keys`: what a product's keys are, and what a factory gets of them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use firmware_image::device_config::{Policies, Profile};
+use firmware_image::updater_image::{Floors, MAX_IMAGE_BYTES, UpdaterVersion};
+use release_store::keys::{ConfigRequest, FactoryExport, KeyDir, KeyKind, SignedUpdater, sign_updater};
+use serde_json::json;
+
+use super::publish::{platform_file, updater_version};
+use super::terminal;
+
+/// Show a product's keys, or export what a factory needs
+#[derive(clap::Args)]
+pub(super) struct Keys {
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    Export(Export),
+    Show(Show),
+}
+
+/// Export what a factory may hold
+///
+/// Public keys, root.json, content keys and product secret (as every device holds them), signed updaters, and signed device
+/// configurations. No key that signs anything.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  release-store keys export keys --factory factory --server https://updates.example.com/store \\
+      --client-command client/run.sh --updater linux-x86_64=target/updater")]
+struct Export {
+    /// The directory of the product's keys
+    keys: PathBuf,
+    /// The directory to make
+    #[arg(long, value_name = "DIR")]
+    factory: PathBuf,
+    /// The channel whose releases the devices take
+    #[arg(long, default_value = release_store::publish::DEFAULT_CHANNEL)]
+    channel: String,
+    /// Where devices find the store, with how often it is tried first. Repeatable
+    #[arg(long, value_name = "URL[=WEIGHT]", value_parser = server)]
+    server: Vec<(String, u16)>,
+    /// How devices start the client: a path in the free zone, and arguments. Repeatable, by platform
+    #[arg(long, value_name = "[PLATFORM=]COMMAND", value_parser = client_command)]
+    client_command: Vec<(String, String)>,
+    /// An updater; stamped and signed unless it is. Repeatable
+    #[arg(long, value_name = "PLATFORM=FILE", value_parser = platform_file)]
+    updater: Vec<(String, PathBuf)>,
+    /// The version of updaters signed now
+    #[arg(long, value_name = "X.Y.Z", value_parser = updater_version, default_value = env!("CARGO_PKG_VERSION"))]
+    updater_version: UpdaterVersion,
+    /// The boundary on which the hidden zone's slots stand, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
+    align_bytes: u32,
+}
+
+/// Show which keys there are; never a secret
+#[derive(clap::Args)]
+struct Show {
+    /// The directory of the product's keys
+    keys: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Keys {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            KeysCommand::Export(command) => command.run(),
+            KeysCommand::Show(command) => command.run(),
+        }
+    }
+}
+
+impl Export {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let keys = KeyDir::open(&self.keys)?;
+        let passphrase = terminal::passphrase()?;
+        let mut updaters = Vec::new();
+        if !self.updater.is_empty() {
+            let key = keys.signing_key(KeyKind::Updater, &passphrase)?;
+            for (platform, path) in &self.updater {
+                let program = read_program(path)?;
+                updaters.push(sign_updater(&keys, &key, platform, program, self.updater_version, Floors::default())?);
+            }
+        }
+        let request = ConfigRequest {
+            channel: self.channel,
+            profile: Profile::Stick,
+            align_bytes: self.align_bytes,
+            servers: self.server,
+            client_commands: self.client_command,
+            policies: Policies::default(),
+        };
+        FactoryExport::create(&self.factory, &keys, &passphrase, &request, &updaters)?;
+        eprintln!("Exported for the factory: {}", self.factory.display());
+        for SignedUpdater { platform, version, newly_signed, .. } in &updaters {
+            let signed = if *newly_signed { "signed now" } else { "signed before" };
+            eprintln!("  updater {platform} {version}, {signed}");
+        }
+        if request.servers.is_empty() || request.client_commands.is_empty() {
+            eprintln!("  The devices will have no server or no client command: give --server and --client-command.");
+        }
+        eprintln!("  Who holds it can read releases, as every device can; it signs nothing.");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Show {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let keys = KeyDir::open(&self.keys)?;
+        let present = |kind: KeyKind| keys.has(kind);
+        if self.json {
+            let secrets = KeyKind::ALL.map(|kind| (kind.name().to_owned(), present(kind).into()));
+            terminal::print_json(&json!({
+                "product": keys.product(),
+                "vendor_key": hex::encode(keys.vendor_key().0),
+                "updater_key_serial": keys.certificate().serial,
+                "secrets": serde_json::Map::from_iter(secrets),
+            }))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        println!("product             {}", keys.product());
+        println!("vendor key          {}", hex::encode(keys.vendor_key().0));
+        println!("updater key serial  {}", keys.certificate().serial);
+        for kind in KeyKind::ALL {
+            let state = if present(kind) { "here, encrypted" } else { "elsewhere" };
+            println!("{:<20}{state}", kind.file_name());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn read_program(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path).with_context(|| format!("cannot read the updater {}", path.display()))?;
+    anyhow::ensure!(metadata.len() <= MAX_IMAGE_BYTES, "{} is longer than an updater may be", path.display());
+    std::fs::read(path).with_context(|| format!("cannot read the updater {}", path.display()))
+}
+
+fn server(text: &str) -> Result<(String, u16), String> {
+    // An address may hold `=` itself: only a number behind the last one is a weight.
+    let weighted = text.rsplit_once('=').and_then(|(url, weight)| Some((url, weight.parse().ok()?)));
+    let (url, weight) = weighted.unwrap_or((text, 1));
+    let known = ["http://", "https://", "file:"].iter().any(|scheme| url.starts_with(scheme));
+    if !known {
+        return Err("write it like https://updates.example.com/store or file:PATH".into());
+    }
+    Ok((url.to_owned(), weight))
+}
+
+fn client_command(text: &str) -> Result<(String, String), String> {
+    let platform = text.split_once('=').filter(|(name, _)| release_store::manifest::check_platform(name).is_ok());
+    match platform {
+        Some((platform, command)) if !platform.contains('.') => Ok((platform.to_owned(), command.to_owned())),
+        _ => Ok((String::new(), text.to_owned())),
+    }
+}

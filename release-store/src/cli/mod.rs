@@ -1,0 +1,97 @@
+//! The command line: one module a subcommand, and what they share.
+//!
+//! Data goes to stdout, people read stderr, an exit status tells scripts what happened.
+
+mod init;
+mod keys;
+mod list;
+mod mirror;
+mod publish;
+mod renew;
+mod serve;
+mod terminal;
+mod verify;
+mod withdraw;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use release_store::StoreError;
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  done
+  1  failed; `verify`: damage was found
+  2  wrong usage
+  3  a key is missing or damaged, or the passphrase is wrong
+  4  the tree holds something that no release can hold
+  5  another program works on the store
+  6  the version was published before
+
+The passphrase of the keys comes from HOLDFAST_PASSPHRASE, or from the terminal.
+SOURCE_DATE_EPOCH (seconds since 1970) stands for the present where it is set, so that the same input gives the same
+bytes.
+
+Examples:
+  release-store init store --product 'Acme Notes' --keys keys
+  release-store publish store --keys keys --release-version 1.0.0 build/client
+  release-store serve store --listen 127.0.0.1:8080";
+
+/// Makes and tends a release store: signed, encrypted, deduplicated releases as plain files, for any file server.
+#[derive(Parser)]
+#[command(name = "release-store", version, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Init),
+    Publish(publish::Publish),
+    Renew(renew::Renew),
+    Withdraw(withdraw::Withdraw),
+    List(list::List),
+    Verify(verify::Verify),
+    Mirror(mirror::Mirror),
+    Serve(serve::Serve),
+    Keys(keys::Keys),
+}
+
+/// Where a product's keys are.
+#[derive(clap::Args)]
+struct KeysArgument {
+    /// The directory of the product's keys
+    #[arg(long = "keys", value_name = "KEYS")]
+    dir: PathBuf,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Init(command) => command.run(),
+        Command::Publish(command) => command.run(),
+        Command::Renew(command) => command.run(),
+        Command::Withdraw(command) => command.run(),
+        Command::List(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Mirror(command) => command.run(),
+        Command::Serve(command) => command.run(),
+        Command::Keys(command) => command.run(),
+    };
+    result.unwrap_or_else(|error| {
+        terminal::report(&error);
+        ExitCode::from(status(&error))
+    })
+}
+
+fn status(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<StoreError>() {
+        Some(StoreError::Key { .. } | StoreError::WrongPassphrase { .. }) => 3,
+        Some(StoreError::Path { .. } | StoreError::NotAFile { .. }) => 4,
+        Some(StoreError::Locked { .. }) => 5,
+        Some(StoreError::AlreadyPublished { .. }) => 6,
+        _ => 1,
+    }
+}

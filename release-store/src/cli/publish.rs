@@ -1,0 +1,132 @@
+//! `publish`: a directory as a release.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use firmware_image::updater_image::{Floors, UpdaterVersion};
+use release_store::keys::KeyDir;
+use release_store::publish::{DEFAULT_CHANNEL, DEFAULT_LEVEL, DEFAULT_MODULE, PublishRequest, Published, publish};
+use release_store::repository::Repository;
+use serde_json::json;
+
+use super::{KeysArgument, terminal};
+
+/// Publish a directory as a release
+///
+/// TREE becomes client/ on devices. Plain files only; whether a file may be executed is kept. Only chunks that no release
+/// had before are added. Until the last step, devices see the store as it was; an interrupted run is simply repeated.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  release-store publish store --keys keys --release-version 1.1.0 --updater linux-x86_64=target/updater build/client")]
+pub(super) struct Publish {
+    /// The store
+    store: PathBuf,
+    #[command(flatten)]
+    keys: KeysArgument,
+    /// The release's version, for people
+    #[arg(long, value_name = "VERSION")]
+    release_version: String,
+    /// The channel
+    #[arg(long, default_value = DEFAULT_CHANNEL)]
+    channel: String,
+    /// The module that the files belong to
+    #[arg(long, value_name = "ID", default_value = DEFAULT_MODULE)]
+    module: String,
+    /// Files that are the user's own, relative to TREE: installed where missing, then never touched. Repeatable; `**` for
+    /// any directories
+    #[arg(long, value_name = "GLOB")]
+    ignore: Vec<String>,
+    /// An updater to travel with the release; stamped and signed unless it is. Repeatable. Platforms not named keep theirs
+    #[arg(long, value_name = "PLATFORM=FILE", value_parser = platform_file)]
+    updater: Vec<(String, PathBuf)>,
+    /// The version of updaters signed now [default: one after the newest, or the same where nothing changed]
+    #[arg(long, value_name = "X.Y.Z", value_parser = updater_version)]
+    updater_version: Option<UpdaterVersion>,
+    /// The lowest updater version that devices with an updater signed now still let run
+    #[arg(long, value_name = "X.Y.Z", value_parser = updater_version)]
+    updater_floor: Option<UpdaterVersion>,
+    /// zstd's level, 1 (fast) to 22 (small)
+    #[arg(long, default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(1..=22))]
+    level: i32,
+    /// Compressing threads
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: u16,
+    /// Print what was published as JSON
+    #[arg(long)]
+    json: bool,
+    /// The directory
+    tree: PathBuf,
+}
+
+impl Publish {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let now = terminal::now()?;
+        let keys = KeyDir::open(&self.keys.dir)?;
+        let mut repository = Repository::open(&self.store, &keys)?;
+        let passphrase = terminal::passphrase()?;
+        let mut request = PublishRequest::new(self.tree, self.release_version, now);
+        request.channel = self.channel;
+        request.module = self.module;
+        request.ignore = self.ignore;
+        request.updaters = self.updater;
+        request.updater_version = self.updater_version;
+        request.updater_floors = Floors { version: self.updater_floor.unwrap_or_default(), key_serial: 0 };
+        request.level = self.level;
+        request.threads = self.threads.into();
+        let published = publish(&mut repository, &passphrase, &request, &mut terminal::Bar::new("publishing"))?;
+        if self.json {
+            terminal::print_json(&as_json(&published, &repository.fresh_until()))?;
+        } else {
+            explain(&published, &repository.fresh_until());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn explain(published: &Published, fresh_until: &str) {
+    let release = &published.release;
+    eprintln!("Published {} to {} (serial {}).", release.version, release.channel, release.serial);
+    let (content, new) = (terminal::bytes(published.bytes), terminal::bytes(published.new_bytes));
+    let added = terminal::bytes(published.pack_bytes + published.chunk_list_bytes + release.manifest_bytes);
+    eprintln!(
+        "  {} files, {content}; {} new chunks of {new}; {added} added to the store",
+        published.files, published.new_chunks
+    );
+    for updater in &published.updaters {
+        eprintln!("  with updater {} {}", updater.platform, updater.version);
+    }
+    eprintln!("  The store is fresh until {fresh_until}.");
+}
+
+fn as_json(published: &Published, fresh_until: &str) -> serde_json::Value {
+    let release = &published.release;
+    let updaters = published.updaters.iter().map(|updater| {
+        json!({"platform": updater.platform, "version": updater.version.to_string(), "sha256": updater.sha256.to_string()})
+    });
+    json!({
+        "serial": release.serial,
+        "version": release.version,
+        "channel": release.channel,
+        "published": release.published,
+        "files": published.files,
+        "bytes": published.bytes,
+        "new_chunks": published.new_chunks,
+        "new_bytes": published.new_bytes,
+        "pack_bytes": published.pack_bytes,
+        "chunk_list_bytes": published.chunk_list_bytes,
+        "manifest_bytes": release.manifest_bytes,
+        "updaters": updaters.collect::<Vec<_>>(),
+        "fresh_until": fresh_until,
+    })
+}
+
+pub(super) fn platform_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (platform, file) = text.split_once('=').ok_or("write it like linux-x86_64=path/to/updater")?;
+    release_store::manifest::check_platform(platform)?;
+    Ok((platform.to_owned(), file.into()))
+}
+
+pub(super) fn updater_version(text: &str) -> Result<UpdaterVersion, String> {
+    UpdaterVersion::parse(text).ok_or_else(|| "write it like 1.2.3".to_owned())
+}

@@ -1,0 +1,86 @@
+//! `verify`: whether a store is whole.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use release_store::keys::{KeyDir, KeySource};
+use release_store::verify::{Verified, verify};
+use serde_json::json;
+
+use super::{KeysArgument, terminal};
+
+/// Check that every frame decrypts to what its manifest says
+///
+/// Reads everything and changes nothing. Files that no release names are reported and do no harm.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Exit status: 0 whole, 1 damaged (repair with `mirror --check` from a sound copy), 3 keys.
+
+Example:
+  release-store verify store --keys keys")]
+pub(super) struct Verify {
+    /// The store
+    store: PathBuf,
+    #[command(flatten)]
+    keys: KeysArgument,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verify {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let source = KeySource::open(&self.keys.dir)?;
+        let passphrase = if source.needs_passphrase() {
+            // What is wrong with the directory shows before anything is asked.
+            KeyDir::open(&self.keys.dir)?;
+            Some(terminal::passphrase()?)
+        } else {
+            None
+        };
+        let keys = source.secrets(passphrase.as_ref())?.content_keys;
+        let mut bar = terminal::Bar::new("verifying");
+        let verified = verify(&self.store, &source.root_json()?, source.product(), &keys, &mut bar)?;
+        drop(bar);
+        if self.json {
+            terminal::print_json(&as_json(&verified))?;
+        } else {
+            explain(&verified);
+        }
+        Ok(if verified.damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn explain(verified: &Verified) {
+    for orphan in &verified.orphans {
+        eprintln!("not named by any release: {orphan}");
+    }
+    for (object, error) in &verified.damage {
+        println!("damaged: {object}: {error}");
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            println!("  because: {error}");
+            cause = error.source();
+        }
+    }
+    let (releases, packs, frames) = (verified.releases, verified.packs, verified.frames);
+    let bytes = terminal::bytes(verified.bytes);
+    let found = match verified.damage.len() {
+        0 => "whole".to_owned(),
+        n => format!("{n} objects are damaged; repair with `mirror --check` from a sound copy"),
+    };
+    eprintln!("{releases} releases, {packs} packs, {frames} frames, {bytes} of content: {found}");
+}
+
+fn as_json(verified: &Verified) -> serde_json::Value {
+    let damage = verified.damage.iter().map(|(object, error)| json!({"object": object, "problem": error.to_string()}));
+    json!({
+        "whole": verified.damage.is_empty(),
+        "releases": verified.releases,
+        "packs": verified.packs,
+        "frames": verified.frames,
+        "bytes": verified.bytes,
+        "damage": damage.collect::<Vec<_>>(),
+        "orphans": verified.orphans,
+    })
+}

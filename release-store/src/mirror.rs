@@ -1,0 +1,226 @@
+//! A copy of a store elsewhere, at every moment a sound one: what is named first, the timestamp last.
+//!
+//! Needs no keys: packs and targets are named by their digests, and the metadata must hang together under the store's
+//! own first root. A copy that is newer than its source, or of another store, is refused.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+
+use firmware_image::Digest;
+use firmware_image::digest::Hasher;
+use sigstore_tuf::{Metadata, Timestamp};
+
+use crate::error::StoreError;
+use crate::repository::{NoObserver, Observer};
+use crate::store_files::{LOCK, StoreWriter, TEMPORARY, digest_of, read_small};
+use crate::transport::Directory;
+use crate::trust::{MAX_ROOT_BYTES, MAX_TIMESTAMP_BYTES, MemoryCache, Trust};
+
+/// What a mirror run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Mirrored {
+    /// Files copied.
+    pub files: u64,
+    /// Bytes copied.
+    pub bytes: u64,
+    /// Files that were there already.
+    pub kept: u64,
+}
+
+/// A file of a store, and where its name says what it is.
+struct Item {
+    path: String,
+    bytes: u64,
+    digest: Option<Digest>,
+}
+
+/// Brings `destination` (created where it does not exist) in step with `source`. With `check`, files that are there
+/// already are read and put right where they are damaged.
+///
+/// # Errors
+/// `WrongDigest` for a damaged source; `Rollback` for a copy that is newer; `Refused` for one of another store; `Io`.
+pub fn mirror(
+    source: &Path,
+    destination: &Path,
+    check: bool,
+    observer: &mut dyn Observer,
+) -> Result<Mirrored, StoreError> {
+    // Read first: all that it names is there by now, whatever is published meanwhile.
+    let timestamp_path = "metadata/timestamp.json";
+    let timestamp = read_small(&source.join(timestamp_path), MAX_TIMESTAMP_BYTES)?
+        .ok_or_else(|| StoreError::Refused(format!("{} is not a store", source.display())))?;
+    let root = first_root(source)?;
+    Trust::new(&root, MemoryCache::new())?.offline(&Directory::new(source))?;
+
+    fs::create_dir_all(destination).map_err(StoreError::io("create", destination))?;
+    let writer = StoreWriter::lock(destination)?;
+    if let Some(known) = read_small(&destination.join(timestamp_path), MAX_TIMESTAMP_BYTES)? {
+        let other = first_root(destination)? != root;
+        if other {
+            let (from, to) = (source.display(), destination.display());
+            return Err(StoreError::Refused(format!(
+                "{to} is a copy of another store than {from}: name a new directory"
+            )));
+        }
+        let (known, offered) = (timestamp_version(&known)?, timestamp_version(&timestamp)?);
+        if known > offered {
+            return Err(StoreError::Rollback { role: "timestamp".into(), known, offered });
+        }
+    }
+    let items = list(source)?;
+    let total = items.iter().map(|item| item.bytes).sum();
+    let mut done = 0;
+    let mut result = Mirrored::default();
+    for item in &items {
+        if is_there(&writer, item, check)? {
+            result.kept += 1;
+        } else {
+            copy(source, &writer, item)?;
+            result.files += 1;
+            result.bytes += item.bytes;
+        }
+        done += item.bytes;
+        observer.progress(done, total);
+    }
+    if read_small(&destination.join(timestamp_path), MAX_TIMESTAMP_BYTES)?.as_ref() != Some(&timestamp) {
+        writer.replace(timestamp_path, &timestamp)?;
+        result.files += 1;
+        result.bytes += timestamp.len() as u64;
+    }
+    // What devices will see must hang together.
+    Trust::new(&root, MemoryCache::new())?.offline(&Directory::new(destination))?;
+    Ok(result)
+}
+
+/// [`mirror`] with nobody watching.
+///
+/// # Errors
+/// As there.
+pub fn mirror_quietly(source: &Path, destination: &Path) -> Result<Mirrored, StoreError> {
+    mirror(source, destination, false, &mut NoObserver)
+}
+
+/// The lowest root of a store: what its copies are told apart by, and what whoever has no trusted root must take.
+///
+/// # Errors
+/// `Refused` where there is none; `Io`.
+pub fn first_root(store: &Path) -> Result<Vec<u8>, StoreError> {
+    let directory = store.join("metadata");
+    let entries = fs::read_dir(&directory).map_err(StoreError::io("read", &directory))?;
+    let versions = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".root.json")?.parse::<u64>().ok());
+    let first = versions.min();
+    let missing = || StoreError::Refused(format!("{} has no root metadata: it is not a store", store.display()));
+    let path = directory.join(format!("{}.root.json", first.ok_or_else(missing)?));
+    read_small(&path, MAX_ROOT_BYTES)?.ok_or_else(missing)
+}
+
+fn timestamp_version(bytes: &[u8]) -> Result<u64, StoreError> {
+    let metadata = Metadata::<Timestamp>::from_slice(bytes);
+    let metadata = metadata.map_err(|source| StoreError::Tuf { role: "timestamp".into(), source })?;
+    Ok(metadata.signed().version)
+}
+
+/// All immutable files of a store, in the order in which they may appear: packs, targets, metadata.
+fn list(store: &Path) -> Result<Vec<Item>, StoreError> {
+    let mut items = Vec::new();
+    for directory in ["packs", "targets", "metadata"] {
+        let mut found = Vec::new();
+        walk(store, directory, &mut found)?;
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        items.extend(found);
+    }
+    // Roots first: a device asks for them before all else.
+    items.sort_by_key(|item| match item.path.as_str() {
+        path if path.ends_with(".targets.json") => 2,
+        path if path.ends_with(".snapshot.json") => 3,
+        path if path.starts_with("metadata/") => 1,
+        _ => 0,
+    });
+    Ok(items)
+}
+
+fn walk(store: &Path, directory: &str, items: &mut Vec<Item>) -> Result<(), StoreError> {
+    let path = store.join(directory);
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StoreError::io("read", path)(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(StoreError::io("read", &path))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let metadata = entry.metadata().map_err(StoreError::io("read", entry.path()))?;
+        let below = format!("{directory}/{name}");
+        if metadata.is_dir() {
+            walk(store, &below, items)?;
+        } else if metadata.is_file() && is_of_a_store(&below) {
+            items.push(Item { digest: named_digest(&below), path: below, bytes: metadata.len() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file belongs to a store and never changes.
+pub(crate) fn is_of_a_store(path: &str) -> bool {
+    let immutable_metadata = path.starts_with("metadata/")
+        && [".root.json", ".targets.json", ".snapshot.json"].iter().any(|end| path.ends_with(end));
+    named_digest(path).is_some() || immutable_metadata
+}
+
+/// The digest that a pack's or target's name states.
+pub(crate) fn named_digest(path: &str) -> Option<Digest> {
+    let name = path.rsplit('/').next()?;
+    let stem = if path.starts_with("packs/") {
+        name.strip_suffix(".pack")?
+    } else if path.starts_with("targets/") {
+        name.split('.').next()?
+    } else {
+        return None;
+    };
+    Digest::from_hex(stem)
+}
+
+fn is_there(writer: &StoreWriter, item: &Item, check: bool) -> Result<bool, StoreError> {
+    let path = writer.at(&item.path);
+    match fs::metadata(&path) {
+        // Another length, of a file that never changes, is damage: copy it again.
+        Ok(metadata) if metadata.len() != item.bytes => return Ok(false),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(StoreError::io("read", path)(error)),
+    }
+    match item.digest.filter(|_| check) {
+        Some(digest) => Ok(digest_of(&path)? == digest),
+        None => Ok(true),
+    }
+}
+
+fn copy(source: &Path, writer: &StoreWriter, item: &Item) -> Result<(), StoreError> {
+    let from = source.join(&item.path);
+    let mut input = File::open(&from).map_err(StoreError::io("open", &from))?;
+    let (mut output, temporary) = writer.temporary("copy")?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        let n = input.read(&mut buffer).map_err(StoreError::io("read", &from))?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buffer[..n]);
+        output.write_all(&buffer[..n]).map_err(StoreError::io("write", &temporary))?;
+    }
+    let found = hasher.finish();
+    if let Some(expected) = item.digest.filter(|expected| *expected != found) {
+        return Err(StoreError::WrongDigest { object: from.display().to_string(), expected, found });
+    }
+    writer.place(output, &temporary, &item.path)
+}
+
+/// Whether a directory entry at the top of a store is the writer's own.
+pub(crate) fn is_writers_own(name: &str) -> bool {
+    name == LOCK || name == TEMPORARY
+}

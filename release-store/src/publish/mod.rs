@@ -1,0 +1,334 @@
+//! From a directory to a release.
+//!
+//! Order: chunks into one pack, the chunk list into another, the sealed manifest, then TUF metadata with the timestamp
+//! last (see [`crate::repository`]). A cut at any moment leaves the store as it was for everyone who reads it; the next
+//! run finds what is complete by its name and makes the rest again. The same tree, keys and time give the same bytes.
+
+mod index;
+mod packer;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use fastcdc::v2020::StreamCDC;
+use firmware_image::Digest;
+use firmware_image::digest::Hasher;
+use firmware_image::updater_image::{Floors, MAX_IMAGE_BYTES, UpdaterVersion};
+
+use crate::error::StoreError;
+use crate::frame::{FrameKind, FrameWriter};
+use crate::ignore::IgnorePatterns;
+use crate::keys::{KeyKind, Passphrase, SignedUpdater, sign_updater};
+use crate::manifest::{
+    ChunkListRef, FileEntry, Manifest, ModuleEntry, Policy, UpdaterEntry, check_channel, check_module, check_platform,
+    check_version, pack_path,
+};
+use crate::repository::{Observer, Repository, Step, step};
+use crate::store_files::read_small;
+use crate::trust::Release;
+use index::{Index, KnownUpdater};
+use packer::Packer;
+use tree::SourceFile;
+
+/// The smallest chunk but a content's last, in bytes.
+pub const MIN_CHUNK: usize = 16 << 10;
+/// The chunk length aimed at, in bytes.
+pub const AVERAGE_CHUNK: usize = 64 << 10;
+/// The largest chunk, in bytes.
+pub const MAX_CHUNK: usize = 256 << 10;
+/// zstd's level unless told otherwise.
+pub const DEFAULT_LEVEL: i32 = 19;
+/// The channel unless told otherwise.
+pub const DEFAULT_CHANNEL: &str = "stable";
+/// The module unless told otherwise.
+pub const DEFAULT_MODULE: &str = "client";
+
+/// What to publish.
+#[derive(Debug, Clone)]
+pub struct PublishRequest {
+    /// The directory that becomes the managed directory.
+    pub tree: PathBuf,
+    /// The release's version, for people.
+    pub version: String,
+    /// The channel.
+    pub channel: String,
+    /// The module that the files belong to.
+    pub module: String,
+    /// Patterns of files that are the user's own.
+    pub ignore: Vec<String>,
+    /// Updaters, by platform. Platforms that are not named keep the updater of the channel's newest release.
+    pub updaters: Vec<(String, PathBuf)>,
+    /// The version of updaters that are signed now; `None`: the one after the newest, unless nothing changed.
+    pub updater_version: Option<UpdaterVersion>,
+    /// What updaters signed now no longer let run.
+    pub updater_floors: Floors,
+    /// zstd's level.
+    pub level: i32,
+    /// Compressing threads.
+    pub threads: usize,
+    /// The time of publication, seconds since 1970.
+    pub now: i64,
+}
+
+impl PublishRequest {
+    /// A request with defaults for everything else.
+    pub fn new(tree: impl Into<PathBuf>, version: impl Into<String>, now: i64) -> Self {
+        Self {
+            tree: tree.into(),
+            version: version.into(),
+            channel: DEFAULT_CHANNEL.into(),
+            module: DEFAULT_MODULE.into(),
+            ignore: Vec::new(),
+            updaters: Vec::new(),
+            updater_version: None,
+            updater_floors: Floors::default(),
+            level: DEFAULT_LEVEL,
+            threads: 2,
+            now,
+        }
+    }
+}
+
+/// What was published.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Published {
+    /// The release.
+    pub release: Release,
+    /// Its files.
+    pub files: u64,
+    /// Bytes of its files and updaters.
+    pub bytes: u64,
+    /// Chunks that no release had before.
+    pub new_chunks: u64,
+    /// Bytes of content of those.
+    pub new_bytes: u64,
+    /// Bytes of the pack they went into; 0 where there is none.
+    pub pack_bytes: u64,
+    /// Bytes of the chunk list's pack.
+    pub chunk_list_bytes: u64,
+    /// The updaters that travel with it.
+    pub updaters: Vec<UpdaterEntry>,
+}
+
+/// Publishes a release.
+///
+/// # Errors
+/// `AlreadyPublished`; `Path`, `NotAFile`, `TooLarge` for a tree that no release can hold; `Refused`, `Key`,
+/// `WrongPassphrase`, `Io`; `Stopped` where `observer` said so. Nothing that was published changes.
+pub fn publish(
+    repository: &mut Repository<'_>,
+    passphrase: &Passphrase,
+    request: &PublishRequest,
+    observer: &mut dyn Observer,
+) -> Result<Published, StoreError> {
+    check_version(&request.version).map_err(StoreError::Refused)?;
+    check_channel(&request.channel).map_err(StoreError::Refused)?;
+    check_module(&request.module).map_err(StoreError::Refused)?;
+    let ignore = IgnorePatterns::new(&request.ignore)?;
+    if let Some(known) = repository.releases().by_version(&request.channel, &request.version) {
+        let (version, channel, serial) = (known.version.clone(), known.channel.clone(), known.serial);
+        return Err(StoreError::AlreadyPublished { version, channel, serial });
+    }
+    let serial = repository.releases().iter().next_back().map_or(1, |release| release.serial + 1);
+    let keys = repository.keys();
+    let content_keys = keys.secrets(passphrase)?.content_keys;
+    let key = content_keys.newest().ok_or_else(|| StoreError::Refused("there is no content key".into()))?;
+
+    let files = tree::scan(&request.tree)?;
+    let transport = repository.transport();
+    let product = keys.product();
+    let mut index = Index::read(repository.releases(), &transport, product, &request.channel, &content_keys)?;
+    let updaters = make_updaters(repository, passphrase, request, &index)?;
+
+    let total = files.iter().map(|file| file.size).chain(updaters.iter().map(|u| u.image.len() as u64)).sum();
+    let mut packer = Packer::new(repository.writer(), key, request.level, request.threads, &index)?;
+    let mut contents: BTreeMap<Digest, (u64, Vec<Digest>)> = BTreeMap::new();
+    let mut done = 0;
+    let mut digests = Vec::with_capacity(files.len());
+    for file in &files {
+        let source = File::open(&file.source).map_err(StoreError::io("open", &file.source))?;
+        // One byte more than expected, so that growth shows.
+        let (digest, size, chunks) = add_content(&mut packer, &mut index, source.take(file.size + 1), &file.source)?;
+        if size != file.size {
+            let path = file.source.display();
+            return Err(StoreError::Refused(format!(
+                "{path} changed while it was read: publish again when it is at rest"
+            )));
+        }
+        contents.insert(digest, (size, chunks));
+        digests.push(digest);
+        done += size;
+        observer.progress(done, total);
+    }
+    let mut carried = index.carried.clone();
+    for updater in &updaters {
+        let (digest, size, chunks) =
+            add_content(&mut packer, &mut index, updater.image.as_slice(), Path::new("updater"))?;
+        done += size;
+        observer.progress(done, total);
+        let entry = UpdaterEntry {
+            platform: updater.platform.clone(),
+            version: updater.version,
+            size,
+            stored_bytes: 0,
+            sha256: digest,
+        };
+        carried.insert(updater.platform.clone(), KnownUpdater { entry, chunks });
+    }
+    packer.finish_chunks(&mut index)?;
+    step(observer, Step::Chunked)?;
+    let (new_chunks, new_bytes) = (packer.new_chunks, packer.new_bytes);
+    let pack = packer.finish(&mut index)?;
+    step(observer, Step::PackWritten)?;
+
+    let mut updater_entries = Vec::new();
+    for known in carried.into_values() {
+        let stored_bytes = index.stored_bytes(&known.chunks);
+        contents.insert(known.entry.sha256, (known.entry.size, known.chunks));
+        updater_entries.push(UpdaterEntry { stored_bytes, ..known.entry });
+    }
+    let mut writer = FrameWriter::new(key, request.level)?;
+    let list = index.chunk_list(&contents)?.encode()?;
+    let (id, frame) = writer.seal(FrameKind::ChunkList, &list)?;
+    let list_pack = Digest::of(&frame);
+    repository.writer().write_once(&pack_path(&list_pack), &frame, Some(&list_pack))?;
+    step(observer, Step::ChunkListWritten)?;
+
+    let entries = files.iter().zip(&digests).map(|(file, digest)| file_entry(file, digest, &contents, &index, &ignore));
+    let manifest = Manifest {
+        product: product.to_owned(),
+        channel: request.channel.clone(),
+        serial,
+        version: request.version.clone(),
+        published: request.now,
+        modules: vec![ModuleEntry { id: request.module.clone(), version: request.version.clone() }],
+        files: entries.collect(),
+        updaters: updater_entries.clone(),
+        ignore: request.ignore.clone(),
+        chunk_list: ChunkListRef {
+            pack: list_pack,
+            key: key.number,
+            digest: id.digest,
+            raw_len: id.raw_len,
+            stored_len: id.stored_len,
+        },
+    };
+    let sealed = manifest.seal(&mut writer, key.number)?;
+    let release = Release {
+        serial,
+        version: request.version.clone(),
+        channel: request.channel.clone(),
+        published: request.now,
+        withdrawn: None,
+        manifest_digest: Digest::of(&sealed),
+        manifest_bytes: sealed.len() as u64,
+    };
+    repository.add_release(&release, &sealed, passphrase, request.now, observer)?;
+    Ok(Published {
+        release,
+        files: files.len() as u64,
+        bytes: manifest.total_bytes() + updater_entries.iter().map(|updater| updater.size).sum::<u64>(),
+        new_chunks,
+        new_bytes,
+        pack_bytes: pack.map_or(0, |pack| pack.bytes),
+        chunk_list_bytes: frame.len() as u64,
+        updaters: updater_entries,
+    })
+}
+
+fn file_entry(
+    file: &SourceFile,
+    digest: &Digest,
+    contents: &BTreeMap<Digest, (u64, Vec<Digest>)>,
+    index: &Index,
+    ignore: &IgnorePatterns,
+) -> FileEntry {
+    FileEntry {
+        path: file.path.clone(),
+        mode: file.mode,
+        size: file.size,
+        stored_bytes: contents.get(digest).map_or(0, |(_, chunks)| index.stored_bytes(chunks)),
+        sha256: *digest,
+        policy: if ignore.matches(&file.path) { Policy::Seed } else { Policy::Managed },
+        module: 0,
+    }
+}
+
+/// Cuts a content into chunks; returns its digest, its length and its chunks.
+fn add_content<R: std::io::Read>(
+    packer: &mut Packer<'_>,
+    index: &mut Index,
+    source: R,
+    path: &Path,
+) -> Result<(Digest, u64, Vec<Digest>), StoreError> {
+    let mut hasher = Hasher::new();
+    let mut size = 0;
+    let mut chunks = Vec::new();
+    for chunk in StreamCDC::new(source, MIN_CHUNK, AVERAGE_CHUNK, MAX_CHUNK) {
+        let content = chunk.map_err(std::io::Error::from).map_err(StoreError::io("read", path))?.data;
+        hasher.update(&content);
+        size += content.len() as u64;
+        let digest = Digest::of(&content);
+        chunks.push(digest);
+        packer.add(index, digest, content)?;
+    }
+    Ok((hasher.finish(), size, chunks))
+}
+
+/// The updaters named in the request, signed.
+fn make_updaters(
+    repository: &Repository<'_>,
+    passphrase: &Passphrase,
+    request: &PublishRequest,
+    index: &Index,
+) -> Result<Vec<SignedUpdater>, StoreError> {
+    if request.updaters.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys = repository.keys();
+    let key = keys.signing_key(KeyKind::Updater, passphrase)?;
+    let mut made: Vec<SignedUpdater> = Vec::new();
+    for (platform, path) in &request.updaters {
+        check_platform(platform).map_err(StoreError::Refused)?;
+        if made.iter().any(|other| other.platform == *platform) {
+            return Err(StoreError::Refused(format!("the updater for {platform} is named twice")));
+        }
+        let program = read_small(path, MAX_IMAGE_BYTES)?;
+        let program = program.ok_or_else(|| StoreError::Refused(format!("{} is not there", path.display())))?;
+        let floors = request.updater_floors;
+        let sign = |program, version| sign_updater(keys, &key, platform, program, version, floors);
+        let newest = index.newest_updaters.get(platform);
+        let updater = match (request.updater_version, newest) {
+            (Some(version), _) => sign(program, version)?,
+            (None, None) => sign(program, first_version())?,
+            (None, Some(newest)) => {
+                // Signing is deterministic: an unchanged program gives the image that was published.
+                let same = sign(program.clone(), newest.version)?;
+                if !same.newly_signed || Digest::of(&same.image) == newest.sha256 {
+                    same
+                } else {
+                    sign(program, next_version(newest.version)?)?
+                }
+            }
+        };
+        made.push(updater);
+    }
+    Ok(made)
+}
+
+/// The version of a product's first updater: this workspace's, which updaters are built from.
+fn first_version() -> UpdaterVersion {
+    UpdaterVersion::parse(env!("CARGO_PKG_VERSION")).unwrap_or(UpdaterVersion { major: 0, minor: 1, patch: 0 })
+}
+
+/// The version of an updater that differs from the newest one.
+fn next_version(newest: UpdaterVersion) -> Result<UpdaterVersion, StoreError> {
+    let patch = newest.patch.checked_add(1);
+    let patch =
+        patch.ok_or_else(|| StoreError::Refused("updater versions are used up: give --updater-version".into()))?;
+    Ok(first_version().max(UpdaterVersion { patch, ..newest }))
+}

@@ -1,0 +1,87 @@
+//! The directory that becomes a release: plain files under paths that every target system can hold.
+
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
+
+use crate::error::StoreError;
+use crate::manifest::{MAX_FILE_BYTES, MAX_FILES};
+use crate::paths::{PathProblem, PathSet};
+
+/// A file to publish.
+#[derive(Debug, Clone)]
+pub(super) struct SourceFile {
+    /// Its path in the release.
+    pub path: String,
+    /// Where it is.
+    pub source: PathBuf,
+    /// Its length in bytes.
+    pub size: u64,
+    /// `0o755` or `0o644`.
+    pub mode: u32,
+}
+
+/// The files below `tree`, by path.
+pub(super) fn scan(tree: &Path) -> Result<Vec<SourceFile>, StoreError> {
+    let mut files = Vec::new();
+    walk(tree, "", &mut files)?;
+    if files.is_empty() {
+        return Err(StoreError::Refused(format!(
+            "{} holds no files: an empty release would empty every device",
+            tree.display()
+        )));
+    }
+    if files.len() > MAX_FILES {
+        let (limit, found) = (MAX_FILES as u64, files.len() as u64);
+        let object = tree.display().to_string();
+        return Err(StoreError::TooLarge { object, what: "the number of files", limit, found });
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut paths = PathSet::new();
+    for file in &files {
+        paths.insert(&file.path)?;
+    }
+    Ok(files)
+}
+
+fn walk(directory: &Path, prefix: &str, files: &mut Vec<SourceFile>) -> Result<(), StoreError> {
+    let entries = fs::read_dir(directory).map_err(StoreError::io("read", directory))?;
+    for entry in entries {
+        let entry = entry.map_err(StoreError::io("read", directory))?;
+        let source = entry.path();
+        let Ok(name) = entry.file_name().into_string() else {
+            let path = source.display().to_string();
+            return Err(StoreError::Path { path, problem: PathProblem::NotUnicode });
+        };
+        let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+        // Before anything below it is read: a name that cannot be, or one level too deep, ends the walk.
+        crate::paths::check(&path).map_err(|problem| StoreError::Path { path: path.clone(), problem })?;
+        let metadata = fs::symlink_metadata(&source).map_err(StoreError::io("read", &source))?;
+        if metadata.is_dir() {
+            walk(&source, &path, files)?;
+        } else if metadata.is_file() {
+            if metadata.len() > MAX_FILE_BYTES {
+                let (limit, found) = (MAX_FILE_BYTES, metadata.len());
+                return Err(StoreError::TooLarge { object: path, what: "the length of a file", limit, found });
+            }
+            let mode = if is_executable(&source, &metadata) { 0o755 } else { 0o644 };
+            files.push(SourceFile { path, source, size: metadata.len(), mode });
+        } else {
+            let kind = if metadata.is_symlink() { "a symbolic link" } else { "a device, socket or pipe" };
+            return Err(StoreError::NotAFile { path: source, kind });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn is_executable(_: &Path, metadata: &Metadata) -> bool {
+    std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o111 != 0
+}
+
+/// Without an executable bit to go by, what a Unix system would run: ELF files and scripts.
+#[cfg(not(unix))]
+fn is_executable(source: &Path, _: &Metadata) -> bool {
+    let mut head = [0; 4];
+    let read = fs::File::open(source).and_then(|mut file| std::io::Read::read(&mut file, &mut head));
+    read.is_ok() && (head == *b"\x7fELF" || head[..2] == *b"#!")
+}

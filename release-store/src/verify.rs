@@ -1,0 +1,213 @@
+//! Whether a store is whole: every target and pack is what its name says, every frame decrypts to what its manifest says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use firmware_image::Digest;
+use firmware_image::digest::Hasher;
+
+use crate::chunk_list::{ChunkEntry, ChunkList};
+use crate::content_key::ContentKeys;
+use crate::error::StoreError;
+use crate::frame::FrameReader;
+use crate::manifest::Manifest;
+use crate::mirror::is_writers_own;
+use crate::repository::Observer;
+use crate::store_files::digest_of;
+use crate::transport::{Directory, get_range};
+use crate::trust::{MemoryCache, SealedManifest, Trust};
+
+/// What [`verify`] found.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Releases looked at.
+    pub releases: u64,
+    /// Packs looked at.
+    pub packs: u64,
+    /// Frames opened.
+    pub frames: u64,
+    /// Bytes of content that were checked against a manifest.
+    pub bytes: u64,
+    /// What is wrong: the object, and why.
+    pub damage: Vec<(String, StoreError)>,
+    /// Files that no release names: left by interrupted runs, or foreign. Harmless.
+    pub orphans: Vec<String>,
+}
+
+/// Checks the whole store at `root`. Damage is collected, not returned.
+///
+/// # Errors
+/// Where the metadata itself is not to be had or not accepted: nothing can be said about the rest.
+pub fn verify(
+    root: &Path,
+    trusted_root: &[u8],
+    product: &str,
+    keys: &ContentKeys,
+    observer: &mut dyn Observer,
+) -> Result<Verified, StoreError> {
+    let transport = Directory::new(root);
+    let known = Trust::new(trusted_root, MemoryCache::new())?.offline_known(&transport)?;
+    let releases =
+        crate::trust::Releases::from_targets(known.set.targets_role("targets").ok_or(StoreError::NothingKnown)?)?;
+    let mut check = Check {
+        transport,
+        keys,
+        reader: FrameReader::new()?,
+        result: Verified::default(),
+        named: BTreeSet::new(),
+        contents: BTreeSet::new(),
+        packs: BTreeMap::new(),
+        total: 0,
+    };
+    let mut lists = Vec::new();
+    for release in releases.iter() {
+        check.result.releases += 1;
+        check.named.insert(release.manifest_path());
+        let manifest = SealedManifest::fetch(release, &check.transport).and_then(|sealed| sealed.open(product, keys));
+        let Some(manifest) = check.note(release.manifest_path(), manifest) else { continue };
+        check.named.insert(manifest.chunk_list.path());
+        let list = ChunkList::fetch(&manifest, &check.transport, keys).and_then(|list| {
+            check_costs(&manifest, &list)?;
+            Ok(list)
+        });
+        let Some(list) = check.note(manifest.chunk_list.path(), list) else { continue };
+        check.total += list.contents.iter().map(|content| content.size).sum::<u64>();
+        for pack in &list.packs {
+            check.packs.insert(pack.digest, pack.bytes);
+        }
+        lists.push((release.serial, list));
+    }
+    check.packs();
+    for (serial, list) in &lists {
+        check.contents(*serial, list, observer);
+    }
+    let versions = [
+        ("targets", known.set.targets_role("targets").map(|role| role.version)),
+        ("snapshot", known.set.snapshot().map(|role| role.version)),
+    ];
+    for (role, version) in versions {
+        // Old metadata is history, not an orphan: only numbers above the current ones were left by interrupted runs.
+        for version in 0..=version.unwrap_or(0) {
+            check.named.insert(format!("metadata/{version}.{role}.json"));
+        }
+    }
+    for version in 0..=known.set.root().version {
+        check.named.insert(format!("metadata/{version}.root.json"));
+    }
+    check.named.insert("metadata/timestamp.json".into());
+    check.orphans(root, "")?;
+    Ok(check.result)
+}
+
+struct Check<'a> {
+    transport: Directory,
+    keys: &'a ContentKeys,
+    reader: FrameReader,
+    result: Verified,
+    named: BTreeSet<String>,
+    contents: BTreeSet<Digest>,
+    packs: BTreeMap<Digest, u64>,
+    total: u64,
+}
+
+impl Check<'_> {
+    fn note<T>(&mut self, object: String, result: Result<T, StoreError>) -> Option<T> {
+        result.map_err(|error| self.result.damage.push((object, error))).ok()
+    }
+
+    fn packs(&mut self) {
+        for (digest, bytes) in self.packs.clone() {
+            let path = crate::manifest::pack_path(&digest);
+            self.named.insert(path.clone());
+            self.result.packs += 1;
+            let checked = check_pack(&self.transport.root().join(&path), &path, digest, bytes);
+            self.note(path, checked);
+        }
+    }
+
+    fn contents(&mut self, serial: u64, list: &ChunkList, observer: &mut dyn Observer) {
+        for content in &list.contents {
+            if self.contents.insert(content.digest) {
+                let mut hasher = Hasher::new();
+                let object = format!("content {} of release {serial}", content.digest);
+                let mut whole = true;
+                for (_, chunk) in list.chunks_of(content) {
+                    let opened = self.chunk(list, chunk, &mut hasher);
+                    if self.note(object.clone(), opened).is_none() {
+                        whole = false;
+                        break;
+                    }
+                }
+                let found = hasher.finish();
+                if whole && found != content.digest {
+                    let error = StoreError::WrongDigest { object: object.clone(), expected: content.digest, found };
+                    self.result.damage.push((object, error));
+                }
+            }
+            self.result.bytes += content.size;
+            observer.progress(self.result.bytes, self.total);
+        }
+    }
+
+    fn chunk(&mut self, list: &ChunkList, chunk: &ChunkEntry, hasher: &mut Hasher) -> Result<(), StoreError> {
+        let pack = list.pack_of(chunk)?;
+        let mut frame = Vec::with_capacity(chunk.stored_len as usize);
+        get_range(&self.transport, &pack.path(), chunk.range(), chunk.stored_len.into(), &mut |_, piece| {
+            frame.extend_from_slice(piece);
+            Ok(())
+        })?;
+        let unknown = || StoreError::UnknownKey { object: pack.path(), number: pack.key };
+        let key = self.keys.get(pack.key).ok_or_else(unknown)?;
+        hasher.update(self.reader.open(key, &chunk.frame_id(), &frame)?.bytes());
+        self.result.frames += 1;
+        Ok(())
+    }
+
+    fn orphans(&mut self, root: &Path, directory: &str) -> Result<(), StoreError> {
+        let path = root.join(directory);
+        for entry in fs::read_dir(&path).map_err(StoreError::io("read", &path))? {
+            let entry = entry.map_err(StoreError::io("read", &path))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if directory.is_empty() && is_writers_own(&name) {
+                continue;
+            }
+            let below = if directory.is_empty() { name } else { format!("{directory}/{name}") };
+            if entry.file_type().map_err(StoreError::io("read", entry.path()))?.is_dir() {
+                self.orphans(root, &below)?;
+            } else if !self.named.contains(&below) {
+                self.result.orphans.push(below);
+            }
+        }
+        self.result.orphans.sort();
+        Ok(())
+    }
+}
+
+fn check_pack(place: &Path, path: &str, expected: Digest, bytes: u64) -> Result<(), StoreError> {
+    let metadata = fs::metadata(place).map_err(StoreError::io("read", place))?;
+    if metadata.len() != bytes {
+        let found = metadata.len();
+        return Err(StoreError::WrongLength { object: path.to_owned(), expected: bytes, found });
+    }
+    let found = digest_of(place)?;
+    if found != expected {
+        return Err(StoreError::WrongDigest { object: path.to_owned(), expected, found });
+    }
+    Ok(())
+}
+
+/// What the manifest says that files cost must be what their frames take.
+fn check_costs(manifest: &Manifest, list: &ChunkList) -> Result<(), StoreError> {
+    let files = manifest.files.iter().map(|file| (&file.path, &file.sha256, file.stored_bytes));
+    let updaters = manifest.updaters.iter().map(|updater| (&updater.platform, &updater.sha256, updater.stored_bytes));
+    for (name, digest, stored_bytes) in files.chain(updaters) {
+        let found = list.content(digest).map_or(0, |content| list.stored_bytes(content));
+        if found != stored_bytes {
+            let object = format!("the frames of {name:?}");
+            return Err(StoreError::WrongLength { object, expected: stored_bytes, found });
+        }
+    }
+    Ok(())
+}
