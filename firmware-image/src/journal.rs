@@ -7,6 +7,9 @@
 //! An entry is written over the older slot and flushed; the highest sequence whose checksum holds is the state. A cut
 //! tears at most the slot being written, and the state is then what it was before. The file is made once, with both
 //! slots, and never again changes its length, so that no write of it touches a directory or an allocation table.
+//!
+//! A slot whose checksum holds and that this program cannot read was written by a later one: that is an error, never
+//! idle, or a commit under way would be forgotten.
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 use serde::{Deserialize, Serialize};
@@ -66,7 +69,7 @@ impl Journal {
     /// before a journal stands whole.
     ///
     /// # Errors
-    /// What reading reports.
+    /// What reading reports; `Corrupt` for an entry of a later format.
     pub fn read<F: FreeZone>(zone: &F) -> Result<Self, ZoneError> {
         let Some(mut file) = zone.open(paths::JOURNAL)? else { return Ok(Self::default()) };
         let mut newest = Self::default();
@@ -77,7 +80,7 @@ impl Journal {
                 Err(ZoneError::OutOfBounds) => continue,
                 Err(error) => return Err(error),
             }
-            if let Some(entry) = Self::decode(&bytes).filter(|entry| entry.sequence >= newest.sequence) {
+            if let Some(entry) = Self::decode(&bytes)?.filter(|entry| entry.sequence >= newest.sequence) {
                 newest = entry;
             }
         }
@@ -124,20 +127,23 @@ impl Journal {
         bytes
     }
 
-    /// Reads a slot; `None` for anything but a whole one of this format.
-    pub fn decode(bytes: &[u8; JOURNAL_SLOT_BYTES]) -> Option<Self> {
+    /// Reads a slot; `None` for one that is empty, torn or damaged.
+    ///
+    /// # Errors
+    /// `Corrupt` for one that is whole and of a format that this program does not know.
+    pub fn decode(bytes: &[u8; JOURNAL_SLOT_BYTES]) -> Result<Option<Self>, ZoneError> {
         let crc = u32::from_le_bytes([bytes[CRC_AT], bytes[CRC_AT + 1], bytes[CRC_AT + 2], bytes[CRC_AT + 3]]);
-        let format = u16::from_le_bytes([bytes[8], bytes[9]]);
-        let sound = bytes[..8] == JOURNAL_MAGIC
-            && format == JOURNAL_FORMAT
-            && Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&bytes[..CRC_AT]) == crc;
-        if !sound {
-            return None;
+        if bytes[..8] != JOURNAL_MAGIC || Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&bytes[..CRC_AT]) != crc {
+            return Ok(None);
+        }
+        if u16::from_le_bytes([bytes[8], bytes[9]]) != JOURNAL_FORMAT {
+            return Err(ZoneError::Corrupt);
         }
         let length = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
-        let (state, _appended) = postcard::take_from_bytes(bytes[HEAD_BYTES..CRC_AT].get(..length)?).ok()?;
+        let body = bytes[HEAD_BYTES..CRC_AT].get(..length).ok_or(ZoneError::Corrupt)?;
+        let (state, _appended) = postcard::take_from_bytes(body).map_err(|_| ZoneError::Corrupt)?;
         let mut sequence = [0; 8];
         sequence.copy_from_slice(&bytes[12..20]);
-        Some(Self { sequence: u64::from_le_bytes(sequence), state })
+        Ok(Some(Self { sequence: u64::from_le_bytes(sequence), state }))
     }
 }

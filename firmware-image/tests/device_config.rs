@@ -75,7 +75,7 @@ fn the_vectors_read_as_their_names_say() {
         bytes
     };
     let mut unlimited = config();
-    unlimited.align_bytes = 3;
+    unlimited.align_bytes = 12_288;
     let body = postcard::to_slice(&unlimited, &mut [0; 4096]).unwrap().to_vec();
     let mut over = good[..16].to_vec();
     over[12..16].copy_from_slice(&(body.len() as u32).to_le_bytes());

@@ -6,7 +6,7 @@ use common::*;
 use firmware_image::backup::{BackupBody, ImageReader, Index};
 use firmware_image::hidden::{DISK_ALIGN_BYTES, HiddenLayout, HiddenZone, SlotName};
 use firmware_image::key_slot::{Cost, Identity, KeySlot, SlotKind, UnlockError};
-use firmware_image::record::{Health, Release, VersionRecord};
+use firmware_image::record::{Health, ModuleVersion, Release, StoredContentKey, VersionRecord};
 use firmware_image::seal::Secret;
 use firmware_image::slot::{self, Header, Kind, OpenSlot, SlotError};
 use firmware_image::storage::{MemoryZone, read_exact_at};
@@ -277,17 +277,20 @@ fn record() -> VersionRecord<'static> {
     record.previous = Some(Release { serial: 4, version: "1.3.9", ..release });
     record.health = Health::Unproven { failed_starts: 1 };
     record.skipped.push(3).unwrap();
-    record.root = b"{root}";
+    record.modules.push(ModuleVersion { id: "client", version: "1.4.0" }).unwrap();
+    record.content_keys.push(StoredContentKey { number: 2, key: [6; 32] }).unwrap();
+    record.backup_generation = 300;
+    record.root = &[b'r'; 5000];
     record
 }
 
 #[test]
 fn a_record_reads_as_it_was_written_and_skips_appended_fields() {
-    let mut out = vec![0; 4096];
+    let mut out = vec![0; 8192];
     let written = record().encode(&mut out).unwrap().len();
     assert_eq!(VersionRecord::decode(&out[..written]), Ok(record()));
     assert_eq!(VersionRecord::decode(&out[..written + 40]), Ok(record()), "bytes of a later format behind it");
-    for length in 0..written {
+    for length in (0..200).chain(written - 100..written) {
         assert!(VersionRecord::decode(&out[..length]).is_err(), "cut to {length}");
     }
 }
@@ -295,7 +298,7 @@ fn a_record_reads_as_it_was_written_and_skips_appended_fields() {
 #[test]
 fn the_vectors_read_as_their_names_say() {
     let dir = testdata().join("hidden-zone/v1");
-    let mut plain = vec![0; 4096];
+    let mut plain = vec![0; 8192];
     let plain = record().encode(&mut plain).unwrap().to_vec();
     let good = sealed(Kind::Record, &plain)[..slot::slot_bytes(plain.len() as u64, 12) as usize].to_vec();
     let changed = |change: &dyn Fn(&mut Vec<u8>)| {

@@ -60,13 +60,13 @@ RECORD = {
     "health": ("unproven", 1),
     "held": False,
     "skipped": [3],
-    "modules": [],
-    "backup_generation": 0,
+    "modules": [("client", "1.4.0")],
+    "backup_generation": 300,
     "statement": b"",
-    "root": b"{root}",
+    "root": b"r" * 5000,
     "timestamp": b"",
     "snapshot": b"",
-    "content_keys": [],
+    "content_keys": [(2, bytes([6]) * 32)],
 }
 KEY_SLOT = {
     "kind": formats.UNATTENDED,
@@ -105,6 +105,17 @@ def write_config(**changes):
 def write_slot(body, kind=formats.RECORD, device_id=DEVICE_ID, power=12, **key_slot):
     key_slots = [formats.write_key_slot({**KEY_SLOT, **key_slot}, SECRET, DEVICE_KEY)]
     return formats.write_slot(kind, power, 7, device_id, DEVICE_KEY, key_slots, body)
+
+
+def read_journal(data):
+    return formats.read_journal(data)
+
+
+def write_journal():
+    slots = [None, None]
+    for sequence, state in ((2, ("idle",)), (3, ("committing", formats.sha256(b"plan").digest(), 300))):
+        slots[sequence % 2] = formats.write_journal_slot(sequence, state)
+    return b"".join(slots)
 
 
 def write_record(**changes):
@@ -148,6 +159,14 @@ VECTORS = {
             "unknown-format.slot": "unknown format",
         },
     ),
+    "journal/v1": (
+        read_journal,
+        {
+            "committing-serial-300.journal": ((3, ("committing", formats.sha256(b"plan").digest(), 300)), write_journal),
+            "newest-slot-torn.journal": ((2, ("idle",)), None),
+        },
+        {"newest-slot-of-a-later-format.journal": "unknown format"},
+    ),
 }
 
 
@@ -169,6 +188,8 @@ def vector(path, read, good, bad):
     if path.name in good:
         fields, write = good[path.name]
         same(read(data), fields)
+        if write is None:
+            return "opens"
         assert write() == data, "opens, but is not written the same"
         return "opens; written again byte for byte"
     assert path.name in bad, "a vector that this program does not know"

@@ -346,7 +346,6 @@ def _read_record_body(r):
         "held": r.bool(),
         "skipped": r.list(r.u64),
     }
-    # The document does not give the types of a module's id and version; strings are assumed.
     fields["modules"] = r.list(lambda: (r.string(), r.string()))
     fields["backup_generation"] = r.u64()
     for name in ("statement", "root", "timestamp", "snapshot"):
@@ -432,9 +431,7 @@ def write_journal_slot(sequence, state):
 
 
 def read_journal(data):
-    """(sequence, state); idle if no slot holds. The document leaves open what a slot of an unknown format, or with a body that
-    does not parse, is if its checksum holds; here it is refused.
-    """
+    """(sequence, state); idle if no slot holds; refused if the newest that holds is of an unknown format or does not parse."""
     newest = None
     for at in range(0, min(len(data), 8192) - 4095, 4096):
         slot = data[at : at + 4096]
