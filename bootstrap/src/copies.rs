@@ -72,9 +72,10 @@ impl Copies {
 
     /// The newest copy of a rank whose digest was not tried; of equally new ones the first in [`Source::ALL`].
     pub fn best(&self, rank: Rank, floors: &Floors, note: &LauncherNote, tried: &[Digest]) -> Option<Candidate> {
-        let untried = self.candidates.iter().filter(|candidate| {
-            !tried.contains(&candidate.claim.digest) && Rank::of(candidate, floors, note) == rank
-        });
+        let untried = self
+            .candidates
+            .iter()
+            .filter(|candidate| !tried.contains(&candidate.claim.digest) && Rank::of(candidate, floors, note) == rank);
         // `max_by_key` takes the last of equals, so the order is turned round.
         untried.rev().max_by_key(|candidate| (candidate.claim.version, candidate.claim.key_serial)).copied()
     }

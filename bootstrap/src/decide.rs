@@ -81,15 +81,7 @@ impl<'c> Session<'c> {
         };
         // A note that cannot be read is no note: what failed is tried once more.
         let note = device.free().and_then(|free| LauncherNote::read(free).ok()).unwrap_or_default();
-        Self {
-            product,
-            floors,
-            note,
-            installed: Installed::Unseen,
-            copies: None,
-            tried: heapless::Vec::new(),
-            report,
-        }
+        Self { product, floors, note, installed: Installed::Unseen, copies: None, tried: heapless::Vec::new(), report }
     }
 
     /// The product that this is about.
@@ -272,9 +264,8 @@ impl<'c> Session<'c> {
         present: Present,
     ) {
         let version = copy.claim().version;
-        let installed = free
-            .ok_or(RestoreError::NoFreeZone)
-            .and_then(|free| restore(free, self.product.platform, copy, present));
+        let installed =
+            free.ok_or(RestoreError::NoFreeZone).and_then(|free| restore(free, self.product.platform, copy, present));
         self.report.add(match installed {
             Ok(()) => {
                 self.installed = Installed::Sound(copy.claim().digest);

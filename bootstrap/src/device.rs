@@ -181,8 +181,8 @@ impl<'d, H: RawZone, F: FreeZone, C: RawZone, V: RawZone> Device<'d, H, F, C, V>
             let identity = header.unlock(product.secret.expose(), blocks)?;
             let body_bytes = header.body_bytes();
             let mut body = OpenSlot::new(zone, Kind::Backup, header, &identity, segment);
-            let index = Index::read(&mut body, body_bytes)
-                .map_err(|error| body.fault().unwrap_or(SlotError::Zone(error)))?;
+            let index =
+                Index::read(&mut body, body_bytes).map_err(|error| body.fault().unwrap_or(SlotError::Zone(error)))?;
             let Some(entry) = index.find(product.platform) else { return Ok(Err(CopyFault::OtherPlatforms)) };
             let mut image = ImageReader::new(&mut body, entry);
             let length = image.len();

@@ -1,2 +1,7 @@
 //! The launcher: checks the updater, restores it, runs it, then runs the client.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(bootstrap::launcher::main(std::env::args_os().skip(1)))
+}

@@ -94,9 +94,14 @@ impl fmt::Display for Event {
                 write!(f, "Updater {version} from {from} runs without being installed: {why}.")
             }
             Self::Recovery { version, from } => {
-                write!(f, "Updater {version} from {from} is older than this device allows; it only fetches a newer one.")
+                write!(
+                    f,
+                    "Updater {version} from {from} is older than this device allows; it only fetches a newer one."
+                )
             }
-            Self::Crashed { version, from, crash } => write!(f, "Updater {version} from {from} would not start: {crash}."),
+            Self::Crashed { version, from, crash } => {
+                write!(f, "Updater {version} from {from} would not start: {crash}.")
+            }
             Self::NotNoted(why) => write!(f, "What failed could not be noted in the free zone: {why}."),
         }
     }

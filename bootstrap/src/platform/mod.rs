@@ -1,0 +1,101 @@
+//! What the launcher asks of the operating system, and nothing else asks what it runs on: sealed memory to run from,
+//! processes, signals, locks, mounts, and whether the device is still there.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+pub use linux::{
+    Asked, Child, Events, Lock, Presence, PrivateDirectory, PrivateMount, RunImage, SealedMemory, Wakeup, lock_shared,
+    mount_privately, private_directory,
+};
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::{
+    Asked, Child, Events, Lock, Presence, PrivateDirectory, PrivateMount, RunImage, SealedMemory, Wakeup, lock_shared,
+    mount_privately, private_directory,
+};
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With this status.
+    Exited(i32),
+    /// In a fault of its own: a signal or exception that a program earns by what it does.
+    Fault(i32),
+    /// Ended from outside: by a user, an administrator, a shutdown, a lack of memory.
+    Killed(i32),
+}
+
+impl End {
+    /// What a shell would report.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Exited(status) => status as u8,
+            Self::Fault(signal) | Self::Killed(signal) => (signal as u8).wrapping_add(128),
+        }
+    }
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "ended with status {status}"),
+            Self::Fault(signal) => write!(f, "ended in a fault (signal {signal})"),
+            Self::Killed(signal) => write!(f, "was ended from outside (signal {signal})"),
+        }
+    }
+}
+
+/// Why a process could not be started.
+#[derive(Debug)]
+pub enum StartError {
+    /// The system says that these bytes are no program it can run.
+    NotAProgram(std::io::Error),
+    /// The system does not let this user run it: a mount without the right, a security program.
+    Refused(std::io::Error),
+    /// There is no such file.
+    Missing(std::io::Error),
+    /// The system has no room for another process, or something else of its own went wrong.
+    System(std::io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotAProgram(error) => write!(f, "this system cannot run it: {error}"),
+            Self::Refused(error) => write!(f, "this system refuses to run it: {error}"),
+            Self::Missing(error) | Self::System(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What is started.
+pub enum Program<'p> {
+    /// Bytes in the place from which they run.
+    Image(&'p RunImage),
+    /// A file.
+    File(PathBuf),
+}
+
+/// A process to start.
+pub struct Start<'p> {
+    /// What is started.
+    pub program: Program<'p>,
+    /// What it sees as its own name.
+    pub name: OsString,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Where it starts; `None`: where the launcher runs.
+    pub directory: Option<PathBuf>,
+    /// Whether it gets the updater's two pipes.
+    pub pipes: bool,
+    /// A lock that it keeps as long as it lives.
+    pub lock: Option<&'p Lock>,
+}

@@ -1,0 +1,172 @@
+//! The command line, parsed by hand: a dozen words do not need a library in a program that is measured in kilobytes.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+Checks the device's updater, restores it if it must, runs it, then runs the client.
+
+Usage: bootstrap [options]
+       bootstrap [options] --device IMAGE_OR_BLOCK_DEVICE [--virtual CD_ISO_OR_DIR]
+       bootstrap [options] --virtual DIR --free DIR [--hidden FILE_OR_DEVICE]
+
+Without --device or --virtual the launcher finds the device that it was started from.
+
+Options:
+  --device PATH    a device image or a whole block device; the client runs from a private copy
+  --virtual PATH   the virtual zone: a mounted directory (with --device also an ISO image)
+  --free DIR       the free zone, mounted
+  --hidden PATH    the hidden zone: its partition, or a file
+  --no-client      do everything but start the client
+  --verbose        say what was looked at, also when all is well
+  --json           print a report on standard output when all is done
+  --version        print the version
+  --help           print this
+
+Examples:
+  bootstrap                                    what autorun and a double-click do
+  bootstrap --device device.img                heal, update and run a device image
+  bootstrap --virtual /media/cd --free /media/stick --hidden /dev/sdb2 --verbose
+
+Exit status: the client's own when it ran (128 + N: ended by signal N), or 0; else
+  64  the command line makes no sense
+  66  the device, or a zone that was named, was not found
+  69  no good copy of the updater anywhere (also when the client ran all the same and ended with 0)
+  70  there are good copies of the updater, and none of them starts (likewise)
+  71  the operating system failed the launcher
+  72  the client cannot be started
+  73  the client is not whole, and was not started
+  74  the device was pulled
+  77  this system refuses to run the updater (and no client was started)
+  78  the device's configuration is missing, damaged, or another vendor's
+  128+N  the launcher itself was ended by signal N
+";
+
+/// Which device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// The one that the launcher was started from.
+    Find,
+    /// Mounted zones.
+    Directories {
+        /// The virtual zone.
+        virtual_zone: PathBuf,
+        /// The free zone.
+        free: Option<PathBuf>,
+        /// The hidden zone.
+        hidden: Option<PathBuf>,
+    },
+    /// A raw device or image.
+    Device {
+        /// The image or block device.
+        device: PathBuf,
+        /// The virtual zone, where it is elsewhere.
+        virtual_zone: Option<PathBuf>,
+    },
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Which device.
+    pub mode: Mode,
+    /// Do not start the client.
+    pub no_client: bool,
+    /// Say more.
+    pub verbose: bool,
+    /// Print a report.
+    pub json: bool,
+}
+
+/// A command line that was understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed {
+    /// Do it.
+    Run(Options),
+    /// `--help`.
+    Help,
+    /// `--version`.
+    Version,
+}
+
+/// A command line that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UsageError {
+    /// Not an option of this program.
+    Unknown(String),
+    /// An option without the value it needs.
+    NoValue(&'static str),
+    /// An option that stands there twice.
+    Twice(&'static str),
+    /// Options that do not go together.
+    Combination(&'static str),
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(word) => write!(f, "`{word}` is not an option of the launcher."),
+            Self::NoValue(option) => write!(f, "{option} needs a path behind it."),
+            Self::Twice(option) => write!(f, "{option} stands there twice."),
+            Self::Combination(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Understands a command line.
+///
+/// # Errors
+/// See [`UsageError`].
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Parsed, UsageError> {
+    let mut args = args;
+    let (mut device, mut virtual_zone, mut free, mut hidden) = (None, None, None, None);
+    let (mut no_client, mut verbose, mut json) = (false, false, false);
+    while let Some(word) = args.next() {
+        let text = word.to_string_lossy();
+        let (name, attached) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(OsString::from(value))),
+            None => (&*text, None),
+        };
+        let (option, slot): (&'static str, &mut Option<PathBuf>) = match (name, attached.is_some()) {
+            ("--device", _) => ("--device", &mut device),
+            ("--virtual", _) => ("--virtual", &mut virtual_zone),
+            ("--free", _) => ("--free", &mut free),
+            ("--hidden", _) => ("--hidden", &mut hidden),
+            ("--no-client", false) => {
+                no_client = true;
+                continue;
+            }
+            ("--verbose" | "-v", false) => {
+                verbose = true;
+                continue;
+            }
+            ("--json", false) => {
+                json = true;
+                continue;
+            }
+            ("--help" | "-h", false) => return Ok(Parsed::Help),
+            ("--version" | "-V", false) => return Ok(Parsed::Version),
+            _ => return Err(UsageError::Unknown(text.into_owned())),
+        };
+        let value = attached.or_else(|| args.next()).filter(|value| !value.is_empty());
+        if slot.replace(value.ok_or(UsageError::NoValue(option))?.into()).is_some() {
+            return Err(UsageError::Twice(option));
+        }
+    }
+    let mode = match (device, virtual_zone) {
+        (Some(_), _) if free.is_some() || hidden.is_some() => {
+            return Err(UsageError::Combination("--device brings its own zones: leave out --free and --hidden."));
+        }
+        (Some(device), virtual_zone) => Mode::Device { device, virtual_zone },
+        (None, Some(virtual_zone)) => Mode::Directories { virtual_zone, free, hidden },
+        (None, None) if free.is_some() || hidden.is_some() => {
+            return Err(UsageError::Combination("--free and --hidden need --virtual: the configuration stands there."));
+        }
+        (None, None) => Mode::Find,
+    };
+    Ok(Parsed::Run(Options { mode, no_client, verbose, json }))
+}

@@ -1,0 +1,188 @@
+//! What people are told, on standard error: what was found, what was done, what to do next. Silent when all is well.
+
+use std::fmt::Write as _;
+
+use firmware_image::ZoneError;
+use firmware_image::paths;
+use firmware_image::updater_image::ImageError;
+
+use super::exit::Exit;
+use crate::decide::Session;
+use crate::device::{CopyFault, Source};
+use crate::report::Event;
+
+/// Speaks, and remembers what was said.
+pub struct Teller {
+    verbose: bool,
+    said: Vec<String>,
+    events: usize,
+    installed_was: Option<CopyFault>,
+}
+
+impl Teller {
+    /// One that says nothing while all is well, unless `verbose`.
+    pub fn new(verbose: bool) -> Self {
+        Self { verbose, said: Vec::new(), events: 0, installed_was: None }
+    }
+
+    /// Says what everybody should know.
+    pub fn say(&mut self, line: &str) {
+        eprintln!("{line}");
+        self.said.push(line.to_owned());
+    }
+
+    /// Says what went wrong, and what to do about it.
+    pub fn problem(&mut self, what: &str, hint: &str) {
+        self.say(what);
+        if !hint.is_empty() {
+            self.say(hint);
+        }
+    }
+
+    /// Says what only the curious want to know.
+    pub fn detail(&mut self, line: &str) {
+        if self.verbose {
+            self.say(line);
+        }
+    }
+
+    /// Says what a session found and did since the last call.
+    pub fn tell(&mut self, session: &Session<'_>) {
+        let new = &session.report().events()[self.events..];
+        self.events += new.len();
+        for event in new {
+            match event {
+                Event::Unusable { source: Source::Installed, fault } => {
+                    self.installed_was = Some(*fault);
+                    self.detail(&format!("The updater in the free zone {}.", was(fault)));
+                }
+                Event::Unusable { .. } => self.detail(&format!("Not usable: {event}.")),
+                Event::Restored { version, from } => {
+                    let from = place(*from);
+                    let line = match self.installed_was.take() {
+                        Some(fault) => {
+                            format!(
+                                "The updater in the free zone {}; restored version {version} from {from}.",
+                                was(&fault)
+                            )
+                        }
+                        None => format!("Restored updater {version} from {from}."),
+                    };
+                    self.say(&line);
+                }
+                Event::NotRestored { version, from, why } => {
+                    if let Some(fault) = self.installed_was.take() {
+                        self.say(&format!("The updater in the free zone {}.", was(&fault)));
+                    }
+                    let from = place(*from);
+                    self.say(&format!("Version {version} from {from} runs without being installed: {why}."));
+                    self.say(match why {
+                        crate::restore::RestoreError::Zone(ZoneError::Full) => {
+                            "Make room in the free zone, so that it can be restored there."
+                        }
+                        crate::restore::RestoreError::Zone(ZoneError::ReadOnly) => {
+                            "Take off the write protection, so that it can be restored there."
+                        }
+                        crate::restore::RestoreError::NoFreeZone => {
+                            "Mount the free zone, or format it (FAT32) where it has lost its file system."
+                        }
+                        _ => "If this happens again, the device may be wearing out: copy what you need from it.",
+                    });
+                }
+                Event::Crashed { version, from, crash } => {
+                    self.say(&format!(
+                        "Updater {version} from {} is sound, but would not start: {crash}.",
+                        place(*from)
+                    ));
+                }
+                Event::Recovery { .. } | Event::NoRecord | Event::NotNoted(_) => self.say(&event.to_string()),
+            }
+        }
+    }
+
+    /// Says that nothing is left: where was looked, why each place failed, and how to recover by hand.
+    pub fn give_up(&mut self, session: &Session<'_>, virtual_zone: &str, out_of_reach: &[String]) {
+        let product = session.product();
+        self.say(if session.has_started_any() {
+            "No copy of the updater on this device starts."
+        } else {
+            "There is no good copy of the updater on this device. This is where the launcher looked:"
+        });
+        for event in session.report().events() {
+            if let Event::Unusable { source, fault } = event {
+                self.say(&format!("  {source}: {fault}"));
+            }
+        }
+        for line in out_of_reach {
+            self.say(&format!("  {line}"));
+        }
+        let name = paths::updater_name(product.platform);
+        self.say("To recover by hand:");
+        self.say(&format!(
+            "  1. Get a good {name} for {}: from {virtual_zone}, from another device of the same kind,",
+            product.name
+        ));
+        self.say("     or from whoever gave you this one.");
+        self.say(&format!(
+            "  2. Copy it into the free zone, beside the folder {}, under that name.",
+            paths::CLIENT_DIR
+        ));
+        self.say("  3. Start the launcher again. Everything else comes back by itself.");
+    }
+
+    /// The report for scripts: the exit status, its word, and what was said.
+    pub fn json(&self, exit: Exit) -> String {
+        let mut out = format!("{{\"status\":{},\"outcome\":\"{}\",\"messages\":[", exit.status(), exit.word());
+        for (i, line) in self.said.iter().enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            quote(line, &mut out);
+        }
+        out.push_str("]}");
+        out
+    }
+}
+
+/// The rest of a sentence about the installed updater.
+fn was(fault: &CopyFault) -> String {
+    match fault {
+        CopyFault::Missing => "was missing".into(),
+        CopyFault::OutOfReach => "is out of reach".into(),
+        CopyFault::Image(ImageError::BelowFloor(version)) => {
+            format!("was version {version}, which is too old to be allowed")
+        }
+        CopyFault::Image(ImageError::WrongProduct | ImageError::WrongPlatform | ImageError::ForeignKey) => {
+            format!("was foreign ({fault})")
+        }
+        CopyFault::Image(ImageError::Zone(error)) => format!("could not be read ({error})"),
+        CopyFault::FailedBefore(version) => format!("was version {version}, which would not start before"),
+        CopyFault::NoRoomToRun(error) => format!("could not be loaded to run ({error})"),
+        _ => format!("was damaged ({fault})"),
+    }
+}
+
+fn place(source: Source) -> String {
+    match source {
+        Source::Installed | Source::Plain => format!("the {source}"),
+        Source::Backup(firmware_image::places::Place::Hidden(_)) => source.to_string(),
+        Source::Backup(_) => format!("the {source}"),
+    }
+}
+
+/// A JSON string (RFC 8259, section 7).
+fn quote(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => {
+                // Writing into a string cannot fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}

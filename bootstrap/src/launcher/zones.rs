@@ -1,0 +1,307 @@
+//! A device's zones as the launcher opens them. Opened anew for each step: an updater that was started in between may have
+//! changed them, and a raw image must not be held open beside it.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use firmware_image::device_config::MAX_CONFIG_BYTES;
+use firmware_image::hidden::HiddenZone;
+use firmware_image::host::{Access, DirZone, FileZone};
+use firmware_image::places::{Places, Scratch};
+use firmware_image::storage::{Window, read_exact_at};
+use firmware_image::{FreeZone, RawZone, ZoneError, paths};
+
+use super::find::Found;
+use super::words::Teller;
+use crate::device::Device;
+use crate::platform::{self, Presence, PrivateMount};
+
+/// ISO 9660: the primary volume descriptor's place, and its magic.
+const DESCRIPTOR_AT: u64 = 16 * 2048;
+const DESCRIPTOR_MAGIC: &[u8; 6] = b"\x01CD001";
+
+/// Zones that were opened, as far as they are in reach.
+pub struct Opened<H, F, C, V> {
+    /// The hidden zone.
+    pub hidden: Option<HiddenZone<H>>,
+    /// The free zone.
+    pub free: Option<F>,
+    /// The storage behind the CD's file system.
+    pub cd_tail: Option<C>,
+    /// The plain copy in the virtual zone.
+    pub plain: Option<V>,
+}
+
+impl<H: RawZone, F: FreeZone, C: RawZone, V: RawZone> Opened<H, F, C, V> {
+    /// The device that these zones are. To be called once.
+    pub fn device<'d>(&'d mut self, scratch: &'d mut Scratch) -> Device<'d, H, F, C, V> {
+        Device {
+            places: Places { hidden: self.hidden.take(), free: self.free.as_ref(), cd_tail: self.cd_tail.take() },
+            plain: self.plain.take(),
+            scratch,
+        }
+    }
+}
+
+/// Zones as [`Zones::open`] returns them.
+pub type OpenedOf<Z> = Opened<<Z as Zones>::Hidden, <Z as Zones>::Free, <Z as Zones>::Tail, <Z as Zones>::Plain>;
+
+/// How the zones of a device are reached.
+pub trait Zones {
+    /// The hidden zone.
+    type Hidden: RawZone;
+    /// The free zone.
+    type Free: FreeZone;
+    /// The storage behind the CD's file system.
+    type Tail: RawZone;
+    /// The plain copy of the updater.
+    type Plain: RawZone;
+
+    /// Whether the launcher may write to the free zone while the updater runs.
+    const SHARED: bool;
+
+    /// `device.cfg`.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn config(&self) -> Result<Vec<u8>, ZoneError>;
+
+    /// Opens what is in reach.
+    fn open(&self, align_bytes: u64, platform: &str) -> OpenedOf<Self>;
+
+    /// How the updater is told which device.
+    fn updater_args(&self) -> Vec<OsString>;
+
+    /// The directory in which the client runs, with `client/` in it.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn client_home(&self) -> io::Result<ClientHome>;
+
+    /// Tells whether the device was pulled.
+    fn presence(&self) -> Presence;
+
+    /// The virtual zone, for people.
+    fn virtual_zone(&self) -> String;
+
+    /// What of the device this user may not open, for people.
+    fn out_of_reach(&self) -> Vec<String>;
+}
+
+/// Where the client runs.
+pub enum ClientHome {
+    /// In the free zone itself.
+    Mounted(PathBuf),
+    /// In a private copy, removed when this is dropped.
+    Private(PathBuf),
+}
+
+impl ClientHome {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Mounted(path) | Self::Private(path) => path,
+        }
+    }
+}
+
+impl Drop for ClientHome {
+    fn drop(&mut self) {
+        if let Self::Private(path) = self {
+            // What a client left behind without write permission stays, in a temporary place that only this user can enter.
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// Zones that are mounted directories and block devices.
+pub struct Directories {
+    virtual_zone: PathBuf,
+    free: Option<PathBuf>,
+    hidden: Option<PathBuf>,
+    cd: Option<PathBuf>,
+    /// Keeps the free zone mounted.
+    _mount: Option<PrivateMount>,
+}
+
+/// A zone that was named is not there.
+#[derive(Debug)]
+pub struct NoZone {
+    path: PathBuf,
+    error: io::Error,
+}
+
+impl NoZone {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        "Is the device plugged in and mounted? Name its virtual zone with --virtual, or the whole device with --device."
+    }
+}
+
+impl fmt::Display for NoZone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "The virtual zone {} cannot be used: {}.", self.path.display(), self.error)
+    }
+}
+
+impl std::error::Error for NoZone {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl Directories {
+    /// Zones that were named.
+    ///
+    /// # Errors
+    /// The virtual zone is no directory.
+    pub fn given(virtual_zone: &Path, free: Option<&Path>, hidden: Option<&Path>) -> Result<Self, NoZone> {
+        let no_zone = |error| NoZone { path: virtual_zone.to_path_buf(), error };
+        let virtual_zone = std::path::absolute(virtual_zone).map_err(no_zone)?;
+        match std::fs::metadata(&virtual_zone) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(no_zone(io::ErrorKind::NotADirectory.into())),
+            Err(error) => return Err(no_zone(error)),
+        }
+        // An empty path was refused with the command line, which is all that `absolute` refuses.
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        Ok(Self { virtual_zone, free: free.map(absolute), hidden: hidden.map(absolute), cd: None, _mount: None })
+    }
+
+    /// Zones that were found. A free zone that is not mounted is mounted, where this user may.
+    ///
+    /// # Errors
+    /// Never; as [`Self::given`].
+    pub fn of_device(found: Found, teller: &mut Teller) -> Result<Self, NoZone> {
+        let mut mount = None;
+        let free = match found.free {
+            None => {
+                teller.problem("The device's free zone was not found.", "Is there a partition named HOLDFAST-FREE?");
+                None
+            }
+            Some(block) => match block.mounted {
+                Some(path) => Some(path),
+                None => match platform::mount_privately(&block.node) {
+                    Ok(mounted) => {
+                        let path = mounted.path().to_path_buf();
+                        if mounted.is_read_only() {
+                            teller.problem("The free zone is write-protected.", "Nothing can be repaired on it.");
+                        }
+                        mount = Some(mounted);
+                        Some(path)
+                    }
+                    Err(error) => {
+                        let node = block.node.display();
+                        teller.problem(
+                            &format!(
+                                "The free zone {node} is not mounted, and the launcher may not mount it: {error}."
+                            ),
+                            "Open it once in the file manager, then start the launcher again.",
+                        );
+                        None
+                    }
+                },
+            },
+        };
+        Ok(Self { virtual_zone: found.virtual_zone, free, hidden: found.hidden, cd: found.cd, _mount: mount })
+    }
+}
+
+impl Zones for Directories {
+    type Hidden = FileZone;
+    type Free = DirZone;
+    type Tail = Window<FileZone>;
+    type Plain = FileZone;
+    const SHARED: bool = true;
+
+    fn config(&self) -> Result<Vec<u8>, ZoneError> {
+        read_limited(&self.virtual_zone.join(paths::DEVICE_CONFIG))
+    }
+
+    fn open(&self, align_bytes: u64, platform: &str) -> OpenedOf<Self> {
+        let hidden = self.hidden.as_deref().and_then(|path| FileZone::open(path, Access::ReadOnly).ok());
+        let plain = self.virtual_zone.join(paths::updater_name(platform).as_str());
+        Opened {
+            hidden: hidden.and_then(|zone| HiddenZone::new(zone, align_bytes).ok()),
+            free: self.free.as_deref().and_then(|path| DirZone::open(path).ok()),
+            cd_tail: self
+                .cd
+                .as_deref()
+                .and_then(|path| cd_tail(FileZone::open(path, Access::ReadOnly).ok()?, align_bytes)),
+            plain: FileZone::open(&plain, Access::ReadOnly).ok(),
+        }
+    }
+
+    fn updater_args(&self) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["--virtual".into(), self.virtual_zone.clone().into()];
+        if let Some(free) = &self.free {
+            args.extend(["--free".into(), free.clone().into()]);
+        }
+        // One that may not be opened is not named: the updater would stumble over it.
+        if let Some(hidden) = self.hidden.as_ref().filter(|path| File::open(path).is_ok()) {
+            args.extend(["--hidden".into(), hidden.clone().into()]);
+        }
+        args
+    }
+
+    fn client_home(&self) -> io::Result<ClientHome> {
+        let free = self.free.clone().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no free zone"))?;
+        Ok(ClientHome::Mounted(free))
+    }
+
+    fn presence(&self) -> Presence {
+        let zones = [Some(&self.virtual_zone), self.free.as_ref(), self.hidden.as_ref()];
+        Presence::of(zones.into_iter().flatten().map(PathBuf::as_path))
+    }
+
+    fn virtual_zone(&self) -> String {
+        self.virtual_zone.display().to_string()
+    }
+
+    fn out_of_reach(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (name, path) in [("hidden zone", &self.hidden), ("CD-ROM", &self.cd)] {
+            if let Some((path, Err(error))) = path.as_deref().map(|path| (path, File::open(path))) {
+                let path = path.display();
+                lines.push(match error.kind() {
+                    io::ErrorKind::PermissionDenied => format!(
+                        "The {name} {path} is out of this user's reach; its mirrors serve. `partition-tools host` can change that."
+                    ),
+                    _ => format!("The {name} {path} cannot be opened: {error}."),
+                });
+            }
+        }
+        if let Some(free) = &self.free
+            && let Err(error) = std::fs::read_dir(free)
+        {
+            lines.push(format!("The free zone {} cannot be opened: {error}.", free.display()));
+        }
+        lines
+    }
+}
+
+/// The storage behind the ISO 9660 file system of `cd`, from the next boundary on.
+pub fn cd_tail<Z: RawZone>(mut cd: Z, align_bytes: u64) -> Option<Window<Z>> {
+    let mut descriptor = [0; 84];
+    read_exact_at(&mut cd, DESCRIPTOR_AT, &mut descriptor).ok()?;
+    if !descriptor.starts_with(DESCRIPTOR_MAGIC) {
+        return None;
+    }
+    let blocks = u32::from_le_bytes([descriptor[80], descriptor[81], descriptor[82], descriptor[83]]);
+    let start = (u64::from(blocks) * 2048).next_multiple_of(align_bytes);
+    let length = cd.len().ok()?.checked_sub(start)?;
+    Window::new(cd, start, length).ok()
+}
+
+/// Reads a file no longer than a configuration may be.
+///
+/// # Errors
+/// What the system reports.
+pub fn read_limited(path: &Path) -> Result<Vec<u8>, ZoneError> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_CONFIG_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,200 @@
+//! Systems whose launcher is not written yet: the program builds, says so, and ends. The library needs none of this.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::{End, Start, StartError};
+use crate::device::Stored;
+use crate::verified::{LoadError, RunPlace, SealedBytes};
+use firmware_image::ZoneError;
+
+fn unsupported() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "this launcher does not know how to start programs on this system")
+}
+
+/// Cannot be had here.
+pub enum RunImage {}
+
+impl RunImage {
+    /// See Linux.
+    pub fn is_in_memory(&self) -> bool {
+        match *self {}
+    }
+}
+
+impl SealedBytes for RunImage {
+    fn bytes(&self) -> &[u8] {
+        match *self {}
+    }
+}
+
+/// Refuses.
+#[derive(Default)]
+pub struct SealedMemory;
+
+impl SealedMemory {
+    /// See Linux.
+    pub fn forbid(&mut self) {}
+}
+
+/// Refuses.
+pub struct PrivateDirectory;
+
+impl RunPlace for SealedMemory {
+    type Image = RunImage;
+    fn load(&mut self, _source: &mut dyn Stored, _length: u64) -> Result<RunImage, LoadError> {
+        Err(LoadError::Place(ZoneError::Denied))
+    }
+}
+
+impl RunPlace for PrivateDirectory {
+    type Image = RunImage;
+    fn load(&mut self, _source: &mut dyn Stored, _length: u64) -> Result<RunImage, LoadError> {
+        Err(LoadError::Place(ZoneError::Denied))
+    }
+}
+
+/// See Linux.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The signal.
+    pub signal: i32,
+    /// A terminal sent it, and so to the children as well.
+    pub by_terminal: bool,
+}
+
+/// See Linux.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wakeup {
+    /// The updater's pipe has something to say.
+    Pipe,
+    /// A child may have ended.
+    Child,
+    /// See [`Asked`].
+    Asked(Asked),
+    /// It is time.
+    Deadline,
+}
+
+/// Cannot be had here.
+pub enum Events {}
+
+impl Events {
+    /// Always fails, and with that the launcher.
+    ///
+    /// # Errors
+    /// `Unsupported`.
+    pub fn new() -> io::Result<Self> {
+        Err(unsupported())
+    }
+
+    /// See Linux.
+    ///
+    /// # Errors
+    /// Never called.
+    pub fn wait(&self, _talker: Option<&Child>, _deadline: Option<Instant>) -> io::Result<Wakeup> {
+        match *self {}
+    }
+}
+
+/// Cannot be had here.
+pub enum Child {}
+
+impl Child {
+    /// Always fails.
+    ///
+    /// # Errors
+    /// `System`.
+    pub fn start(_start: &Start<'_>) -> Result<Self, StartError> {
+        Err(StartError::System(unsupported()))
+    }
+
+    /// Always fails.
+    ///
+    /// # Errors
+    /// `System`.
+    pub fn start_file(_start: Start<'_>) -> Result<Self, StartError> {
+        Err(StartError::System(unsupported()))
+    }
+
+    /// See Linux.
+    pub fn hear(&mut self) -> Vec<u8> {
+        match *self {}
+    }
+
+    /// See Linux.
+    pub fn tell_client_ended(&mut self) {
+        match *self {}
+    }
+
+    /// See Linux.
+    pub fn end(&mut self) -> Option<End> {
+        match *self {}
+    }
+
+    /// See Linux.
+    pub fn signal(&mut self, _signal: i32) {
+        match *self {}
+    }
+
+    /// See Linux.
+    pub fn kill(&mut self) {
+        match *self {}
+    }
+}
+
+/// Cannot be had here.
+pub enum Lock {}
+
+/// No locks.
+pub fn lock_shared(_directory: &Path, _on_wait: impl FnOnce()) -> Option<Lock> {
+    None
+}
+
+/// Cannot be had here.
+pub enum PrivateMount {}
+
+impl PrivateMount {
+    /// See Linux.
+    pub fn path(&self) -> &Path {
+        match *self {}
+    }
+
+    /// See Linux.
+    pub fn is_read_only(&self) -> bool {
+        match *self {}
+    }
+}
+
+/// Refuses.
+///
+/// # Errors
+/// `Unsupported`.
+pub fn mount_privately(_node: &Path) -> io::Result<PrivateMount> {
+    Err(unsupported())
+}
+
+/// Refuses.
+///
+/// # Errors
+/// `Unsupported`.
+pub fn private_directory() -> io::Result<PathBuf> {
+    Err(unsupported())
+}
+
+/// Knows of no device.
+#[derive(Debug, Default)]
+pub struct Presence;
+
+impl Presence {
+    /// See Linux.
+    pub fn of<'p>(_paths: impl IntoIterator<Item = &'p Path>) -> Self {
+        Self
+    }
+
+    /// See Linux.
+    pub fn is_gone(&self) -> bool {
+        false
+    }
+}

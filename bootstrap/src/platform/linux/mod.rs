@@ -1,0 +1,11 @@
+//! Linux.
+
+mod events;
+mod image;
+mod mounts;
+mod process;
+
+pub use events::{Asked, Events, Wakeup};
+pub use image::{PrivateDirectory, RunImage, SealedMemory, private_directory};
+pub use mounts::{Presence, PrivateMount, mount_privately};
+pub use process::{Child, Lock, lock_shared};
