@@ -24,6 +24,11 @@ fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
     }
 }
 
+/// A directory in memory where the host has one: the sweeps flush thousands of times.
+fn fast_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -148,7 +153,7 @@ fn files_and_directories_come_back_as_written_and_fsck_finds_nothing() {
 
 #[test]
 fn two_thousand_files_are_made_changed_moved_and_removed_and_fsck_finds_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fast_dir();
     let path = dir.path().join("x");
     let zone = volume(&path, 100 * MIB);
     for i in 0..2000 {
@@ -371,7 +376,7 @@ fn victim(path: &Path) -> (Vec<u8>, Vec<usize>) {
 
 #[test]
 fn no_flipped_byte_makes_it_panic_hang_or_write_outside() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fast_dir();
     let path = dir.path().join("x");
     let (raw, offsets) = victim(&path);
     let mut cases = 0;
@@ -397,7 +402,7 @@ fn no_flipped_byte_makes_it_panic_hang_or_write_outside() {
 
 #[test]
 fn random_bytes_in_tables_and_directories_make_no_panic() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fast_dir();
     let path = dir.path().join("x");
     let (raw, offsets) = victim(&path);
     for round in 0..300u64 {
@@ -426,7 +431,7 @@ fn restore(path: &Path, raw: &[u8]) {
 
 #[test]
 fn directory_loops_end() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fast_dir();
     let path = dir.path().join("x");
     let (raw, _) = victim(&path);
     let fat = u64::from(u16::from_le_bytes([raw[14], raw[15]])) * 512;

@@ -11,10 +11,10 @@ use std::path::Path;
 
 use embedded_io::{ErrorType, Read, Seek, SeekFrom, Write};
 
-use crate::free_zone::{FreeZone, Metadata, ZoneFile, check_path};
+use crate::ZoneError;
 #[cfg(doc)]
 use crate::free_zone::Kind;
-use crate::ZoneError;
+use crate::free_zone::{FreeZone, Metadata, ZoneFile, check_path};
 
 #[cfg_attr(unix, path = "dir_zone_unix.rs")]
 #[cfg_attr(not(unix), path = "dir_zone_portable.rs")]

@@ -44,6 +44,8 @@ pub struct BlockCache<Z: RawZone> {
     last: Option<(u64, usize)>,
     next_sequential: u64,
     run: Vec<u8>,
+    ahead: Vec<u8>,
+    fault: Option<ZoneError>,
 }
 
 impl<Z: RawZone> BlockCache<Z> {
@@ -68,12 +70,14 @@ impl<Z: RawZone> BlockCache<Z> {
             capacity: capacity.max(1),
             index: HashMap::new(),
             slots: Vec::new(),
-            data: Vec::new(),
+            data: vec![0; capacity.max(1) * block_bytes.max(1)],
             hand: 0,
             dirty: 0,
             last: None,
             next_sequential: u64::MAX,
             run: Vec::new(),
+            ahead: vec![0; READ_AHEAD_BLOCKS * block_bytes.max(1)],
+            fault: None,
         })
     }
 
@@ -143,9 +147,8 @@ impl<Z: RawZone> BlockCache<Z> {
         let size = self.block_bytes as u64;
         for turn in 0..3 {
             let of = |slot: &Slot| phase(slot.block * size..(slot.block + 1) * size).min(2);
-            let order: Vec<usize> = (0..self.slots.len())
-                .filter(|&slot| self.slots[slot].dirty && of(&self.slots[slot]) == turn)
-                .collect();
+            let order: Vec<usize> =
+                (0..self.slots.len()).filter(|&slot| self.slots[slot].dirty && of(&self.slots[slot]) == turn).collect();
             if !order.is_empty() || turn == 0 {
                 self.flush_slots(order)?;
                 self.inner.flush()?;
@@ -199,11 +202,20 @@ impl<Z: RawZone> BlockCache<Z> {
         self.flush_blocks()?;
         self.index.clear();
         self.slots.clear();
-        self.data.clear();
         self.hand = 0;
         self.last = None;
         self.next_sequential = u64::MAX;
         self.inner.drop_caches()
+    }
+
+    /// The last fault that a stream over the cache met, for libraries that pass on less than that.
+    pub fn take_fault(&mut self) -> Option<ZoneError> {
+        self.fault.take()
+    }
+
+    fn note(&mut self, fault: ZoneError) -> io::Error {
+        self.fault = Some(fault);
+        into_io(fault)
     }
 
     fn check(&self, offset: u64, length: usize) -> Result<(), ZoneError> {
@@ -246,26 +258,22 @@ impl<Z: RawZone> BlockCache<Z> {
         }
         let wanted = if block == self.next_sequential { READ_AHEAD_BLOCKS.min(self.capacity / 4).max(1) } else { 1 };
         let mut count = 1;
-        while count < wanted && self.extent(block + count as u64) > 0 && !self.index.contains_key(&(block + count as u64)) {
+        while count < wanted
+            && self.extent(block + count as u64) > 0
+            && !self.index.contains_key(&(block + count as u64))
+        {
             count += 1;
         }
-        let mut run = std::mem::take(&mut self.run);
         let bytes = (count - 1) * self.block_bytes + self.extent(block + count as u64 - 1);
-        run.resize(bytes, 0);
-        let read = read_exact_at(&mut self.inner, block * self.block_bytes as u64, &mut run);
-        if let Err(error) = read {
-            self.run = run;
-            return Err(error);
-        }
+        read_exact_at(&mut self.inner, block * self.block_bytes as u64, &mut self.ahead[..bytes])?;
         // Backwards, so that the block asked for is the one taken last and cannot be evicted by its successors.
         for i in (0..count).rev() {
             let slot = self.claim(block + i as u64)?;
-            let part = &run[i * self.block_bytes..(i * self.block_bytes + self.extent(block + i as u64))];
+            let (from, length) = (i * self.block_bytes, self.extent(block + i as u64));
             let base = slot * self.block_bytes;
-            self.data[base..base + part.len()].copy_from_slice(part);
-            self.slots[slot].known = (0, part.len());
+            self.data[base..base + length].copy_from_slice(&self.ahead[from..from + length]);
+            self.slots[slot].known = (0, length);
         }
-        self.run = run;
         self.next_sequential = block + count as u64;
         self.find(block).ok_or(ZoneError::Io(0))
     }
@@ -308,7 +316,6 @@ impl<Z: RawZone> BlockCache<Z> {
         let slot = if self.slots.len() < self.capacity {
             let slot = self.slots.len();
             self.slots.push(Slot { block, known: (0, 0), dirty: false, used: true });
-            self.data.resize((slot + 1) * self.block_bytes, 0);
             slot
         } else {
             let slot = self.victim()?;
@@ -370,7 +377,7 @@ impl<Z: RawZone> io::Read for CacheStream<'_, Z> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let left = self.cache.length.saturating_sub(self.position);
         let take = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
-        self.cache.read_at(self.position, &mut buf[..take]).map_err(into_io)?;
+        self.cache.read_at(self.position, &mut buf[..take]).map_err(|fault| self.cache.note(fault))?;
         self.position += take as u64;
         Ok(take)
     }
@@ -378,7 +385,7 @@ impl<Z: RawZone> io::Read for CacheStream<'_, Z> {
 
 impl<Z: RawZone> io::Write for CacheStream<'_, Z> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.cache.write_at(self.position, buf).map_err(into_io)?;
+        self.cache.write_at(self.position, buf).map_err(|fault| self.cache.note(fault))?;
         self.position += buf.len() as u64;
         Ok(buf.len())
     }

@@ -145,11 +145,7 @@ impl<Z: RawZone> RawFat<Z> {
         }
         let tables = self.geometry.fat_start..self.geometry.fats_end;
         self.cache.borrow_mut().sync_ordered(&|bytes| {
-            if last.iter().any(|place| bytes.contains(place)) {
-                2
-            } else {
-                u8::from(tables.contains(&bytes.start))
-            }
+            if last.iter().any(|place| bytes.contains(place)) { 2 } else { u8::from(tables.contains(&bytes.start)) }
         })
     }
 
@@ -219,9 +215,7 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
 
     fn open<'a>(&'a self, path: &str) -> Result<Option<FatFile<'a, Z>>, ZoneError> {
         match self.entry(path)? {
-            Some(entry) if !entry.is_directory() => {
-                self.walk(|walk| FatFile::reader(self, walk, &entry)).map(Some)
-            }
+            Some(entry) if !entry.is_directory() => self.walk(|walk| FatFile::reader(self, walk, &entry)).map(Some),
             _ => Ok(None),
         }
     }

@@ -16,6 +16,9 @@ const MAX_DIRECTORY_BYTES: u64 = 65_536 * 32;
 const UNITS_PER_ENTRY: usize = 13;
 const MAX_NAME_ENTRIES: usize = 31;
 
+/// A stretch of table in which every cluster is free.
+const EMPTY: [u8; 1024] = [0; 1024];
+
 const ATTR_VOLUME: u8 = 0x08;
 const ATTR_DIRECTORY: u8 = 0x10;
 const ATTR_LONG_NAME: u8 = 0x0F;
@@ -212,10 +215,15 @@ impl<Z: RawZone> Walk<'_, Z> {
         while at < end {
             let take = (end - at).min(buf.len() as u64) as usize;
             self.cache.read_at(at, &mut buf[..take])?;
-            free += buf[..take]
-                .chunks_exact(4)
-                .filter(|raw| raw[0] == 0 && raw[1] == 0 && raw[2] == 0 && raw[3] & 0x0F == 0)
-                .count() as u64;
+            for part in buf[..take].chunks(EMPTY.len()) {
+                free += match *part == EMPTY[..part.len()] {
+                    true => part.len() as u64 / 4,
+                    false => part
+                        .chunks_exact(4)
+                        .filter(|raw| *raw == [0; 4] || raw[..3] == [0; 3] && raw[3] & 0x0F == 0)
+                        .count() as u64,
+                };
+            }
             at += take as u64;
         }
         Ok(free)
@@ -310,14 +318,13 @@ impl Name {
     }
 
     fn long_chars(&self) -> impl Iterator<Item = char> + '_ {
-        char::decode_utf16(self.long[..self.long_length].iter().copied()).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
+        char::decode_utf16(self.long[..self.long_length].iter().copied())
+            .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
     }
 
     /// Whether this is the name `wanted`, given in upper case.
     pub fn matches(&self, wanted: &[char]) -> bool {
-        let is = |chars: &mut dyn Iterator<Item = char>| {
-            chars.flat_map(char::to_uppercase).eq(wanted.iter().copied())
-        };
+        let is = |chars: &mut dyn Iterator<Item = char>| chars.flat_map(char::to_uppercase).eq(wanted.iter().copied());
         is(&mut self.long_chars()) && self.long_length > 0
             || is(&mut self.short[..self.short_length].iter().map(|&byte| decode(byte)))
     }

@@ -1,0 +1,341 @@
+//! The partition table of a *stick* or of the disk half of a *dual* device.
+//!
+//! Three partitions, in this order, each from one 4 MiB boundary to another:
+//!
+//! | name | type | attributes |
+//! |---|---|---|
+//! | `HOLDFAST-FREE` | basic data | none |
+//! | `HOLDFAST-VIRTUAL` (not in *dual*) | basic data | 60, 62, 63: read-only, hidden, no drive letter |
+//! | `HOLDFAST-HIDDEN` | [`TYPE_HIDDEN`] | 62, 63: hidden, no drive letter |
+//!
+//! A zone is found by name and type together. The primary table is believed if it is whole, else the backup at the end.
+//! A table with parts that overlap or leave the disk is refused as a whole. Source: UEFI specification 2.10, chapter 5.
+
+use gptman::{GPT, GPTHeader, GPTPartitionEntry};
+
+use super::block_cache::{BlockCache, CacheStream, from_io};
+use crate::storage::read_exact_at;
+use crate::{RawZone, ZoneError};
+
+/// Microsoft's basic data, `EBD0A0A2-B9E5-4433-87C0-68B6B72699C7`, as it stands on the disk.
+pub const TYPE_BASIC_DATA: [u8; 16] = guid(0xEBD0_A0A2, 0xB9E5, 0x4433, 0x87C0_68B6_B726_99C7);
+/// Holdfast's hidden zone, `7B0E3C5A-91D4-4F6B-A8C2-5D1F60E97A34`, as it stands on the disk.
+pub const TYPE_HIDDEN: [u8; 16] = guid(0x7B0E_3C5A, 0x91D4, 0x4F6B, 0xA8C2_5D1F_60E9_7A34);
+/// The free zone's partition.
+pub const NAME_FREE: &str = "HOLDFAST-FREE";
+/// The virtual zone's partition.
+pub const NAME_VIRTUAL: &str = "HOLDFAST-VIRTUAL";
+/// The hidden zone's partition.
+pub const NAME_HIDDEN: &str = "HOLDFAST-HIDDEN";
+
+/// Where partitions start and end.
+pub const ALIGN_BYTES: u64 = 4 * 1024 * 1024;
+/// The sector size of new tables.
+pub const SECTOR_BYTES: u64 = 512;
+/// Sector sizes that a table is looked for with.
+const SECTOR_SIZES: [u64; 2] = [512, 4096];
+/// The most entries read of a table.
+const MAX_ENTRIES: u32 = 1024;
+/// The size of an entry; other sizes exist on paper only.
+const ENTRY_BYTES: u32 = 128;
+
+const READ_ONLY: u64 = 1 << 60;
+const HIDDEN: u64 = 1 << 62;
+const NO_DRIVE_LETTER: u64 = 1 << 63;
+
+const fn guid(a: u32, b: u16, c: u16, d: u64) -> [u8; 16] {
+    let (a, b, c, d) = (a.to_le_bytes(), b.to_le_bytes(), c.to_le_bytes(), d.to_be_bytes());
+    [a[0], a[1], a[2], a[3], b[0], b[1], c[0], c[1], d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7]]
+}
+
+/// A stretch of the disk in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// The first byte.
+    pub start: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+impl Extent {
+    /// The first byte after it.
+    pub fn end(&self) -> u64 {
+        self.start + self.length
+    }
+}
+
+/// Where the zones of a new disk go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// The free zone.
+    pub free: Extent,
+    /// The virtual zone.
+    pub virtual_zone: Option<Extent>,
+    /// The hidden zone.
+    pub hidden: Extent,
+}
+
+impl Plan {
+    /// Lays out a disk of `disk_bytes`: the zones asked for at the end, the rest is free zone. Sizes are rounded up to
+    /// whole erase blocks.
+    ///
+    /// # Errors
+    /// `Full` where less than one block would be left for the free zone.
+    pub fn new(disk_bytes: u64, virtual_bytes: Option<u64>, hidden_bytes: u64) -> Result<Self, ZoneError> {
+        let round = |bytes: u64| bytes.checked_next_multiple_of(ALIGN_BYTES).ok_or(ZoneError::Full);
+        let virtual_length = virtual_bytes.map(round).transpose()?;
+        let hidden_length = round(hidden_bytes)?;
+        // The backup table takes the last 33 sectors.
+        let usable = disk_bytes.saturating_sub(33 * SECTOR_BYTES) / ALIGN_BYTES * ALIGN_BYTES;
+        let taken = hidden_length.checked_add(virtual_length.unwrap_or(0)).ok_or(ZoneError::Full)?;
+        let free_end = usable.checked_sub(taken).filter(|end| *end > ALIGN_BYTES).ok_or(ZoneError::Full)?;
+        let free = Extent { start: ALIGN_BYTES, length: free_end - ALIGN_BYTES };
+        let virtual_zone = virtual_length.map(|length| Extent { start: free_end, length });
+        let hidden = Extent { start: usable - hidden_length, length: hidden_length };
+        Ok(Self { free, virtual_zone, hidden })
+    }
+}
+
+/// The random numbers of a table, all from the caller.
+#[derive(Debug, Clone, Copy)]
+pub struct Guids {
+    /// The disk's.
+    pub disk: [u8; 16],
+    /// Of the free, virtual and hidden partition.
+    pub partitions: [[u8; 16]; 3],
+}
+
+impl Guids {
+    /// Guids from 64 random bytes, marked as version 4.
+    pub fn from_random(bytes: [u8; 64]) -> Self {
+        let take = |n: usize| {
+            let mut guid = [0; 16];
+            guid.copy_from_slice(&bytes[n * 16..(n + 1) * 16]);
+            guid[7] = guid[7] & 0x0F | 0x40;
+            guid[8] = guid[8] & 0x3F | 0x80;
+            guid
+        };
+        Self { disk: take(0), partitions: [take(1), take(2), take(3)] }
+    }
+}
+
+/// Writes the protective MBR and both tables: the backup first, so that at any cut one of the two is whole.
+///
+/// # Errors
+/// `OutOfBounds` where the plan does not fit the disk, else what the storage reports.
+pub fn write<Z: RawZone>(disk: Z, plan: &Plan, guids: &Guids) -> Result<(), ZoneError> {
+    let mut cache = BlockCache::with_sizes(disk, SECTOR_BYTES as usize, 256)?;
+    let mut table = GPT::new_from(&mut CacheStream::new(&mut cache), SECTOR_BYTES, guids.disk).map_err(failed)?;
+    let zones = [
+        (NAME_FREE, TYPE_BASIC_DATA, 0, Some(plan.free)),
+        (NAME_VIRTUAL, TYPE_BASIC_DATA, READ_ONLY | HIDDEN | NO_DRIVE_LETTER, plan.virtual_zone),
+        (NAME_HIDDEN, TYPE_HIDDEN, HIDDEN | NO_DRIVE_LETTER, Some(plan.hidden)),
+    ];
+    let mut number = 0;
+    for ((name, type_guid, attributes, extent), unique) in zones.into_iter().zip(guids.partitions) {
+        let Some(extent) = extent else { continue };
+        number += 1;
+        let (first, last) = (extent.start / SECTOR_BYTES, extent.end() / SECTOR_BYTES - 1);
+        if first < table.header.first_usable_lba || last > table.header.last_usable_lba {
+            return Err(ZoneError::OutOfBounds);
+        }
+        table[number] = GPTPartitionEntry {
+            partition_type_guid: type_guid,
+            unique_partition_guid: unique,
+            starting_lba: first,
+            ending_lba: last,
+            attribute_bits: attributes,
+            partition_name: name.into(),
+        };
+    }
+    let mut backup = table.header.clone();
+    (backup.primary_lba, backup.backup_lba) = (table.header.backup_lba, table.header.primary_lba);
+    backup.partition_entry_lba = table.header.last_usable_lba + 1;
+    for mut header in [backup, table.header.clone()] {
+        let mut stream = CacheStream::new(&mut cache);
+        header.write_into(&mut stream, SECTOR_BYTES, &entries(&table)).map_err(failed)?;
+        cache.sync()?;
+    }
+    GPT::write_protective_mbr_into(&mut CacheStream::new(&mut cache), SECTOR_BYTES).map_err(failed)?;
+    cache.sync()
+}
+
+fn entries(table: &GPT) -> Vec<GPTPartitionEntry> {
+    table.iter().map(|(_, entry)| entry.clone()).collect()
+}
+
+/// What a table says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// The disk's GUID.
+    pub disk_guid: [u8; 16],
+    /// Which of the two copies was read.
+    pub copy: Copy,
+    /// Whether the other copy says the same.
+    pub both_agree: bool,
+    /// Partitions in use: name, type, attributes, place.
+    pub partitions: Vec<Partition>,
+}
+
+/// Which copy of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copy {
+    /// The one at the start.
+    Primary,
+    /// The one at the end.
+    Backup,
+}
+
+/// One partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_guid: [u8; 16],
+    /// Its attribute bits.
+    pub attributes: u64,
+    /// Its place.
+    pub extent: Extent,
+}
+
+/// Why a disk's table is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TableError {
+    /// Nothing like a table at either end.
+    #[error("there is no GUID partition table")]
+    None,
+    /// Parts overlap, or leave the disk.
+    #[error("the partition table contradicts itself or the disk's length")]
+    Contradictory,
+    /// A sound table without Holdfast's partitions.
+    #[error("the partitions are not Holdfast's")]
+    Foreign,
+    /// The disk could not be read.
+    #[error("the disk could not be read")]
+    Storage(#[source] ZoneError),
+}
+
+impl Table {
+    /// Reads the table of `disk`, from the primary or else the backup copy.
+    ///
+    /// # Errors
+    /// `None` or `Contradictory` where neither copy is of use, `Storage` where the disk can't be read.
+    pub fn read<Z: RawZone>(disk: Z) -> Result<Self, TableError> {
+        let mut cache = BlockCache::with_sizes(disk, 4096, 64).map_err(TableError::Storage)?;
+        let mut fault = TableError::None;
+        for sector in SECTOR_SIZES {
+            let end = cache.length() / sector;
+            if end < 8 {
+                continue;
+            }
+            let primary = read_copy(&mut cache, sector, 1, Copy::Primary);
+            let backup = read_copy(&mut cache, sector, end - 1, Copy::Backup);
+            let agree = matches!((&primary, &backup), (Ok(a), Ok(b)) if a.says_the_same(b));
+            for table in [primary, backup] {
+                match table {
+                    Ok(table) => return Ok(Self { both_agree: agree, ..table }),
+                    Err(TableError::None) => {}
+                    Err(other) => fault = other,
+                }
+            }
+        }
+        Err(fault)
+    }
+
+    /// The place of the zone called `name`, of type `type_guid`.
+    pub fn find(&self, name: &str, type_guid: &[u8; 16]) -> Option<Extent> {
+        let is = |partition: &&Partition| partition.name == name && partition.type_guid == *type_guid;
+        self.partitions.iter().find(is).map(|partition| partition.extent)
+    }
+
+    /// The free zone.
+    pub fn free(&self) -> Option<Extent> {
+        self.find(NAME_FREE, &TYPE_BASIC_DATA)
+    }
+
+    /// The virtual zone.
+    pub fn virtual_zone(&self) -> Option<Extent> {
+        self.find(NAME_VIRTUAL, &TYPE_BASIC_DATA)
+    }
+
+    /// The hidden zone.
+    pub fn hidden(&self) -> Option<Extent> {
+        self.find(NAME_HIDDEN, &TYPE_HIDDEN)
+    }
+
+    /// Whether at least one partition is Holdfast's.
+    pub fn is_holdfast(&self) -> bool {
+        self.free().is_some() || self.virtual_zone().is_some() || self.hidden().is_some()
+    }
+
+    fn says_the_same(&self, other: &Self) -> bool {
+        self.disk_guid == other.disk_guid && self.partitions == other.partitions
+    }
+}
+
+fn read_copy<Z: RawZone>(cache: &mut BlockCache<Z>, sector: u64, lba: u64, copy: Copy) -> Result<Table, TableError> {
+    let mut raw = [0; 512];
+    let place = lba.checked_mul(sector).ok_or(TableError::Contradictory)?;
+    cache.read_at(place, &mut raw).map_err(TableError::Storage)?;
+    let u32_at = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
+    let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+    if raw[..8] != *b"EFI PART" {
+        return Err(TableError::None);
+    }
+    // The library allocates by these numbers and asserts the entries' size: they are checked before it sees them.
+    let (count, size, array) = (u32_at(80), u32_at(84), u64_at(72));
+    let bytes = u64::from(count) * u64::from(size);
+    let sectors = cache.length() / sector;
+    let fits = array.checked_add(bytes.div_ceil(sector)).is_some_and(|end| end <= sectors);
+    if count == 0 || count > MAX_ENTRIES || size != ENTRY_BYTES || !fits || u64_at(24) != lba {
+        return Err(TableError::Contradictory);
+    }
+    let header = GPTHeader::read_from(&mut std::io::Cursor::new(&raw[..])).map_err(table_fault)?;
+    let found = header.read_partitions(&mut CacheStream::new(cache), sector).map_err(table_fault)?;
+    let mut partitions = Vec::new();
+    for entry in found.iter().filter(|entry| entry.is_used()) {
+        let (first, last) = (entry.starting_lba, entry.ending_lba);
+        let inside = first >= header.first_usable_lba.max(1) && last >= first && last < sectors;
+        if !inside {
+            return Err(TableError::Contradictory);
+        }
+        partitions.push(Partition {
+            name: entry.partition_name.as_str().to_owned(),
+            type_guid: entry.partition_type_guid,
+            attributes: entry.attribute_bits,
+            extent: Extent { start: first * sector, length: (last - first + 1) * sector },
+        });
+    }
+    let mut order: Vec<Extent> = partitions.iter().map(|partition| partition.extent).collect();
+    order.sort_by_key(|extent| extent.start);
+    if order.windows(2).any(|pair| pair[0].end() > pair[1].start) {
+        return Err(TableError::Contradictory);
+    }
+    Ok(Table { disk_guid: header.disk_guid, copy, both_agree: false, partitions })
+}
+
+fn table_fault(error: gptman::Error) -> TableError {
+    match error {
+        gptman::Error::Io(error) => TableError::Storage(from_io(error)),
+        _ => TableError::Contradictory,
+    }
+}
+
+fn failed(error: gptman::Error) -> ZoneError {
+    match error {
+        gptman::Error::Io(error) => from_io(error),
+        _ => ZoneError::Corrupt,
+    }
+}
+
+/// Whether a disk's first sector has the protective MBR that says: look for a GPT.
+///
+/// # Errors
+/// What the storage reports.
+pub fn has_protective_mbr<Z: RawZone>(disk: &mut Z) -> Result<bool, ZoneError> {
+    let mut sector = [0; 512];
+    read_exact_at(disk, 0, &mut sector)?;
+    Ok(sector[510..] == [0x55, 0xAA] && sector[450] == 0xEE)
+}

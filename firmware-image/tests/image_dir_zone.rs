@@ -1,0 +1,128 @@
+//! The mounted free zone: links, special files, and the same contract as the raw one.
+#![cfg(all(feature = "std", unix))]
+
+use std::ops::ControlFlow;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use embedded_io::{Read as _, Write as _};
+use firmware_image::free_zone::Kind;
+use firmware_image::host::DirZone;
+use firmware_image::{FreeZone, ZoneError, ZoneFile as _};
+
+fn get(zone: &DirZone, path: &str) -> Option<Vec<u8>> {
+    let mut file = zone.open(path).unwrap()?;
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact(&mut bytes).unwrap();
+    Some(bytes)
+}
+
+fn put(zone: &DirZone, path: &str, bytes: &[u8]) {
+    let mut file = zone.create(path).unwrap();
+    file.write_all(bytes).unwrap();
+    file.flush().unwrap();
+}
+
+#[test]
+fn files_are_made_with_their_parents_listed_renamed_and_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let zone = DirZone::open(dir.path()).unwrap();
+    put(&zone, "a/b/c", b"1");
+    put(&zone, "a/d", b"22");
+    zone.sync_dir("a").unwrap();
+    zone.rename("a/d", "a/b/c").unwrap();
+    assert_eq!(get(&zone, "a/b/c").unwrap(), b"22");
+    assert_eq!(get(&zone, "a/d"), None);
+    assert_eq!(get(&zone, "x/y"), None);
+    assert_eq!(get(&zone, "a/b/c/x"), None);
+    let mut seen = Vec::new();
+    zone.list("a", &mut |name, metadata| {
+        seen.push((name.to_owned(), metadata.kind));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(seen, [("b".to_owned(), Kind::Directory)]);
+    assert!(zone.remove("a/b").is_err());
+    assert!(zone.remove("a/b/c").unwrap() && zone.remove("a/b").unwrap());
+    assert!(!zone.remove("a/b").unwrap() && !zone.remove("q/r").unwrap());
+    assert!(zone.free_bytes().unwrap() > 0);
+    assert_eq!(zone.sync_dir("gone"), Err(ZoneError::NotFound));
+    assert_eq!(zone.create("a").err(), Some(ZoneError::BadPath));
+}
+
+#[test]
+fn no_link_leads_out_neither_as_parent_nor_as_file() {
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("secret"), b"secret").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    symlink(outside.path(), dir.path().join("parent")).unwrap();
+    symlink(outside.path().join("secret"), dir.path().join("file")).unwrap();
+    symlink("nowhere", dir.path().join("dangling")).unwrap();
+    let zone = DirZone::open(dir.path()).unwrap();
+
+    for name in ["file", "dangling"] {
+        assert_eq!(zone.metadata(name).unwrap().unwrap().kind, Kind::Other);
+        assert!(zone.open(name).unwrap().is_none());
+        assert_eq!(zone.open_rw(name).err(), Some(ZoneError::BadPath));
+        assert_eq!(zone.set_executable(name, true), Err(ZoneError::NotFound));
+    }
+    let below = "parent/secret";
+    assert_eq!(zone.open(below).err(), Some(ZoneError::BadPath));
+    assert_eq!(zone.metadata(below).err(), Some(ZoneError::BadPath));
+    assert_eq!(zone.create(below).err(), Some(ZoneError::BadPath));
+    assert_eq!(zone.open_rw(below).err(), Some(ZoneError::BadPath));
+    assert_eq!(zone.remove(below).err(), Some(ZoneError::BadPath));
+    assert_eq!(zone.rename(below, "taken").err(), Some(ZoneError::BadPath));
+    assert_eq!(zone.create_dir_all("parent/new").err(), Some(ZoneError::BadPath));
+    assert_eq!(zone.list("parent", &mut |_, _| ControlFlow::Continue(())).err(), Some(ZoneError::BadPath));
+    assert_eq!(zone.sync_dir("parent").err(), Some(ZoneError::BadPath));
+
+    // A file made in place of a link replaces the link and leaves its target alone.
+    put(&zone, "file", b"ours");
+    assert_eq!(get(&zone, "file").unwrap(), b"ours");
+    assert_eq!(std::fs::read(outside.path().join("secret")).unwrap(), b"secret");
+    assert!(zone.remove("parent").unwrap());
+    assert!(outside.path().join("secret").exists());
+}
+
+#[test]
+fn a_file_with_a_second_name_outside_is_replaced_not_written_through() {
+    let outside = tempfile::tempdir().unwrap();
+    let other = outside.path().join("other");
+    std::fs::write(&other, b"untouched").unwrap();
+    let dir = tempfile::tempdir_in(outside.path()).unwrap();
+    std::fs::hard_link(&other, dir.path().join("f")).unwrap();
+    put(&DirZone::open(dir.path()).unwrap(), "f", b"new");
+    assert_eq!(std::fs::read(other).unwrap(), b"untouched");
+}
+
+#[test]
+fn pipes_and_paths_that_climb_are_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        dir.path().join("pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    let zone = DirZone::open(dir.path()).unwrap();
+    assert!(zone.open("pipe").unwrap().is_none());
+    assert_eq!(zone.open_rw("pipe").err(), Some(ZoneError::BadPath));
+    for path in ["../x", "/etc/passwd", "a/../../x", "", "a//b", "."] {
+        assert_eq!(zone.open(path).err(), Some(ZoneError::BadPath), "{path}");
+        assert_eq!(zone.create(path).err(), Some(ZoneError::BadPath), "{path}");
+    }
+}
+
+#[test]
+fn the_executable_mark_is_set_where_reading_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let zone = DirZone::open(dir.path()).unwrap();
+    put(&zone, "run", b"#!");
+    std::fs::set_permissions(dir.path().join("run"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    zone.set_executable("run", true).unwrap();
+    assert_eq!(std::fs::metadata(dir.path().join("run")).unwrap().permissions().mode() & 0o777, 0o750);
+    zone.set_executable("run", false).unwrap();
+    assert_eq!(std::fs::metadata(dir.path().join("run")).unwrap().permissions().mode() & 0o777, 0o640);
+}
