@@ -1,1 +1,55 @@
 //! Checks, downloads, stages, commits, repairs and rolls back the client on a device.
+//!
+//! The engine ([`Engine`]) decides; free zone, hidden zone, servers and machine come in as traits, so that a test can be
+//! any of them. In the order of an update:
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`config`], [`state`], [`record_store`], [`trust_cache`] | what the device is told, knows, and keeps |
+//! | [`meter`], [`http`], [`servers`] | how bytes come, and what they may cost |
+//! | [`check`] | which release is wished for |
+//! | [`inventory`], [`hash`] | what stands in `client/` |
+//! | [`plan`] | the cheapest way to what is missing |
+//! | [`fetch`], [`spool`] | frames from servers, each once |
+//! | [`stage`] | new contents, complete and verified |
+//! | [`commit`] | from one whole release to another |
+//! | [`quarantine`] | programs that nobody listed |
+//! | [`renewal`] | the updater itself, and its backups |
+//! | [`operations`] | check, update, verify, repair, roll back, run |
+//! | [`status`], [`log`] | what is told to people |
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod commit;
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod fetch;
+pub mod hash;
+pub mod host;
+pub mod http;
+pub mod inventory;
+pub mod log;
+pub mod meter;
+pub mod operations;
+pub mod plan;
+pub mod quarantine;
+pub mod record_store;
+pub mod renewal;
+pub mod servers;
+pub mod spool;
+pub mod stage;
+pub mod state;
+pub mod status;
+pub mod trust_cache;
+pub mod zone_io;
+
+pub use check::Wish;
+pub use config::Config;
+pub use engine::{Engine, Limits, Parts};
+pub use error::{EngineError, FailureKind};
+pub use host::{Host, Watch};
+pub use operations::{Action, Outcome};
+
+/// A copy of the signed configuration, so that a free zone alone suffices to start from.
+pub const CONFIG_COPY: &str = ".holdfast/trust/device.cfg";

@@ -1,0 +1,486 @@
+//! The commit: from one whole release to another, over a journal that flips.
+//!
+//! Invariant: while the journal is idle the managed directory is one whole release (or was never filled); while it is
+//! open, everything that leads on to the new release, and (but for a repair) back to the old one, stands flushed in
+//! staging and undo. Each step compares before it writes, so that all of it can be done again after a cut anywhere.
+//!
+//! ```text
+//! undo copies, plan, flush │ journal: committing │ removals, files, marks, flush │ local manifest │ updaters, backups
+//! │ version record │ journal: cleaning │ staging and spool are removed │ journal: idle
+//! ```
+//! Nothing depends on a rename.
+
+use std::collections::BTreeSet;
+
+use firmware_image::free_zone::{FreeZone, Kind};
+use firmware_image::journal::{Journal, State as JournalState};
+use firmware_image::record::Health;
+use firmware_image::{Digest, RawZone, paths};
+use serde::{Deserialize, Serialize};
+
+use crate::check::{CHUNK_LIST, MANIFEST, PREVIOUS_MANIFEST};
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::inventory::client_path;
+use crate::plan::{Plan, is_obstacle};
+use crate::state::KnownRelease;
+use crate::zone_io::{self, Copied};
+
+/// Where the plan of an open commit stands.
+pub const COMMIT_PLAN: &str = ".holdfast/staging/plan";
+/// The longest plan that is read, in bytes.
+pub const MAX_PLAN_BYTES: u64 = 48 << 20;
+/// The plan's format.
+const PLAN_FORMAT: u16 = 1;
+
+/// Why a commit is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Intent {
+    /// To the newest release.
+    Update,
+    /// To a release that a person chose: nothing newer is taken by itself until `update` is asked for.
+    Hold,
+    /// To the installed release.
+    Repair,
+    /// Back from a release that failed here, whose serial is not taken again.
+    Undo {
+        /// The release that failed.
+        failed: u64,
+    },
+}
+
+impl Intent {
+    /// Whether copies of what is replaced are kept.
+    pub fn keeps_undo(self) -> bool {
+        !matches!(self, Self::Repair)
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct PutStep {
+    path: String,
+    digest: Digest,
+    size: u64,
+    executable: bool,
+    old: Option<(Digest, u64)>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct RemoveStep {
+    path: String,
+    old: Option<(Digest, u64)>,
+}
+
+/// An updater that the commit brings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct UpdaterStep {
+    pub platform: String,
+    pub digest: Digest,
+    pub size: u64,
+}
+
+/// Everything that an open commit needs to know to be finished or undone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct CommitPlan {
+    format: u16,
+    intent: Intent,
+    release: KnownRelease,
+    previous: Option<KnownRelease>,
+    modules: Vec<(String, String)>,
+    puts: Vec<PutStep>,
+    removes: Vec<RemoveStep>,
+    marks: Vec<(String, bool)>,
+    manifest_bytes: u64,
+    list: Option<(Digest, u64)>,
+    updaters: Vec<UpdaterStep>,
+}
+
+/// What recovery found at the start of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// No commit was open.
+    Nothing,
+    /// An open commit was finished.
+    Finished,
+    /// An open commit was undone.
+    Undone,
+    /// An open commit can be neither finished nor undone: the client must be repaired.
+    Stuck,
+}
+
+impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
+    /// Finishes or undoes a commit that a cut left open.
+    ///
+    /// # Errors
+    /// What the zones report.
+    pub fn recover(&mut self) -> Result<Recovery, EngineError> {
+        let mut journal = Journal::read(self.free).map_err(EngineError::zone("read", paths::JOURNAL))?;
+        match journal.state() {
+            JournalState::Idle => Ok(Recovery::Nothing),
+            JournalState::Cleaning { .. } => {
+                if !self.limits.dry_run {
+                    self.clean_up(&mut journal)?;
+                }
+                Ok(Recovery::Nothing)
+            }
+            JournalState::Committing { .. } if self.limits.dry_run => Ok(Recovery::Stuck),
+            JournalState::Committing { plan: digest, .. } => {
+                let Some(plan) = self.read_commit_plan(&digest)? else {
+                    self.alarm("an interrupted update has lost its plan: the client must be repaired");
+                    return Ok(Recovery::Stuck);
+                };
+                match self.execute(&plan, &mut journal, false) {
+                    Ok(()) => {
+                        self.note(format!("an interrupted change to release {} was finished", plan.release.version));
+                        Ok(Recovery::Finished)
+                    }
+                    Err(EngineError::StagingDamaged { path }) => {
+                        self.alarm(format!("the staged copy of {path} is damaged: the medium loses data"));
+                        match self.undo_commit(&plan, &mut journal, &path) {
+                            Ok(()) => Ok(Recovery::Undone),
+                            Err(EngineError::CommitStuck) => Ok(Recovery::Stuck),
+                            Err(error) => Err(error),
+                        }
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Whether the journal says that the managed directory may be a mixture.
+    pub(crate) fn is_open(&self) -> Result<bool, EngineError> {
+        let journal = Journal::read(self.free).map_err(EngineError::zone("read", paths::JOURNAL))?;
+        Ok(journal.state().is_open())
+    }
+
+    fn read_commit_plan(&self, digest: &Digest) -> Result<Option<CommitPlan>, EngineError> {
+        let Some(bytes) = zone_io::read_small(self.free, COMMIT_PLAN, MAX_PLAN_BYTES)? else { return Ok(None) };
+        if Digest::of(&bytes) != *digest {
+            return Ok(None);
+        }
+        let plan = postcard::take_from_bytes::<CommitPlan>(&bytes).ok().map(|(plan, _appended)| plan);
+        Ok(plan.filter(|plan| plan.format == PLAN_FORMAT))
+    }
+
+    /// Makes the release of `plan` the installed one. Everything is staged, and the client does not run.
+    pub(crate) fn commit(&mut self, plan: &Plan, intent: Intent) -> Result<(), EngineError> {
+        let mut journal = Journal::read(self.free).map_err(EngineError::zone("read", paths::JOURNAL))?;
+        let previous = match &self.state.release {
+            Some(installed) if installed.serial != plan.release.serial => Some(installed.clone()),
+            _ => self.state.previous.clone(),
+        };
+        let mut commit = CommitPlan {
+            format: PLAN_FORMAT,
+            intent,
+            release: plan.release.clone(),
+            previous,
+            modules: plan.manifest.modules.iter().map(|module| (module.id.clone(), module.version.clone())).collect(),
+            puts: plan
+                .puts
+                .iter()
+                .map(|put| PutStep {
+                    path: put.path.clone(),
+                    digest: put.digest,
+                    size: put.size,
+                    executable: put.executable,
+                    old: None,
+                })
+                .collect(),
+            removes: plan.removes.iter().map(|(path, _)| RemoveStep { path: path.clone(), old: None }).collect(),
+            marks: plan.marks.clone(),
+            manifest_bytes: plan.sealed.bytes().len() as u64,
+            list: plan.sealed_list.as_ref().map(|list| (plan.manifest.chunk_list.pack, list.len() as u64)),
+            updaters: plan
+                .updaters
+                .iter()
+                .map(|at| &plan.manifest.updaters[*at])
+                .map(|entry| UpdaterStep { platform: entry.platform.clone(), digest: entry.sha256, size: entry.size })
+                .collect(),
+        };
+        if intent.keeps_undo() {
+            self.keep_undo(&mut commit)?;
+        }
+        let bytes = postcard::to_allocvec(&commit).map_err(|_| EngineError::Internal("a plan does not encode"))?;
+        zone_io::write_durable(self.free, COMMIT_PLAN, &bytes)?;
+        self.watch.step("planned");
+        let open = JournalState::Committing { plan: Digest::of(&bytes), serial: plan.release.serial };
+        journal.advance(self.free, open).map_err(EngineError::zone("write", paths::JOURNAL))?;
+        self.watch.step("committing");
+        match self.execute(&commit, &mut journal, true) {
+            Err(EngineError::StagingDamaged { path }) => {
+                self.undo_commit(&commit, &mut journal, &path)?;
+                Err(EngineError::StagingDamaged { path })
+            }
+            other => other,
+        }
+    }
+
+    /// Keeps copies of what the commit replaces and removes, in place of those of the commit before.
+    fn keep_undo(&mut self, commit: &mut CommitPlan) -> Result<(), EngineError> {
+        let mut keep: BTreeSet<Digest> = BTreeSet::new();
+        let mut buffer = vec![0; zone_io::BUFFER_BYTES];
+        let puts = commit.puts.iter_mut().map(|put| (&put.path, &mut put.old));
+        let removes = commit.removes.iter_mut().map(|step| (&step.path, &mut step.old));
+        let mut jobs = Vec::new();
+        for (path, old) in puts.chain(removes) {
+            let full = client_path(path);
+            let found = match zone_io::digest_file(self.free, &full, &mut buffer, &|_| {}) {
+                Ok(found) => found,
+                // What cannot be read cannot be kept; it is damage that is about to be mended.
+                Err(firmware_image::ZoneError::Io(_) | firmware_image::ZoneError::Corrupt) => None,
+                Err(firmware_image::ZoneError::BadPath) => None,
+                Err(error) => return Err(EngineError::zone("read", &full)(error)),
+            };
+            let Some((length, digest)) = found else { continue };
+            *old = Some((digest, length));
+            if keep.insert(digest) {
+                jobs.push((full, length, digest));
+            }
+        }
+        for (name, _) in zone_io::files_in(self.free, paths::UNDO_DIR)? {
+            if Digest::from_hex(&name).is_none_or(|digest| !keep.contains(&digest)) {
+                zone_io::remove(self.free, &format!("{}/{name}", paths::UNDO_DIR))?;
+            }
+        }
+        for (full, length, digest) in jobs {
+            let target = Self::undo(&digest);
+            if zone_io::file_is(self.free, &target, length, &digest)? {
+                continue;
+            }
+            match zone_io::copy_checked(self.free, &full, &target, length, &digest, &|_| {})? {
+                Copied::Whole => {}
+                Copied::WrongSource => return Err(EngineError::Internal("a client file changed during the update")),
+            }
+            self.watch.step("undo copy");
+        }
+        if !keep.is_empty() {
+            zone_io::sync_parents(self.free, &format!("{}/x", paths::UNDO_DIR))?;
+        }
+        Ok(())
+    }
+
+    /// Does what the plan says, or what is left of it. `fresh`: nothing of it was done before.
+    fn execute(&mut self, plan: &CommitPlan, journal: &mut Journal, fresh: bool) -> Result<(), EngineError> {
+        let total = plan.puts.iter().map(|put| put.size).sum();
+        self.watch.begin("Installing", total);
+        let result = self.change_files(plan, fresh);
+        self.watch.end();
+        result?;
+        self.watch.step("files");
+
+        let current = zone_io::read_small(self.free, MANIFEST, release_store::manifest::MAX_SEALED_BYTES)?;
+        let before = plan.previous.as_ref().map(|previous| previous.manifest);
+        if let Some(bytes) = current.filter(|bytes| Some(Digest::of(bytes)) == before) {
+            zone_io::write_if_changed(self.free, PREVIOUS_MANIFEST, &bytes)?;
+        }
+        let lists = [Some((plan.release.manifest, plan.manifest_bytes, MANIFEST)), plan.list.map(|(d, n)| (d, n, CHUNK_LIST))];
+        for (digest, length, target) in lists.into_iter().flatten() {
+            if zone_io::file_is(self.free, target, length, &digest)? {
+                continue;
+            }
+            match zone_io::copy_checked(self.free, &Self::staged(&digest), target, length, &digest, &|_| {})? {
+                Copied::Whole => zone_io::sync_parents(self.free, target)?,
+                // A cache: what is lost comes again.
+                Copied::WrongSource => {
+                    zone_io::remove(self.free, target)?;
+                }
+            }
+        }
+        self.watch.step("manifest");
+
+        self.install_updaters(&plan.updaters)?;
+        self.apply_to_state(plan);
+        self.renew_backups()?;
+        self.watch.step("backups");
+        self.save_state()?;
+        self.watch.step("record");
+
+        let serial = plan.release.serial;
+        journal
+            .advance(self.free, JournalState::Cleaning { serial })
+            .map_err(EngineError::zone("write", paths::JOURNAL))?;
+        self.clean_up(journal)
+    }
+
+    fn apply_to_state(&mut self, plan: &CommitPlan) {
+        let state = &mut self.state;
+        let changes = state.release.as_ref().is_none_or(|installed| installed.serial != plan.release.serial);
+        state.release = Some(plan.release.clone());
+        state.modules = plan.modules.clone();
+        if changes {
+            state.previous = plan.previous.clone();
+            state.health = Health::Unproven { failed_starts: 0 };
+        }
+        match plan.intent {
+            Intent::Update => state.held = false,
+            Intent::Hold => state.held = true,
+            Intent::Repair => {}
+            Intent::Undo { failed } => {
+                state.skip(failed);
+                state.health = Health::Proven;
+                // What failed is nothing to go back to.
+                state.previous = None;
+            }
+        }
+    }
+
+    fn change_files(&mut self, plan: &CommitPlan, fresh: bool) -> Result<(), EngineError> {
+        let mut touched: BTreeSet<String> = BTreeSet::new();
+        for step in &plan.removes {
+            let full = client_path(&step.path);
+            if zone_io::remove(self.free, &full)? {
+                self.watch.step("removed");
+            }
+            touched.insert(zone_io::parent(&full).to_owned());
+        }
+        for step in &plan.puts {
+            let full = client_path(&step.path);
+            if fresh || !zone_io::file_is(self.free, &full, step.size, &step.digest)? {
+                self.clear_way(&step.path)?;
+                let staged = Self::staged(&step.digest);
+                let advance = |n| self.watch.advance(n);
+                match zone_io::copy_checked(self.free, &staged, &full, step.size, &step.digest, &advance)? {
+                    Copied::Whole => {}
+                    Copied::WrongSource => return Err(EngineError::StagingDamaged { path: step.path.clone() }),
+                }
+            }
+            self.free.set_executable(&full, step.executable).map_err(EngineError::zone("mark", &full))?;
+            self.watch.step("installed");
+            touched.insert(zone_io::parent(&full).to_owned());
+        }
+        for (path, executable) in &plan.marks {
+            let full = client_path(path);
+            self.free.set_executable(&full, *executable).map_err(EngineError::zone("mark", &full))?;
+        }
+        for step in &plan.removes {
+            self.prune(&step.path)?;
+        }
+        self.sync_touched(&touched)
+    }
+
+    /// Makes the names in these directories, and those on the way to them, durable.
+    fn sync_touched(&self, touched: &BTreeSet<String>) -> Result<(), EngineError> {
+        let mut all: BTreeSet<&str> = BTreeSet::new();
+        for directory in touched {
+            let mut at = directory.as_str();
+            while all.insert(at) && !at.is_empty() {
+                at = zone_io::parent(at);
+            }
+        }
+        // Longest first: a name is durable when its own directory is.
+        for directory in all.into_iter().rev() {
+            let there = directory.is_empty()
+                || self
+                    .free
+                    .metadata(directory)
+                    .map_err(EngineError::zone("read", directory))?
+                    .is_some_and(|metadata| metadata.kind == Kind::Directory);
+            if there {
+                self.free.sync_dir(directory).map_err(EngineError::zone("sync", directory))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the directories that a removed file leaves empty.
+    fn prune(&self, path: &str) -> Result<(), EngineError> {
+        let mut directory = zone_io::parent(path);
+        while !directory.is_empty() {
+            let full = client_path(directory);
+            let mut empty = true;
+            self.free
+                .list(&full, &mut |_, _| {
+                    empty = false;
+                    std::ops::ControlFlow::Break(())
+                })
+                .map_err(EngineError::zone("list", &full))?;
+            if !empty {
+                return Ok(());
+            }
+            zone_io::remove(self.free, &full)?;
+            directory = zone_io::parent(directory);
+        }
+        Ok(())
+    }
+
+    /// Sets aside what stands where a file, or a directory on the way to it, belongs.
+    fn clear_way(&mut self, path: &str) -> Result<(), EngineError> {
+        let mut prefix = String::new();
+        for part in zone_io::parent(path).split('/').filter(|part| !part.is_empty()) {
+            if !prefix.is_empty() {
+                prefix.push('/');
+            }
+            prefix.push_str(part);
+            let full = client_path(&prefix);
+            let found = self.free.metadata(&full).map_err(EngineError::zone("read", &full))?;
+            match found.map(|metadata| metadata.kind) {
+                None => return Ok(()),
+                Some(Kind::Directory) => {}
+                Some(_) => {
+                    crate::quarantine::set_aside(self.free, &prefix)?;
+                    self.alarm(format!("{prefix} stood where a directory belongs and was set aside"));
+                }
+            }
+        }
+        let full = client_path(path);
+        if !is_obstacle(self.free, &full)? {
+            return Ok(());
+        }
+        for entry in zone_io::walk(self.free, &full)?.iter().rev() {
+            let inner = format!("{path}/{}", entry.path);
+            match entry.metadata.kind {
+                Kind::Directory => {
+                    zone_io::remove(self.free, &client_path(&inner))?;
+                }
+                _ => {
+                    crate::quarantine::set_aside(self.free, &inner)?;
+                }
+            }
+        }
+        zone_io::remove(self.free, &full)?;
+        self.alarm(format!("{path} was not a plain file: what stood there was set aside"));
+        Ok(())
+    }
+
+    /// Puts back what the commit replaced, and closes the journal. `damaged`: the file whose staged copy is not good.
+    fn undo_commit(&mut self, plan: &CommitPlan, journal: &mut Journal, damaged: &str) -> Result<(), EngineError> {
+        if !plan.intent.keeps_undo() {
+            return Err(EngineError::CommitStuck);
+        }
+        let mut touched: BTreeSet<String> = BTreeSet::new();
+        let puts = plan.puts.iter().map(|put| (&put.path, put.old));
+        let removes = plan.removes.iter().map(|step| (&step.path, step.old));
+        for (path, old) in puts.chain(removes) {
+            let full = client_path(path);
+            touched.insert(zone_io::parent(&full).to_owned());
+            let Some((digest, length)) = old else {
+                zone_io::remove(self.free, &full)?;
+                continue;
+            };
+            if zone_io::file_is(self.free, &full, length, &digest)? {
+                continue;
+            }
+            match zone_io::copy_checked(self.free, &Self::undo(&digest), &full, length, &digest, &|_| {})? {
+                Copied::Whole => {}
+                Copied::WrongSource => return Err(EngineError::CommitStuck),
+            }
+        }
+        self.sync_touched(&touched)?;
+        if let Some(put) = plan.puts.iter().find(|put| put.path == damaged) {
+            zone_io::remove(self.free, &Self::staged(&put.digest))?;
+        }
+        journal.advance(self.free, JournalState::Idle).map_err(EngineError::zone("write", paths::JOURNAL))?;
+        self.alarm(format!("the change to release {} was undone", plan.release.version));
+        Ok(())
+    }
+
+    /// Removes what only an open commit needs. Undo copies stay, to go back with.
+    fn clean_up(&mut self, journal: &mut Journal) -> Result<(), EngineError> {
+        for (name, _) in zone_io::files_in(self.free, paths::STAGING_DIR)? {
+            zone_io::remove(self.free, &format!("{}/{name}", paths::STAGING_DIR))?;
+        }
+        self.watch.step("cleaned");
+        journal.advance(self.free, JournalState::Idle).map_err(EngineError::zone("write", paths::JOURNAL))
+    }
+}

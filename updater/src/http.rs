@@ -1,0 +1,235 @@
+//! Any plain HTTP server as a transport, through `ureq`: connection reuse, proxies and certificates as the system has
+//! them.
+//!
+//! Nothing a server sends is trusted here or bounds anything: lengths, ranges and redirects are checked against what was
+//! asked for, a stalled connection ends after [`STALL`], an endless answer at the caller's ceiling.
+
+use std::io::Read as _;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use release_store::transport::{GetOutcome, Sink};
+use release_store::{Transport, TransportError};
+use ureq::http::{Response, StatusCode, header};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+
+use crate::meter::Meter;
+
+/// How long a connection may take to come about.
+pub const CONNECT: Duration = Duration::from_secs(10);
+/// How long a server may be silent.
+pub const STALL: Duration = Duration::from_secs(20);
+/// The most redirects that are followed.
+pub const MAX_REDIRECTS: usize = 3;
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 64 << 10;
+/// An error's text up to this length is read to its end, so that the connection can be used again.
+const MAX_DRAIN_BYTES: u64 = 16 << 10;
+
+/// A store on an HTTP server.
+#[derive(Debug)]
+pub struct Http {
+    agent: Agent,
+    base: String,
+    meter: Arc<Meter>,
+}
+
+/// An agent for all servers of a run.
+pub fn agent() -> Agent {
+    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+    Agent::config_builder()
+        .tls_config(tls)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_resolve(Some(CONNECT))
+        .timeout_connect(Some(CONNECT))
+        .timeout_per_read(Some(STALL))
+        .timeout_recv_response(Some(STALL))
+        .max_response_header_size(16 << 10)
+        .user_agent("holdfast")
+        .build()
+        .new_agent()
+}
+
+impl Http {
+    /// The store at `base` (`http:` or `https:`).
+    pub fn new(agent: Agent, base: &str, meter: Arc<Meter>) -> Self {
+        Self { agent, base: base.trim_end_matches('/').to_owned(), meter }
+    }
+
+    fn send(&self, path: &str, range: Option<&Range<u64>>) -> Result<Response<Body>, TransportError> {
+        let mut url = format!("{}/{path}", self.base);
+        for _ in 0..=MAX_REDIRECTS {
+            let mut request = self.agent.get(&url);
+            if let Some(range) = range {
+                let last = range.end.saturating_sub(1);
+                request = request.header(header::RANGE, format!("bytes={}-{last}", range.start));
+            }
+            let response = request
+                .config()
+                .timeout_global(self.meter.time_left())
+                .build()
+                .call()
+                .map_err(|error| failed(path, error))?;
+            if !response.status().is_redirection() || response.status() == StatusCode::NOT_MODIFIED {
+                return Ok(response);
+            }
+            let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+            let next = location.and_then(|location| redirect(&url, location));
+            url = next.ok_or_else(|| refused(path, "a redirect that leads nowhere safe"))?;
+        }
+        Err(refused(path, "too many redirects"))
+    }
+}
+
+/// Where a redirect from `url` leads; `None` where it leaves HTTP, or gives up encryption.
+fn redirect(url: &str, location: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let host = rest.split(['/', '?', '#']).next()?;
+    let target = if location.contains("://") {
+        location.to_owned()
+    } else if let Some(rest) = location.strip_prefix("//") {
+        format!("{scheme}://{rest}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{host}{location}")
+    } else {
+        let path = &rest[host.len()..];
+        let directory = path.split(['?', '#']).next()?.rsplit_once('/').map_or("", |(directory, _)| directory);
+        format!("{scheme}://{host}{directory}/{location}")
+    };
+    let (to, _) = target.split_once("://")?;
+    let upgrade = to.eq_ignore_ascii_case("https") || (to.eq_ignore_ascii_case("http") && scheme == "http");
+    upgrade.then_some(target)
+}
+
+fn refused(path: &str, reason: &str) -> TransportError {
+    TransportError::Refused { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+fn bad(path: &str, reason: impl Into<String>) -> TransportError {
+    TransportError::Bad { path: path.to_owned(), reason: reason.into() }
+}
+
+fn failed(path: &str, error: ureq::Error) -> TransportError {
+    match error {
+        ureq::Error::Protocol(error) => bad(path, error.to_string()),
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
+            refused(path, "its address is malformed")
+        }
+        other => TransportError::Unreachable { path: path.to_owned(), source: other.into() },
+    }
+}
+
+/// The start and the whole length in `bytes 0-99/1234`.
+fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (span, whole) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let start = span.split_once('-')?.0.trim().parse().ok()?;
+    Some((start, whole.trim().parse().ok()))
+}
+
+impl Transport for Http {
+    fn describe(&self) -> String {
+        // Without what a person may have put before an `@`.
+        match self.base.split_once("://") {
+            Some((scheme, rest)) => {
+                let host = rest.split('/').next().unwrap_or(rest);
+                let plain = host.rsplit_once('@').map_or(rest, |(secret, _)| &rest[secret.len() + 1..]);
+                format!("{scheme}://{plain}")
+            }
+            None => self.base.clone(),
+        }
+    }
+
+    fn get(
+        &self,
+        path: &str,
+        range: Option<Range<u64>>,
+        max_bytes: u64,
+        sink: &mut Sink<'_>,
+    ) -> Result<GetOutcome, TransportError> {
+        if range.as_ref().is_some_and(|range| range.is_empty()) {
+            return Ok(GetOutcome::default());
+        }
+        let response = self.send(path, range.as_ref())?;
+        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let date = text(header::DATE)
+            .and_then(|date| jiff::fmt::rfc2822::parse(date).ok())
+            .map(|date| date.timestamp().as_second());
+        let announced = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+        let status = response.status();
+        let (start, whole) = match (status.as_u16(), &range) {
+            (200, _) => (0, announced),
+            (206, Some(range)) => {
+                let found = text(header::CONTENT_RANGE).and_then(content_range);
+                let (start, whole) = found.ok_or_else(|| bad(path, "a part without its place"))?;
+                if start != range.start {
+                    return Err(bad(path, format!("the part begins at {start}, not at {}", range.start)));
+                }
+                (start, whole)
+            }
+            (403 | 404 | 410, _) => {
+                drain(response);
+                return Err(TransportError::NotFound { path: path.to_owned() });
+            }
+            (408 | 425 | 429 | 500..=599, _) => {
+                drain(response);
+                let source = format!("the server answers {status}").into();
+                return Err(TransportError::Unreachable { path: path.to_owned(), source });
+            }
+            (416, _) => return Err(bad(path, "the server has less than was asked for")),
+            _ => return Err(refused(path, &format!("the server answers {status}"))),
+        };
+        if announced.is_some_and(|length| length > max_bytes) {
+            return Err(TransportError::TooLarge { path: path.to_owned(), limit: max_bytes });
+        }
+        let mut reader = response.into_body().into_reader();
+        let mut buffer = vec![0; READ_BYTES];
+        let mut came = 0_u64;
+        loop {
+            let n = match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    return Err(TransportError::Unreachable { path: path.to_owned(), source: error.into() });
+                }
+            };
+            if came + n as u64 > max_bytes {
+                return Err(TransportError::TooLarge { path: path.to_owned(), limit: max_bytes });
+            }
+            sink(start + came, &buffer[..n])?;
+            came += n as u64;
+        }
+        if announced.is_some_and(|length| length != came) {
+            return Err(bad(path, "it ends early"));
+        }
+        Ok(GetOutcome::new(start, came).with_whole(whole).with_date(date))
+    }
+}
+
+fn drain(response: Response<Body>) {
+    // Only to keep the connection: what the server says beside its status is not used.
+    let mut reader = response.into_body().into_reader().take(MAX_DRAIN_BYTES);
+    let _ = std::io::copy(&mut reader, &mut std::io::sink());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::redirect;
+
+    #[test]
+    fn a_redirect_never_gives_up_encryption_or_http() {
+        let from = "https://a.example/store/metadata/1.root.json";
+        assert_eq!(redirect(from, "http://a.example/x"), None);
+        assert_eq!(redirect(from, "file:///etc/passwd"), None);
+        assert_eq!(redirect(from, "https://b.example/x").as_deref(), Some("https://b.example/x"));
+        assert_eq!(redirect(from, "/x").as_deref(), Some("https://a.example/x"));
+        assert_eq!(redirect(from, "x").as_deref(), Some("https://a.example/store/metadata/x"));
+        assert_eq!(redirect(from, "//b.example/x").as_deref(), Some("https://b.example/x"));
+        assert_eq!(redirect("http://a.example/x", "https://a.example/x").as_deref(), Some("https://a.example/x"));
+    }
+}

@@ -1,0 +1,216 @@
+//! What stands in the managed directory, compared with what a release wants there (D5, F2, P2).
+//!
+//! Names are compared as FAT and Windows do, without case, wherever the zone itself does so. Files that match the
+//! release's ignore patterns, and files with the policy *seed* that exist, are the user's own: they are not even read.
+
+use std::collections::{HashMap, HashSet};
+
+use firmware_image::free_zone::{FreeZone, Kind};
+use firmware_image::{Digest, ZoneError, paths};
+use release_store::Manifest;
+use release_store::manifest::Policy;
+use release_store::paths::fold;
+
+use crate::error::EngineError;
+use crate::hash::HashFiles;
+use crate::host::Watch;
+use crate::zone_io;
+
+/// How a file stands to the release that is wanted (P2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileState {
+    /// As the release has it.
+    Current,
+    /// The user's own.
+    Ignored,
+    /// As the installed release has it; the wanted one has another.
+    Outdated,
+    /// Not there.
+    Missing,
+    /// Changed by somebody else: an alarm.
+    Modified,
+}
+
+impl std::fmt::Display for FileState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Current => "current",
+            Self::Ignored => "ignored",
+            Self::Outdated => "outdated",
+            Self::Missing => "missing",
+            Self::Modified => "modified",
+        })
+    }
+}
+
+/// A file of the wanted release.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Its place in the manifest's files.
+    pub file: usize,
+    /// How it stands.
+    pub state: FileState,
+    /// What stands at its path: length and, where it was computed, digest.
+    pub found: Option<(u64, Option<Digest>)>,
+}
+
+/// A file that the release does not list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unlisted {
+    /// Its path below the managed directory.
+    pub path: String,
+    /// Its length.
+    pub length: u64,
+    /// Why it counts as a program; `None`: it does not, and is left alone.
+    pub executable: Option<&'static str>,
+}
+
+/// A file of the installed release that the wanted one has no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// Its path below the managed directory, as it stands there.
+    pub path: String,
+    /// Its length.
+    pub length: u64,
+}
+
+/// The managed directory against a release.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// One item a file of the release, in the manifest's order.
+    pub items: Vec<Item>,
+    /// What the release has no more.
+    pub gone: Vec<Gone>,
+    /// What no release lists.
+    pub unlisted: Vec<Unlisted>,
+}
+
+impl Inventory {
+    /// Whether the release stands there whole.
+    pub fn is_whole(&self) -> bool {
+        let whole = |item: &Item| matches!(item.state, FileState::Current | FileState::Ignored);
+        self.items.iter().all(whole)
+    }
+
+    /// How many files are in a state.
+    pub fn count(&self, state: FileState) -> usize {
+        self.items.iter().filter(|item| item.state == state).count()
+    }
+}
+
+/// The path in the zone of a path below the managed directory.
+pub fn client_path(path: &str) -> String {
+    format!("{}/{path}", paths::CLIENT_DIR)
+}
+
+/// Compares the managed directory with `goal`. `installed` tells outdated files from modified ones, and what is gone.
+///
+/// # Errors
+/// What reading reports.
+pub fn survey<F: FreeZone>(
+    zone: &F,
+    goal: &Manifest,
+    installed: Option<&Manifest>,
+    hash: HashFiles<F>,
+    watch: &dyn Watch,
+) -> Result<Inventory, EngineError> {
+    let ignore = goal.ignore_patterns()?;
+    let entries = zone_io::walk(zone, paths::CLIENT_DIR)?;
+    let exact: HashMap<&str, usize> = entries.iter().enumerate().map(|(at, entry)| (entry.path.as_str(), at)).collect();
+    let mut folded: HashMap<String, usize> = HashMap::new();
+    for (at, entry) in entries.iter().enumerate() {
+        folded.entry(fold(&entry.path)).or_insert(at);
+    }
+    // Where a path stands: under its own spelling, or under another one that the zone takes for the same.
+    let locate = |path: &str| -> Result<Option<usize>, EngineError> {
+        if let Some(at) = exact.get(path) {
+            return Ok(Some(*at));
+        }
+        let Some(at) = folded.get(&fold(path)) else { return Ok(None) };
+        let full = client_path(path);
+        let same = match zone.metadata(&full) {
+            Ok(found) => found.is_some(),
+            Err(ZoneError::BadPath) => false,
+            Err(error) => return Err(EngineError::zone("read", &full)(error)),
+        };
+        Ok(same.then_some(*at))
+    };
+
+    let mut inventory = Inventory::default();
+    let mut listed = HashSet::new();
+    let mut to_hash: Vec<String> = Vec::new();
+    let mut hashed_items: Vec<usize> = Vec::new();
+    let mut bytes = 0;
+    for (file, wanted) in goal.files.iter().enumerate() {
+        let at = locate(&wanted.path)?;
+        listed.extend(at);
+        let standing = at.map(|at| entries[at].metadata).filter(|metadata| metadata.kind == Kind::File);
+        let own = wanted.policy == Policy::Seed || ignore.matches(&wanted.path);
+        let old = installed.and_then(|manifest| manifest.file(&wanted.path));
+        let (state, found) = match standing {
+            None if at.is_some() && own => (FileState::Ignored, None),
+            None if at.is_some() => (FileState::Modified, None),
+            None => (FileState::Missing, None),
+            Some(metadata) if own => (FileState::Ignored, Some((metadata.length, None))),
+            Some(metadata) => {
+                let length = metadata.length;
+                if length == wanted.size || old.is_some_and(|old| old.size == length) {
+                    hashed_items.push(inventory.items.len());
+                    to_hash.push(client_path(&wanted.path));
+                    bytes += length;
+                }
+                (FileState::Modified, Some((length, None)))
+            }
+        };
+        inventory.items.push(Item { file, state, found });
+    }
+
+    watch.begin("Comparing files", bytes);
+    let hashes = hash(zone, &to_hash, watch);
+    watch.end();
+    for ((item, path), hashed) in hashed_items.into_iter().zip(&to_hash).zip(hashes) {
+        let item = &mut inventory.items[item];
+        let wanted = &goal.files[item.file];
+        let old = installed.and_then(|manifest| manifest.file(&wanted.path));
+        match hashed {
+            Ok(Some((length, digest))) => {
+                item.found = Some((length, Some(digest)));
+                item.state = if digest == wanted.sha256 && length == wanted.size {
+                    FileState::Current
+                } else if old.is_some_and(|old| old.sha256 == digest) {
+                    FileState::Outdated
+                } else {
+                    FileState::Modified
+                };
+            }
+            Ok(None) => (item.state, item.found) = (FileState::Missing, None),
+            // A sector that cannot be read is damage like any other, and writing the file anew is the cure.
+            Err(ZoneError::Io(_) | ZoneError::Corrupt | ZoneError::OutOfBounds) => {}
+            Err(error) => return Err(EngineError::zone("read", path)(error)),
+        }
+    }
+
+    for old in installed.into_iter().flat_map(|manifest| &manifest.files) {
+        if old.policy == Policy::Seed || ignore.matches(&old.path) || goal.file(&old.path).is_some() {
+            continue;
+        }
+        let Some(at) = locate(&old.path)? else { continue };
+        if entries[at].metadata.kind == Kind::File && listed.insert(at) {
+            inventory.gone.push(Gone { path: entries[at].path.clone(), length: entries[at].metadata.length });
+        }
+    }
+
+    for (at, entry) in entries.iter().enumerate() {
+        if entry.metadata.kind == Kind::Directory || listed.contains(&at) || ignore.matches(&entry.path) {
+            continue;
+        }
+        let executable = match entry.metadata.kind {
+            Kind::File => crate::quarantine::is_program(zone, &entry.path)?,
+            _ => None,
+        };
+        let (path, length) = (entry.path.clone(), entry.metadata.length);
+        inventory.unlisted.push(Unlisted { path, length, executable });
+    }
+    Ok(inventory)
+}

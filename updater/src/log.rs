@@ -1,0 +1,64 @@
+//! The log in the free zone: what was done and what was found, for whoever looks after the device (P2).
+//!
+//! One line an event: `2026-11-20T19:00:00Z word text`. It names releases and paths inside `client/`, never a host, a
+//! user, or a path outside of the device. It never grows past twice [`MAX_LOG_BYTES`], and a run in which nothing
+//! happened adds nothing.
+
+use embedded_io::{Seek as _, SeekFrom, Write as _};
+use firmware_image::free_zone::{FreeZone, ZoneFile as _};
+use firmware_image::{ZoneError, paths};
+
+use crate::zone_io::write_all;
+
+/// The length from which a log is put aside and a new one begun.
+pub const MAX_LOG_BYTES: u64 = 64 << 10;
+/// The longest line.
+pub const MAX_LINE_BYTES: usize = 512;
+
+/// Where the previous log stands.
+const OLD_LOG: &str = ".holdfast/log.1";
+
+/// Adds lines. The log is no part of any promise, so the caller may go on where this fails.
+///
+/// # Errors
+/// What the zone reports.
+pub fn append<F: FreeZone>(zone: &F, now: i64, lines: &[String]) -> Result<(), ZoneError> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let mut text = String::new();
+    let time = jiff::Timestamp::from_second(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    for line in lines {
+        let clean: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let mut end = clean.len().min(MAX_LINE_BYTES);
+        while !clean.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.push_str(&format!("{time} {}\n", &clean[..end]));
+    }
+    let mut file = zone.open_rw(paths::LOG)?;
+    let mut length = file.len()?;
+    if length + text.len() as u64 > MAX_LOG_BYTES && length > 0 {
+        drop(file);
+        zone.remove(OLD_LOG)?;
+        zone.rename(paths::LOG, OLD_LOG)?;
+        file = zone.open_rw(paths::LOG)?;
+        length = file.len()?;
+    }
+    file.seek(SeekFrom::Start(length))?;
+    write_all(&mut file, text.as_bytes())?;
+    file.flush()?;
+    drop(file);
+    zone.sync_dir(paths::STATE_DIR)
+}
+
+/// The newest lines, at most `count`.
+///
+/// # Errors
+/// What reading reports.
+pub fn tail<F: FreeZone>(zone: &F, count: usize) -> Result<Vec<String>, crate::EngineError> {
+    let bytes = crate::zone_io::read_small(zone, paths::LOG, 2 * MAX_LOG_BYTES)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    Ok(lines[lines.len().saturating_sub(count)..].to_vec())
+}

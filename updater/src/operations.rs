@@ -1,0 +1,604 @@
+//! The operations: check, update, verify, repair, roll back, and `run`, which the launcher calls at each plug-in.
+
+use std::time::{Duration, Instant};
+
+use firmware_image::free_zone::FreeZone;
+use firmware_image::launcher_note::LauncherNote;
+use firmware_image::record::Health;
+use firmware_image::{RawZone, paths};
+use release_store::Manifest;
+use release_store::trust::Release;
+use serde::Serialize;
+
+use crate::check::Wish;
+use crate::commit::{Intent, Recovery};
+use crate::engine::Engine;
+use crate::error::{EngineError, FailureKind};
+use crate::host::Guard;
+use crate::inventory::{self, FileState, Inventory};
+use crate::plan::Summary;
+use crate::spool::Spool;
+use crate::stage::Staged;
+use crate::zone_io;
+
+/// Plans made anew because a source was not what it seemed, before an operation gives up.
+const MAX_PLANS: usize = 16;
+
+/// What an operation did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Nothing was to be done.
+    None,
+    /// Only said what would be done.
+    Planned,
+    /// A first release was installed.
+    Installed,
+    /// Another release was installed.
+    Updated,
+    /// Files of the installed release were mended.
+    Repaired,
+    /// It waits until the client has ended.
+    Deferred,
+}
+
+/// What came of an operation.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// What was done.
+    pub action: Action,
+    /// The installed release's version.
+    pub version: Option<String>,
+    /// Its serial.
+    pub serial: Option<u64>,
+    /// The version before, where it changed.
+    pub previous: Option<String>,
+    /// Whether the client stands whole, as far as can be known.
+    pub whole: bool,
+    /// No server could be asked.
+    pub offline: bool,
+    /// What would be done, with `--dry-run`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Summary>,
+    /// Files mended or installed.
+    pub files_written: usize,
+    /// Frames that came over the network.
+    pub frames_fetched: u64,
+    /// Bytes that came over the network.
+    pub bytes_fetched: u64,
+    /// Requests made.
+    pub requests: u64,
+    /// What an administrator should know.
+    pub alarms: Vec<String>,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Serialize)]
+pub struct CheckReport {
+    /// The installed release's version.
+    pub installed: Option<String>,
+    /// Its serial.
+    pub serial: Option<u64>,
+    /// Whether it was withdrawn, and why.
+    pub withdrawn: Option<String>,
+    /// The newest release's version.
+    pub newest: Option<String>,
+    /// Its serial.
+    pub newest_serial: Option<u64>,
+    /// Whether an update would install it.
+    pub update: bool,
+    /// A person chose the installed release.
+    pub held: bool,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Serialize)]
+pub struct VerifyReport {
+    /// The release that the files were compared with.
+    pub version: String,
+    /// Its serial.
+    pub serial: u64,
+    /// Whether it stands whole.
+    pub whole: bool,
+    /// Files as they should be.
+    pub current: usize,
+    /// The user's own files of the release.
+    pub ignored: usize,
+    /// Every file that is not as it should be.
+    pub damaged: Vec<DamagedFile>,
+    /// Programs that no manifest lists.
+    pub unlisted_programs: Vec<String>,
+    /// Whether an interrupted change waits to be finished.
+    pub open_commit: bool,
+}
+
+/// A file that is not as it should be.
+#[derive(Debug, Clone, Serialize)]
+pub struct DamagedFile {
+    /// Its path.
+    pub path: String,
+    /// How it stands.
+    pub state: FileState,
+}
+
+/// How `run` speaks with the launcher.
+pub trait Launcher {
+    /// The state is loaded.
+    fn ready(&mut self);
+    /// The client may start; the download goes on behind it. `false`: there is no launcher that can do so.
+    fn go(&mut self) -> bool;
+    /// Waits until the client that was let go has ended.
+    fn wait_for_client(&mut self);
+}
+
+impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
+    /// Asks what is newest.
+    ///
+    /// # Errors
+    /// `Offline`, `NotAuthentic`.
+    pub fn check(&mut self) -> Result<CheckReport, EngineError> {
+        self.refresh()?;
+        self.save_state()?;
+        let newest = self.choose(&Wish::Newest).ok();
+        let installed = self.state.release.clone();
+        let releases = self.known_releases().unwrap_or_default();
+        let withdrawn = installed
+            .as_ref()
+            .and_then(|installed| releases.by_serial(installed.serial))
+            .and_then(|release| release.withdrawn.clone());
+        let differs = newest.as_ref().is_some_and(|newest| Some(newest.serial) != installed.as_ref().map(|i| i.serial));
+        Ok(CheckReport {
+            installed: installed.as_ref().map(|installed| installed.version.clone()),
+            serial: installed.as_ref().map(|installed| installed.serial),
+            withdrawn,
+            newest: newest.as_ref().map(|newest| newest.version.clone()),
+            newest_serial: newest.as_ref().map(|newest| newest.serial),
+            update: differs,
+            held: self.state.held,
+        })
+    }
+
+    /// Goes to the newest release, or to the one wished for; repairs on the way.
+    ///
+    /// # Errors
+    /// What kept it from that. The client is then as it was, unless [`Engine::is_whole`] says otherwise.
+    pub fn update(&mut self, wish: &Wish) -> Result<Outcome, EngineError> {
+        self.prepare()?;
+        let asked = self.refresh();
+        let offline = asked.as_ref().is_err_and(|error| error.kind() == FailureKind::Offline);
+        if let Err(error) = asked {
+            // Without news, what the device carries may still be what is wished for.
+            let reachable = match self.choose(wish) {
+                Ok(release) => offline && Some(release.serial) != self.state.release.as_ref().map(|r| r.serial),
+                Err(_) => false,
+            };
+            if !reachable {
+                return Err(error);
+            }
+        }
+        let release = self.choose(wish)?;
+        if *wish != Wish::Newest
+            && let Some(reason) = &release.withdrawn
+        {
+            self.note(format!("release {} was withdrawn by its vendor: {reason}", release.version));
+        }
+        let intent = if *wish == Wish::Newest { Intent::Update } else { Intent::Hold };
+        let mut outcome = self.bring_to(&release, intent, None)?;
+        outcome.offline = offline;
+        self.settle()?;
+        self.report(outcome)
+    }
+
+    /// Compares the files with the installed release. Writes nothing, asks nobody.
+    ///
+    /// # Errors
+    /// `NoRelease` where nothing is installed or nothing is known of what is.
+    pub fn verify(&mut self) -> Result<VerifyReport, EngineError> {
+        let (release, manifest) = self.installed_manifest(false)?;
+        let inventory = inventory::survey(self.free, &manifest, None, self.hash, self.watch)?;
+        let damaged = inventory
+            .items
+            .iter()
+            .filter(|item| !matches!(item.state, FileState::Current | FileState::Ignored))
+            .map(|item| DamagedFile { path: manifest.files[item.file].path.clone(), state: item.state })
+            .collect();
+        let programs = inventory.unlisted.iter().filter(|file| file.executable.is_some());
+        Ok(VerifyReport {
+            version: release.version,
+            serial: release.serial,
+            whole: inventory.is_whole(),
+            current: inventory.count(FileState::Current),
+            ignored: inventory.count(FileState::Ignored),
+            damaged,
+            unlisted_programs: programs.map(|file| file.path.clone()).collect(),
+            open_commit: self.is_open()?,
+        })
+    }
+
+    /// Mends the files of the installed release.
+    ///
+    /// # Errors
+    /// What kept it from that.
+    pub fn repair(&mut self) -> Result<Outcome, EngineError> {
+        self.prepare()?;
+        let (release, _) = self.installed_manifest(true)?;
+        let outcome = self.bring_to(&release, Intent::Repair, None)?;
+        self.settle()?;
+        self.report(outcome)
+    }
+
+    /// Whether the client may be started: no commit is open, and every file of the installed release is as it should be.
+    /// Where nothing is known of the release, an idle journal is all that can be asked for.
+    pub fn is_whole(&mut self) -> bool {
+        if self.is_open().unwrap_or(true) || self.state.release.is_none() {
+            return false;
+        }
+        match self.installed_manifest(false) {
+            Ok((_, manifest)) => inventory::survey(self.free, &manifest, None, self.hash, self.watch)
+                .is_ok_and(|inventory| inventory.is_whole()),
+            Err(_) => true,
+        }
+    }
+
+    /// What the launcher calls at each plug-in: finish what is open, check, update or repair, renew what is the
+    /// updater's own.
+    ///
+    /// # Errors
+    /// What kept it from that; see [`Engine::is_whole`].
+    pub fn run(&mut self, launcher: &mut dyn Launcher) -> Result<Outcome, EngineError> {
+        launcher.ready();
+        let recovery = self.prepare()?;
+        let failed = self.judge_trial()?;
+        let began = Instant::now();
+        let window = Duration::from_secs(self.config.policies.check_timeout_secs.into());
+        let rounds = std::mem::replace(&mut self.limits.rounds, 1);
+        self.servers.meter().set_deadline(Some(began + window));
+        let asked = self.refresh();
+        self.servers.meter().set_deadline(None);
+        self.limits.rounds = rounds;
+        let offline = match &asked {
+            Ok(()) => false,
+            Err(error) => {
+                if error.kind() != FailureKind::Offline {
+                    self.alarm(format!("the servers' answers are not accepted: {error}"));
+                }
+                self.watch.note(&error.to_string());
+                true
+            }
+        };
+        let (release, intent) = match failed {
+            Some((release, serial)) => (Some(release), Intent::Undo { failed: serial }),
+            None => self.aim()?,
+        };
+        let Some(release) = release else {
+            self.settle()?;
+            return match asked {
+                // Nothing is installed and nothing can be: say why.
+                Err(error) if self.state.release.is_none() => Err(error),
+                _ => {
+                    let outcome = Outcome { offline, ..self.outcome(Action::None) };
+                    self.report(outcome)
+                }
+            };
+        };
+        let background = (recovery != Recovery::Stuck && intent == Intent::Update).then_some((launcher, began + window));
+        let result = self.bring_to(&release, intent, background);
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(error) if intent == Intent::Update && self.state.release.is_some() && mendable(&error) => {
+                // The new release is not to be had now: the old one must at least be whole.
+                self.watch.note(&error.to_string());
+                self.lines.push(format!("note release {} could not be installed yet", release.version));
+                let (installed, _) = self.installed_manifest(true)?;
+                let mended = self.bring_to(&installed, Intent::Repair, None)?;
+                if mended.action == Action::None {
+                    self.settle()?;
+                    return Err(error);
+                }
+                mended
+            }
+            Err(error) => return Err(error),
+        };
+        self.settle()?;
+        self.report(Outcome { offline, ..outcome })
+    }
+
+    /// Before anything else: finish what is open, copy the record where it is missing.
+    pub(crate) fn prepare(&mut self) -> Result<Recovery, EngineError> {
+        let recovery = self.recover()?;
+        self.heal_records()?;
+        Ok(recovery)
+    }
+
+    /// After everything else: backups, configuration, record.
+    fn settle(&mut self) -> Result<(), EngineError> {
+        if self.limits.dry_run {
+            return Ok(());
+        }
+        self.renew_backups()?;
+        self.save_state()?;
+        zone_io::write_if_changed(self.free, crate::CONFIG_COPY, self.config.bytes())?;
+        Ok(())
+    }
+
+    /// What the launcher saw of the release on trial (X8): proven, or failed too often. Returns the release to go back to
+    /// and the serial that failed.
+    fn judge_trial(&mut self) -> Result<Option<(Release, u64)>, EngineError> {
+        let Some(installed) = self.state.release.clone() else { return Ok(None) };
+        if self.state.health == Health::Proven {
+            return Ok(None);
+        }
+        let note = LauncherNote::read(self.free).map_err(EngineError::zone("read", paths::LAUNCHER_NOTE))?;
+        let Some(trial) = note.trial.filter(|trial| trial.serial == installed.serial) else { return Ok(None) };
+        if trial.proven {
+            self.state.health = Health::Proven;
+            self.lines.push(format!("note release {} has proven itself", installed.version));
+            return Ok(None);
+        }
+        let most = self.config.policies.max_failed_starts.max(1);
+        if trial.failed_starts < most {
+            return Ok(None);
+        }
+        self.alarm(format!("release {} failed to start {} times", installed.version, trial.failed_starts));
+        match self.choose(&Wish::Previous) {
+            Ok(previous) => Ok(Some((previous, installed.serial))),
+            Err(_) => {
+                self.alarm("there is no release to go back to");
+                Ok(None)
+            }
+        }
+    }
+
+    /// What `run` goes to by itself: the newest release, or the installed one where a person holds it or nothing newer is
+    /// known.
+    fn aim(&mut self) -> Result<(Option<Release>, Intent), EngineError> {
+        let newest = self.choose(&Wish::Newest).ok();
+        let Some(installed) = self.state.release.clone() else { return Ok((newest, Intent::Update)) };
+        let releases = self.known_releases().unwrap_or_default();
+        let statement = releases.by_serial(installed.serial);
+        let withdrawn = statement.is_some_and(|release| release.withdrawn.is_some());
+        if withdrawn {
+            self.lines.push(format!("note the installed release {} was withdrawn", installed.version));
+        }
+        let wanted = newest.filter(|newest| {
+            let moves = newest.serial > installed.serial && !self.state.held;
+            newest.serial != installed.serial && (moves || withdrawn)
+        });
+        Ok(match wanted {
+            Some(newest) => (Some(newest), Intent::Update),
+            None => (self.authentic(&installed), Intent::Repair),
+        })
+    }
+
+    /// The installed release, as signed metadata has it, and its manifest.
+    fn installed_manifest(&mut self, network: bool) -> Result<(Release, Manifest), EngineError> {
+        let none = || EngineError::NoRelease("no release is installed: run `update` first".into());
+        let known = self.state.release.clone().ok_or_else(none)?;
+        if self.authentic(&known).is_none() && network {
+            self.refresh()?;
+        }
+        let unknown = || {
+            EngineError::NoRelease(format!(
+                "nothing signed is at hand about the installed release {}: connect to a server and try again",
+                known.version
+            ))
+        };
+        let release = self.authentic(&known).ok_or_else(unknown)?;
+        if network {
+            let (_, manifest) = self.manifest(&release)?;
+            return Ok((release, manifest));
+        }
+        let manifest = self.local_manifest(&known).ok_or_else(unknown)?;
+        Ok((release, manifest))
+    }
+
+    /// The one road to a release: plan, fetch, stage, commit.
+    pub(crate) fn bring_to(
+        &mut self,
+        release: &Release,
+        intent: Intent,
+        mut background: Option<(&mut dyn Launcher, Instant)>,
+    ) -> Result<Outcome, EngineError> {
+        let mut basis = self.basis(release)?;
+        let before = self.state.release.clone();
+        let mut let_go = false;
+        for _ in 0..MAX_PLANS {
+            let mut spool = Spool::open(self.free)?;
+            let plan = self.plan(&basis, &spool)?;
+            self.report_damage(&plan.inventory, &plan.manifest, before.as_ref().map(|known| known.serial));
+            if self.limits.dry_run {
+                return Ok(Outcome { plan: Some(plan.summary()), ..self.outcome(Action::Planned) });
+            }
+            let same = before.as_ref().is_some_and(|known| {
+                known.serial == plan.release.serial && known.manifest == plan.release.manifest
+            });
+            let settled = plan.is_empty() && same && !self.is_open()?;
+            let programs: Vec<String> = plan
+                .inventory
+                .unlisted
+                .iter()
+                .filter(|file| file.executable.is_some())
+                .map(|file| file.path.clone())
+                .collect();
+            if settled {
+                match intent {
+                    Intent::Update => self.state.held = false,
+                    Intent::Hold => self.state.held = true,
+                    _ => {}
+                }
+                self.restore_manifest(&plan.sealed)?;
+                self.set_aside(&programs)?;
+                return Ok(self.outcome(Action::None));
+            }
+            self.clear_leftovers(&plan)?;
+            self.check_space(&plan, intent, &spool)?;
+            let whole = before.is_some() && client_is_whole(&plan.inventory, &plan.manifest, basis.installed.as_ref());
+            let mut late = || {
+                if let Some((launcher, deadline)) = &mut background
+                    && whole
+                    && !let_go
+                    && (Instant::now() >= *deadline || !fits(plan.fetch_bytes, *deadline))
+                {
+                    let_go = launcher.go();
+                }
+            };
+            if plan.fetch_bytes > 0 {
+                late();
+            }
+            self.fetch(&plan, &mut spool, &mut late)?;
+            match self.stage(&plan, &mut spool)? {
+                Staged::All => {}
+                Staged::Distrust(source) => {
+                    basis.distrusted.insert(source);
+                    continue;
+                }
+            }
+            if let Some((launcher, _)) = &mut background
+                && let_go
+            {
+                launcher.wait_for_client();
+            }
+            let guard = self.lock_client()?;
+            match self.commit(&plan, intent) {
+                Ok(()) => {}
+                Err(EngineError::StagingDamaged { .. }) => continue,
+                Err(error) => return Err(error),
+            }
+            self.set_aside_locked(&programs)?;
+            drop(guard);
+            let action = match &before {
+                None => Action::Installed,
+                Some(known) if known.serial == plan.release.serial => Action::Repaired,
+                Some(_) => Action::Updated,
+            };
+            let verb = match action {
+                Action::Installed => "installed",
+                Action::Repaired => "repaired",
+                _ => "updated to",
+            };
+            let files = plan.puts.len();
+            self.lines.push(format!("note {verb} release {} ({files} files written)", plan.release.version));
+            let previous = before.filter(|known| known.serial != plan.release.serial).map(|known| known.version);
+            return Ok(Outcome { previous, files_written: files, ..self.outcome(action) });
+        }
+        Err(EngineError::Internal("the medium does not keep what is written to it"))
+    }
+
+    /// Alarms about files of the installed release that somebody changed or deleted (P2).
+    fn report_damage(&mut self, inventory: &Inventory, manifest: &Manifest, installed: Option<u64>) {
+        /// Paths that one run names; the rest is counted.
+        const MAX_NAMED: usize = 20;
+        if installed.is_none() {
+            return;
+        }
+        let same = installed == Some(manifest.serial);
+        let odd = |state: FileState| state == FileState::Modified || (same && state == FileState::Missing);
+        let items: Vec<_> = inventory.items.iter().filter(|item| odd(item.state)).collect();
+        for item in items.iter().take(MAX_NAMED) {
+            let text = format!("{} is {}", manifest.files[item.file].path, item.state);
+            if !self.alarms.contains(&text) {
+                self.alarm(text);
+            }
+        }
+        if items.len() > MAX_NAMED {
+            let text = format!("{} more files are missing or modified", items.len() - MAX_NAMED);
+            if !self.alarms.contains(&text) {
+                self.alarm(text);
+            }
+        }
+    }
+
+    /// Puts the installed release's manifest back into the cache where a format took it.
+    fn restore_manifest(&mut self, sealed: &release_store::trust::SealedManifest) -> Result<(), EngineError> {
+        zone_io::write_if_changed(self.free, crate::check::MANIFEST, sealed.bytes())?;
+        Ok(())
+    }
+
+    fn set_aside(&mut self, programs: &[String]) -> Result<(), EngineError> {
+        if programs.is_empty() {
+            return Ok(());
+        }
+        match self.lock_client() {
+            Ok(_guard) => self.set_aside_locked(programs),
+            Err(EngineError::ClientRunning) => {
+                self.alarm(format!("{} unlisted programs wait to be set aside: the client is running", programs.len()));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn set_aside_locked(&mut self, programs: &[String]) -> Result<(), EngineError> {
+        for path in programs {
+            crate::quarantine::set_aside(self.free, path)?;
+            self.alarm(format!("{path} is a program that no release lists: it was set aside"));
+        }
+        Ok(())
+    }
+
+    /// Keeps the client from starting, or waits until it has ended (F5).
+    fn lock_client(&self) -> Result<Guard, EngineError> {
+        loop {
+            match self.host.lock_client() {
+                Ok(Some(guard)) => return Ok(guard),
+                Ok(None) if self.host.wait_for_client() => {}
+                Ok(None) => return Err(EngineError::ClientRunning),
+                Err(reason) => {
+                    self.watch.detail(&format!("whether the client runs cannot be told: {reason}"));
+                    return Ok(Box::new(()));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn outcome(&self, action: Action) -> Outcome {
+        let meter = self.servers.meter();
+        Outcome {
+            action,
+            version: self.state.release.as_ref().map(|release| release.version.clone()),
+            serial: self.state.release.as_ref().map(|release| release.serial),
+            previous: None,
+            whole: self.state.release.is_some(),
+            offline: false,
+            plan: None,
+            files_written: 0,
+            frames_fetched: self.frames_fetched,
+            bytes_fetched: meter.bytes(),
+            requests: meter.requests(),
+            alarms: self.alarms.clone(),
+        }
+    }
+
+    /// Completes an outcome with what was found since it was made.
+    fn report(&mut self, outcome: Outcome) -> Result<Outcome, EngineError> {
+        let whole = outcome.whole && !self.is_open()?;
+        let alarms = self.alarms.clone();
+        self.write_log();
+        Ok(Outcome { whole, alarms, ..outcome })
+    }
+}
+
+/// Whether so many bytes come before `deadline`, at a careful guess.
+fn fits(bytes: u64, deadline: Instant) -> bool {
+    /// What a slow line brings in a second.
+    const SLOW_BYTES_PER_SEC: u64 = 256 << 10;
+    let left = deadline.saturating_duration_since(Instant::now()).as_secs_f64();
+    bytes as f64 / SLOW_BYTES_PER_SEC as f64 <= left
+}
+
+/// Whether the installed release stands whole, as a comparison with the wanted one shows it.
+fn client_is_whole(inventory: &Inventory, goal: &Manifest, installed: Option<&Manifest>) -> bool {
+    let Some(installed) = installed else { return false };
+    let damaged = |item: &inventory::Item| match item.state {
+        FileState::Modified => true,
+        FileState::Missing => installed.file(&goal.files[item.file].path).is_some(),
+        _ => false,
+    };
+    let gone = installed.files.iter().filter(|file| goal.file(&file.path).is_none()).count();
+    !inventory.items.iter().any(damaged) && inventory.gone.len() >= gone
+}
+
+/// Whether the installed release can be mended although going to another one failed so.
+fn mendable(error: &EngineError) -> bool {
+    !matches!(error, EngineError::ClientRunning | EngineError::Busy)
+}

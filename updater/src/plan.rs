@@ -1,0 +1,564 @@
+//! The plan: for each content that is wanted and not there, the cheapest way to it.
+//!
+//! A way's cost is the bytes that must come over the network. Ways that cost nothing come first: a copy staged before an
+//! interruption, the same content under another name or among the undo copies. Then a content is built from chunks:
+//! frames in the spool, chunks of old and of damaged files, frames from the copy of a store that the device carries,
+//! frames from a server. (Patches will be one more [`Way`].)
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use embedded_io::{Seek as _, SeekFrom};
+use firmware_image::free_zone::{FreeZone, Kind, ZoneFile as _};
+use firmware_image::{Digest, RawZone, paths};
+use release_store::chunk_list::{ChunkEntry, ChunkList};
+use release_store::manifest::{Manifest, Policy};
+use release_store::trust::{Release, SealedManifest};
+use serde::Serialize;
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::inventory::{FileState, Inventory, client_path};
+use crate::spool::Spool;
+use crate::state::KnownRelease;
+use crate::zone_io;
+
+/// How a content is come by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// It was staged before an interruption.
+    Staged,
+    /// A whole copy is on the device.
+    Copy {
+        /// Where, in the free zone.
+        from: Rc<str>,
+    },
+    /// From chunks.
+    Chunks {
+        /// Bytes of it that are on the device.
+        local: u64,
+        /// Bytes of frames that are missing.
+        fetch: u64,
+    },
+}
+
+impl Way {
+    /// The bytes that must come over the network, and how much work it is beside that.
+    fn cost(&self) -> (u64, u8) {
+        match self {
+            Self::Staged => (0, 0),
+            Self::Copy { .. } => (0, 1),
+            Self::Chunks { fetch, .. } => (*fetch, 2),
+        }
+    }
+}
+
+/// A content that must be staged.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length.
+    pub size: u64,
+    /// One of the files it is for.
+    pub path: String,
+    /// How it is come by.
+    pub way: Way,
+}
+
+/// A file to be written.
+#[derive(Debug, Clone)]
+pub struct Put {
+    /// Its path below the managed directory.
+    pub path: String,
+    /// Its content.
+    pub digest: Digest,
+    /// Its length.
+    pub size: u64,
+    /// Whether it may be executed.
+    pub executable: bool,
+    /// How it stood before.
+    pub state: FileState,
+    /// The length of what stands there now.
+    pub old_bytes: Option<u64>,
+}
+
+/// Where a chunk is on the device.
+#[derive(Debug, Clone)]
+pub struct LocalChunk {
+    /// In which file of the free zone.
+    pub file: Rc<str>,
+    /// Where in it.
+    pub offset: u64,
+}
+
+/// What leads from what is there to a release.
+#[derive(Debug)]
+pub struct Plan {
+    /// The release.
+    pub release: KnownRelease,
+    /// Its sealed manifest.
+    pub sealed: SealedManifest,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its sealed chunk list, where one was needed.
+    pub sealed_list: Option<Vec<u8>>,
+    /// Its chunk list, where one was needed.
+    pub list: Option<ChunkList>,
+    /// The contents to be staged, each once.
+    pub contents: Vec<Content>,
+    /// The files to be written.
+    pub puts: Vec<Put>,
+    /// The files to be removed: paths below the managed directory, and lengths.
+    pub removes: Vec<(String, u64)>,
+    /// Files whose mark as executable changes.
+    pub marks: Vec<(String, bool)>,
+    /// Updaters to be renewed: places in the manifest's list.
+    pub updaters: Vec<usize>,
+    /// Chunks on the device.
+    pub local: HashMap<Digest, LocalChunk>,
+    /// Frames to be fetched: places in the chunk list's chunks.
+    pub frames: Vec<u32>,
+    /// Bytes of those frames.
+    pub fetch_bytes: u64,
+    /// The managed directory as it stands.
+    pub inventory: Inventory,
+}
+
+impl Plan {
+    /// Whether no file of the managed directory changes and no updater is renewed.
+    pub fn is_empty(&self) -> bool {
+        self.puts.is_empty() && self.removes.is_empty() && self.marks.is_empty() && self.updaters.is_empty()
+    }
+
+    /// What `--dry-run` prints.
+    pub fn summary(&self) -> Summary {
+        let by_digest: HashMap<&Digest, &Content> =
+            self.contents.iter().map(|content| (&content.digest, content)).collect();
+        let mut seen = HashSet::new();
+        let mut line = |path: &str, state: String, digest: &Digest, size: u64| {
+            let content = by_digest.get(digest);
+            let fetch = match content.map(|content| &content.way) {
+                Some(Way::Chunks { fetch, .. }) if seen.insert(*digest) => *fetch,
+                _ => 0,
+            };
+            let way = match content.map(|content| &content.way) {
+                Some(Way::Staged) => "staged",
+                Some(Way::Copy { .. }) => "copy",
+                Some(Way::Chunks { fetch: 0, .. }) => "local chunks",
+                Some(Way::Chunks { local: 0, .. }) => "download",
+                Some(Way::Chunks { .. }) => "download and local chunks",
+                None => "keep",
+            };
+            SummaryLine { path: path.to_owned(), state, way, bytes: size, fetch_bytes: fetch }
+        };
+        let mut files: Vec<SummaryLine> =
+            self.puts.iter().map(|put| line(&put.path, put.state.to_string(), &put.digest, put.size)).collect();
+        files.extend(self.updaters.iter().map(|at| {
+            let updater = &self.manifest.updaters[*at];
+            let name = paths::updater_name(&updater.platform);
+            line(&name, format!("updater {}", updater.version), &updater.sha256, updater.size)
+        }));
+        files.extend(self.removes.iter().map(|(path, bytes)| SummaryLine {
+            path: path.clone(),
+            state: "gone".into(),
+            way: "remove",
+            bytes: *bytes,
+            fetch_bytes: 0,
+        }));
+        Summary {
+            version: self.release.version.clone(),
+            serial: self.release.serial,
+            kept: self.inventory.items.len() - self.puts.len(),
+            write_bytes: self.puts.iter().map(|put| put.size).sum(),
+            fetch_bytes: self.fetch_bytes,
+            frames: self.frames.len(),
+            files,
+        }
+    }
+}
+
+/// A plan, for people and scripts.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// The release's version.
+    pub version: String,
+    /// Its serial.
+    pub serial: u64,
+    /// Files that stay as they are.
+    pub kept: usize,
+    /// Bytes to be written into the managed directory.
+    pub write_bytes: u64,
+    /// Bytes to be downloaded.
+    pub fetch_bytes: u64,
+    /// Frames to be downloaded.
+    pub frames: usize,
+    /// What changes.
+    pub files: Vec<SummaryLine>,
+}
+
+/// One file of a plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct SummaryLine {
+    /// Its path.
+    pub path: String,
+    /// How it stands.
+    pub state: String,
+    /// How it is come by.
+    pub way: &'static str,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The bytes to be downloaded for it.
+    pub fetch_bytes: u64,
+}
+
+/// What is known of the device before a plan is made.
+pub(crate) struct Basis {
+    /// The release that is wanted.
+    pub release: Release,
+    /// Its sealed manifest.
+    pub sealed: SealedManifest,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// The installed release's manifest, where it is at hand.
+    pub installed: Option<Manifest>,
+    /// Sources that turned out not to be what they should.
+    pub distrusted: HashSet<String>,
+}
+
+impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
+    /// What a plan to `release` starts from.
+    pub(crate) fn basis(&mut self, release: &Release) -> Result<Basis, EngineError> {
+        let (sealed, manifest) = self.manifest(release)?;
+        let installed = match &self.state.release {
+            Some(known) if known.serial == release.serial => None,
+            Some(known) => self.local_manifest(known),
+            None => None,
+        };
+        Ok(Basis { release: release.clone(), sealed, manifest, installed, distrusted: HashSet::new() })
+    }
+
+    /// Makes the plan. Asks servers for chunk lists at most, and writes nothing.
+    pub(crate) fn plan(&mut self, basis: &Basis, spool: &Spool<'_, F>) -> Result<Plan, EngineError> {
+        let Basis { release, sealed, manifest, installed, distrusted } = basis;
+        let inventory =
+            crate::inventory::survey(self.free, manifest, installed.as_ref(), self.hash, self.watch)?;
+        let updaters = self.outdated_updaters(manifest)?;
+        let mut plan = Plan {
+            release: release.into(),
+            sealed: sealed.clone(),
+            manifest: manifest.clone(),
+            sealed_list: None,
+            list: None,
+            contents: Vec::new(),
+            puts: puts(manifest, &inventory),
+            removes: inventory.gone.iter().map(|gone| (gone.path.clone(), gone.length)).collect(),
+            marks: marks(manifest, installed.as_ref(), &inventory),
+            updaters,
+            local: HashMap::new(),
+            frames: Vec::new(),
+            fetch_bytes: 0,
+            inventory,
+        };
+        let whole = self.whole_copies(&plan, installed.as_ref(), distrusted)?;
+        let staged = self.staged_copies(&plan)?;
+        let mut wanted: Vec<Content> = Vec::new();
+        let mut seen = HashSet::new();
+        let files = plan.puts.iter().map(|put| (put.digest, put.size, put.path.clone()));
+        let images = plan.updaters.iter().map(|at| {
+            let updater = &manifest.updaters[*at];
+            (updater.sha256, updater.size, paths::updater_name(&updater.platform).as_str().to_owned())
+        });
+        for (digest, size, path) in files.chain(images) {
+            if seen.insert(digest) {
+                let mut ways = Vec::new();
+                if staged.contains(&digest) {
+                    ways.push(Way::Staged);
+                }
+                ways.extend(whole.get(&(digest, size)).map(|from| Way::Copy { from: from.clone() }));
+                if size == 0 {
+                    ways.push(Way::Chunks { local: 0, fetch: 0 });
+                }
+                let way = ways.into_iter().min_by_key(Way::cost);
+                wanted.push(Content { digest, size, path, way: way.unwrap_or(Way::Chunks { local: 0, fetch: size }) });
+            }
+        }
+        let by_chunks: HashSet<Digest> = wanted
+            .iter()
+            .filter(|content| matches!(content.way, Way::Chunks { fetch, .. } if fetch > 0))
+            .map(|content| content.digest)
+            .collect();
+        if !by_chunks.is_empty() {
+            self.plan_chunks(&mut plan, basis, &by_chunks, &mut wanted, spool)?;
+        }
+        plan.contents = wanted;
+        Ok(plan)
+    }
+
+    /// Finds each chunk of the contents in `by_chunks` on the device, or marks its frame to be fetched.
+    fn plan_chunks(
+        &mut self,
+        plan: &mut Plan,
+        basis: &Basis,
+        by_chunks: &HashSet<Digest>,
+        wanted: &mut [Content],
+        spool: &Spool<'_, F>,
+    ) -> Result<(), EngineError> {
+        let sealed_list = self.sealed_chunk_list(&basis.manifest, true)?;
+        let sealed_list = sealed_list.ok_or(EngineError::Internal("a chunk list that was asked for is not there"))?;
+        let list = self.open_chunk_list(&sealed_list, &basis.manifest)?;
+        let mut missing: HashSet<Digest> = HashSet::new();
+        for content in by_chunks.iter().filter_map(|digest| list.content(digest)) {
+            missing.extend(list.chunks_of(content).map(|(_, chunk)| chunk.digest));
+        }
+        missing.retain(|digest| !spool.contains(digest));
+        self.local_chunks(plan, basis, &list, &mut missing)?;
+
+        let mut fetched: HashSet<Digest> = HashSet::new();
+        for content in wanted.iter_mut().filter(|content| by_chunks.contains(&content.digest)) {
+            let entry = list.content(&content.digest).ok_or_else(|| EngineError::Unobtainable {
+                digest: content.digest,
+                path: content.path.clone(),
+            })?;
+            let (mut local, mut fetch) = (0, 0);
+            for (place, chunk) in list.chunks_of(entry) {
+                if !missing.contains(&chunk.digest) {
+                    local += u64::from(chunk.raw_len);
+                } else if fetched.insert(chunk.digest) {
+                    fetch += u64::from(chunk.stored_len);
+                    plan.frames.push(place);
+                    plan.fetch_bytes += u64::from(chunk.stored_len);
+                }
+            }
+            content.way = Way::Chunks { local, fetch };
+        }
+        plan.list = Some(list);
+        plan.sealed_list = Some(sealed_list);
+        Ok(())
+    }
+
+    /// Takes out of `missing` what files on the device hold, and notes where.
+    fn local_chunks(
+        &mut self,
+        plan: &mut Plan,
+        basis: &Basis,
+        list: &ChunkList,
+        missing: &mut HashSet<Digest>,
+    ) -> Result<(), EngineError> {
+        let old_list = match &basis.installed {
+            Some(installed) if installed.chunk_list != basis.manifest.chunk_list => {
+                self.old_chunk_list(installed, list, missing)?
+            }
+            _ => None,
+        };
+        let old_digest = |path: &str| basis.installed.as_ref()?.file(path).map(|file| file.sha256);
+        let mut sources: Vec<(Rc<str>, &ChunkList, Digest, bool)> = Vec::new();
+        for item in &plan.inventory.items {
+            let file = &basis.manifest.files[item.file];
+            let path: Rc<str> = client_path(&file.path).into();
+            if basis.distrusted.contains(&*path) || item.found.is_none() {
+                continue;
+            }
+            match item.state {
+                FileState::Current => sources.push((path, list, file.sha256, true)),
+                FileState::Outdated => {
+                    let old = old_list.as_ref().zip(old_digest(&file.path));
+                    sources.extend(old.map(|(list, digest)| (path, list, digest, true)));
+                }
+                FileState::Modified => {
+                    sources.push((path.clone(), list, file.sha256, false));
+                    let old = old_list.as_ref().zip(old_digest(&file.path));
+                    sources.extend(old.map(|(list, digest)| (path, list, digest, false)));
+                }
+                FileState::Ignored | FileState::Missing => {}
+            }
+        }
+        for gone in &plan.inventory.gone {
+            let path: Rc<str> = client_path(&gone.path).into();
+            let old = old_list.as_ref().zip(old_digest(&gone.path));
+            sources.extend(old.map(|(list, digest)| (path, list, digest, false)));
+        }
+        for at in &plan.updaters {
+            let updater = &basis.manifest.updaters[*at];
+            let path: Rc<str> = paths::updater_name(&updater.platform).as_str().into();
+            let old = basis.installed.as_ref().and_then(|installed| installed.updater(&updater.platform));
+            let old = old_list.as_ref().zip(old.map(|old| old.sha256));
+            sources.push((path.clone(), list, updater.sha256, false));
+            sources.extend(old.map(|(list, digest)| (path, list, digest, false)));
+        }
+        for (name, _) in zone_io::files_in(self.free, paths::UNDO_DIR)? {
+            let Some(digest) = Digest::from_hex(&name) else { continue };
+            let path: Rc<str> = Self::undo(&digest).into();
+            let known = [Some(list), old_list.as_ref()].into_iter().flatten();
+            sources.extend(known.map(|list| (path.clone(), list, digest, false)));
+        }
+        let trusted = |source: &&(Rc<str>, &ChunkList, Digest, bool)| !basis.distrusted.contains(&*source.0);
+        for (path, list, digest, whole) in sources.iter().filter(trusted) {
+            if missing.is_empty() {
+                break;
+            }
+            self.take_chunks(path, list, digest, *whole, missing, &mut plan.local)?;
+        }
+        Ok(())
+    }
+
+    /// Notes which of `missing` the file at `path` holds where the content `digest` has them. Unless the file is known
+    /// to be `whole`, each is read and checked.
+    fn take_chunks(
+        &self,
+        path: &Rc<str>,
+        list: &ChunkList,
+        digest: &Digest,
+        whole: bool,
+        missing: &mut HashSet<Digest>,
+        local: &mut HashMap<Digest, LocalChunk>,
+    ) -> Result<(), EngineError> {
+        let Some(content) = list.content(digest) else { return Ok(()) };
+        if !list.chunks_of(content).any(|(_, chunk)| missing.contains(&chunk.digest)) {
+            return Ok(());
+        }
+        let mut file = None;
+        if !whole {
+            file = self.free.open(path).map_err(EngineError::zone("read", path))?;
+            if file.is_none() {
+                return Ok(());
+            }
+        }
+        let mut offset = 0;
+        let mut bytes = Vec::new();
+        for (_, chunk) in list.chunks_of(content) {
+            let at = offset;
+            offset += u64::from(chunk.raw_len);
+            if !missing.contains(&chunk.digest) {
+                continue;
+            }
+            if let Some(file) = &mut file {
+                match file.len() {
+                    Ok(length) if at + u64::from(chunk.raw_len) <= length => {}
+                    _ => return Ok(()),
+                }
+                bytes.resize(chunk.raw_len as usize, 0);
+                let read = file.seek(SeekFrom::Start(at)).and_then(|_| zone_io::read_full(file, &mut bytes));
+                // What cannot be read is no source.
+                if read != Ok(bytes.len()) || Digest::of(&bytes) != chunk.digest {
+                    continue;
+                }
+            }
+            missing.remove(&chunk.digest);
+            local.insert(chunk.digest, LocalChunk { file: path.clone(), offset: at });
+        }
+        Ok(())
+    }
+
+    /// The installed release's chunk list, if it is at hand or costs less than it can save.
+    fn old_chunk_list(
+        &self,
+        installed: &Manifest,
+        list: &ChunkList,
+        missing: &HashSet<Digest>,
+    ) -> Result<Option<ChunkList>, EngineError> {
+        let frame_bytes = |chunk: &ChunkEntry| missing.contains(&chunk.digest).then_some(u64::from(chunk.stored_len));
+        let wanted: u64 = list.chunks.iter().filter_map(frame_bytes).sum();
+        let worth_it = u64::from(installed.chunk_list.stored_len).saturating_mul(4) < wanted;
+        // Not having it only means more to download.
+        let sealed = self.sealed_chunk_list(installed, worth_it).ok().flatten();
+        Ok(sealed.and_then(|sealed| self.open_chunk_list(&sealed, installed).ok()))
+    }
+
+    /// Where whole copies of contents are on the device, by digest and length.
+    fn whole_copies(
+        &self,
+        plan: &Plan,
+        installed: Option<&Manifest>,
+        distrusted: &HashSet<String>,
+    ) -> Result<HashMap<(Digest, u64), Rc<str>>, EngineError> {
+        let mut copies: HashMap<(Digest, u64), Rc<str>> = HashMap::new();
+        let mut add = |digest: Digest, length: u64, path: String| {
+            if !distrusted.contains(&path) {
+                copies.entry((digest, length)).or_insert_with(|| path.into());
+            }
+        };
+        for item in &plan.inventory.items {
+            if let Some((length, Some(digest))) = item.found {
+                add(digest, length, client_path(&plan.manifest.files[item.file].path));
+            }
+        }
+        for gone in &plan.inventory.gone {
+            let old = installed.and_then(|manifest| manifest.file(&gone.path));
+            if let Some(old) = old.filter(|old| old.size == gone.length) {
+                add(old.sha256, old.size, client_path(&gone.path));
+            }
+        }
+        for (name, length) in zone_io::files_in(self.free, paths::UNDO_DIR)? {
+            if let Some(digest) = Digest::from_hex(&name) {
+                add(digest, length, Self::undo(&digest));
+            }
+        }
+        Ok(copies)
+    }
+
+    /// Which wanted contents stand whole in staging.
+    fn staged_copies(&self, plan: &Plan) -> Result<HashSet<Digest>, EngineError> {
+        let mut sizes: HashMap<Digest, u64> = plan.puts.iter().map(|put| (put.digest, put.size)).collect();
+        sizes.extend(plan.updaters.iter().map(|at| {
+            let updater = &plan.manifest.updaters[*at];
+            (updater.sha256, updater.size)
+        }));
+        let mut candidates = Vec::new();
+        for (name, length) in zone_io::files_in(self.free, paths::STAGING_DIR)? {
+            let Some(digest) = Digest::from_hex(&name) else { continue };
+            if sizes.get(&digest) == Some(&length) {
+                candidates.push(digest);
+            }
+        }
+        let paths: Vec<String> = candidates.iter().map(Self::staged).collect();
+        let hashes = (self.hash)(self.free, &paths, self.watch);
+        let whole = |(digest, hashed): (Digest, crate::hash::Hashed)| match hashed {
+            Ok(Some((_, found))) if found == digest => Some(digest),
+            _ => None,
+        };
+        Ok(candidates.into_iter().zip(hashes).filter_map(whole).collect())
+    }
+}
+
+fn puts(manifest: &Manifest, inventory: &Inventory) -> Vec<Put> {
+    let changed = inventory.items.iter().filter(|item| {
+        // A seed is installed where it is missing, a managed file wherever it is not as it should be.
+        let seed = manifest.files[item.file].policy == Policy::Seed;
+        match item.state {
+            FileState::Current | FileState::Ignored => false,
+            FileState::Missing => true,
+            FileState::Outdated | FileState::Modified => !seed,
+        }
+    });
+    changed
+        .map(|item| {
+            let file = &manifest.files[item.file];
+            Put {
+                path: file.path.clone(),
+                digest: file.sha256,
+                size: file.size,
+                executable: file.is_executable(),
+                state: item.state,
+                old_bytes: item.found.map(|(length, _)| length),
+            }
+        })
+        .collect()
+}
+
+/// Files that stay, but whose mark as executable differs from the installed release's.
+fn marks(manifest: &Manifest, installed: Option<&Manifest>, inventory: &Inventory) -> Vec<(String, bool)> {
+    let kept = inventory.items.iter().filter(|item| item.state == FileState::Current);
+    kept.filter_map(|item| {
+        let file = &manifest.files[item.file];
+        let old = installed?.file(&file.path)?;
+        (old.is_executable() != file.is_executable()).then(|| (file.path.clone(), file.is_executable()))
+    })
+    .collect()
+}
+
+/// Whether something stands at a path of the zone that is neither missing nor a plain file.
+pub(crate) fn is_obstacle<F: FreeZone>(zone: &F, path: &str) -> Result<bool, EngineError> {
+    let found = zone.metadata(path).map_err(EngineError::zone("read", path))?;
+    Ok(found.is_some_and(|metadata| metadata.kind != Kind::File))
+}

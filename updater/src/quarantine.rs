@@ -1,0 +1,78 @@
+//! Programs in the managed directory that no manifest lists are set aside: copied, flushed, and only then removed.
+//!
+//! Nothing is destroyed. The copy stands in `.holdfast/quarantine` under a name that no system starts.
+
+use firmware_image::free_zone::FreeZone;
+use firmware_image::{Digest, paths};
+
+use crate::error::EngineError;
+use crate::inventory::client_path;
+use crate::zone_io::{self, Copied};
+
+/// Endings that Windows starts, and what its shell runs.
+const PROGRAM_ENDINGS: [&str; 13] =
+    ["exe", "com", "bat", "cmd", "scr", "pif", "ps1", "vbs", "vbe", "wsf", "hta", "lnk", "msi"];
+/// The ending of what was set aside.
+const ENDING: &str = "quarantined";
+/// The longest part of the original name that is kept.
+const MAX_NAME_CHARS: usize = 60;
+
+/// Why the file at `path` below the managed directory counts as a program; `None`: it does not.
+///
+/// # Errors
+/// What reading reports.
+pub fn is_program<F: FreeZone>(zone: &F, path: &str) -> Result<Option<&'static str>, EngineError> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    if let Some((_, ending)) = name.rsplit_once('.') {
+        let ending = ending.to_ascii_lowercase();
+        if let Some(known) = PROGRAM_ENDINGS.iter().find(|known| **known == ending) {
+            return Ok(Some(known));
+        }
+    }
+    let full = client_path(path);
+    let failed = || EngineError::zone("read", &full);
+    let Some(mut file) = zone.open(&full).map_err(failed())? else { return Ok(None) };
+    let mut head = [0; 4];
+    // A file that cannot be read cannot be started either.
+    let n = zone_io::read_full(&mut file, &mut head).unwrap_or(0);
+    Ok(match &head[..n] {
+        [0x7f, b'E', b'L', b'F'] => Some("ELF"),
+        [b'M', b'Z', ..] => Some("MZ"),
+        [b'#', b'!', ..] => Some("#!"),
+        [0xcf | 0xce, 0xfa, 0xed, 0xfe] | [0xca, 0xfe, 0xba, 0xbe] => Some("Mach-O"),
+        _ => None,
+    })
+}
+
+/// Sets the file at `path` below the managed directory aside; where it stands now.
+///
+/// # Errors
+/// What reading and writing report; the file then still stands where it was.
+pub fn set_aside<F: FreeZone>(zone: &F, path: &str) -> Result<String, EngineError> {
+    let full = client_path(path);
+    let mut buffer = vec![0; zone_io::BUFFER_BYTES];
+    let found = zone_io::digest_file(zone, &full, &mut buffer, &|_| {}).map_err(EngineError::zone("read", &full))?;
+    let Some((length, digest)) = found else {
+        // A link or a device: nothing to keep, and nothing that is followed.
+        zone_io::remove(zone, &full)?;
+        return Ok(String::new());
+    };
+    let target = place(path, &digest);
+    if !zone_io::file_is(zone, &target, length, &digest)? {
+        match zone_io::copy_checked(zone, &full, &target, length, &digest, &|_| {})? {
+            Copied::Whole => {}
+            Copied::WrongSource => return Err(EngineError::Internal("a file changed while it was set aside")),
+        }
+    }
+    zone_io::sync_parents(zone, &target)?;
+    zone_io::remove(zone, &full)?;
+    let directory = zone_io::parent(&full);
+    zone.sync_dir(directory).map_err(EngineError::zone("sync", directory))?;
+    Ok(target)
+}
+
+fn place(path: &str, digest: &Digest) -> String {
+    let name: String = path.replace('/', "_").chars().rev().take(MAX_NAME_CHARS).collect();
+    let name: String = name.chars().rev().collect();
+    format!("{}/{}-{name}.{ENDING}", paths::QUARANTINE_DIR, &digest.to_hex()[..16])
+}

@@ -1,0 +1,518 @@
+//! The updater renews itself: in the free zone, then in the backups, then in the record (D13, M9).
+//!
+//! Order: a new image is staged and verified, run once to *ready*, written beside the old one, read back, put in its
+//! place; then the older backup slot, then the mirror, then (by the caller) the record. The other backup slot follows in
+//! a later run, when the new updater runs by itself; floors rise only when both satisfy them. So that at every cut one
+//! good updater stands somewhere where the launcher finds it.
+
+use std::io;
+
+use embedded_io::Write as _;
+use firmware_image::backup::{BackupBody, ImageReader, Index};
+use firmware_image::free_zone::{FreeZone, ZoneFile as _};
+use firmware_image::hidden::SlotName;
+use firmware_image::launcher_note::LauncherNote;
+use firmware_image::places::{MirrorFile, Place};
+use firmware_image::slot::{self, Body, Header, Kind, OpenSlot, SlotError};
+use firmware_image::storage::read_exact_at;
+use firmware_image::updater_image::{
+    Floors, ImageError, MAX_IMAGE_BYTES, MAX_TRAILER_BYTES, UpdaterVersion, authenticate, read_trailer,
+};
+use firmware_image::{Digest, RawZone, ZoneError, paths};
+use release_store::Manifest;
+
+use crate::commit::UpdaterStep;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::host::Probe;
+use crate::zone_io::{self, Copied};
+
+/// Digests of updater files that would not start here: they are not fetched again.
+const REFUSED: &str = ".holdfast/trust/refused-updaters";
+/// The longest list of them, in bytes.
+const MAX_REFUSED_BYTES: u64 = 16 << 10;
+/// Segments of backups, as a power of two.
+const BACKUP_SEGMENT_LOG2: u8 = 16;
+/// What an updater is called while it is written beside the one in use.
+const NEW_ENDING: &str = ".new";
+
+/// An updater image that was verified whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SoundImage {
+    /// Its platform.
+    pub platform: String,
+    /// Its version.
+    pub version: UpdaterVersion,
+    /// The serial of the key that signed it.
+    pub key_serial: u32,
+    /// SHA-256 of its executable, as its trailer says.
+    pub sha256: Digest,
+    /// The length of the whole file.
+    pub length: u64,
+    /// What it raises the floors to.
+    pub floors: Floors,
+    /// The trailer: the signed statement.
+    pub statement: Vec<u8>,
+}
+
+impl SoundImage {
+    fn same(&self, other: &Self) -> bool {
+        self.platform == other.platform && self.sha256 == other.sha256 && self.length == other.length
+    }
+}
+
+/// A backup in one of its places.
+#[derive(Debug, Clone)]
+pub struct FoundBackup {
+    /// Where.
+    pub place: Place,
+    /// Its generation.
+    pub generation: u64,
+    /// What it holds; each image verified.
+    pub images: Vec<SoundImage>,
+}
+
+impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
+    /// The lowest updater that may run here.
+    pub fn floors(&self) -> Floors {
+        match authenticate(&self.state.statement, &self.vendor) {
+            Ok(trailer) if trailer.body().product == self.config.product => trailer.body().floors,
+            _ => Floors::default(),
+        }
+    }
+
+    /// Verifies a file of the free zone as an updater image.
+    ///
+    /// # Errors
+    /// Why it is none that may run here.
+    pub(crate) fn sound_image(&self, path: &str, platform: &str) -> Result<SoundImage, ImageError> {
+        let known = self.images.borrow().get(path).filter(|image| image.platform == platform).cloned();
+        if let Some(image) = known.filter(|image| self.admitted(image)) {
+            return Ok(image);
+        }
+        let mut file = self.free.open(path)?.ok_or(ImageError::Zone(ZoneError::NotFound))?;
+        let length = file.len()?;
+        let (vendor, product, floors) = (&self.vendor, &self.config.product, &self.floors());
+        let image = verify(&mut file, length, platform, vendor, product, floors)?;
+        self.images.borrow_mut().insert(path.to_owned(), image.clone());
+        Ok(image)
+    }
+
+    /// Which updaters of a release the free zone lacks: places in the manifest's list.
+    pub(crate) fn outdated_updaters(&self, manifest: &Manifest) -> Result<Vec<usize>, EngineError> {
+        let refused = self.refused()?;
+        let mut outdated = Vec::new();
+        for (at, entry) in manifest.updaters.iter().enumerate() {
+            if refused.contains(&entry.sha256) {
+                continue;
+            }
+            let path = paths::updater_name(&entry.platform);
+            let newer = |image: &SoundImage| image.version >= entry.version;
+            match self.sound_image(&path, &entry.platform) {
+                Ok(image) if newer(&image) => {}
+                _ => outdated.push(at),
+            }
+        }
+        Ok(outdated)
+    }
+
+    fn refused(&self) -> Result<Vec<Digest>, EngineError> {
+        let bytes = zone_io::read_small(self.free, REFUSED, MAX_REFUSED_BYTES)?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).lines().filter_map(Digest::from_hex).collect())
+    }
+
+    fn refuse(&mut self, digest: &Digest) -> Result<(), EngineError> {
+        let mut refused = self.refused()?;
+        refused.push(*digest);
+        let newest = &refused[refused.len().saturating_sub(64)..];
+        let text: String = newest.iter().map(|digest| format!("{digest}\n")).collect();
+        zone_io::write_durable(self.free, REFUSED, text.as_bytes())
+    }
+
+    /// Installs the staged updaters of a commit. One that is not accepted or does not start is refused and reported: it
+    /// never keeps a client from its update.
+    pub(crate) fn install_updaters(&mut self, steps: &[UpdaterStep]) -> Result<(), EngineError> {
+        for step in steps {
+            let target = paths::updater_name(&step.platform);
+            if zone_io::file_is(self.free, &target, step.size, &step.digest)? || self.refused()?.contains(&step.digest)
+            {
+                continue;
+            }
+            match self.install_updater(step, &target) {
+                Ok(version) => self.note(format!("updater {version} for {} was installed", step.platform)),
+                Err(error @ (EngineError::Image { .. } | EngineError::ProbeFailed { .. })) => {
+                    let reason = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
+                    self.alarm(format!("{error}{reason}"));
+                    self.refuse(&step.digest)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn install_updater(&mut self, step: &UpdaterStep, target: &str) -> Result<UpdaterVersion, EngineError> {
+        let staged = Self::staged(&step.digest);
+        if !zone_io::file_is(self.free, &staged, step.size, &step.digest)? {
+            return Err(EngineError::StagingDamaged { path: target.to_owned() });
+        }
+        let refused = |source| EngineError::Image { platform: step.platform.clone(), source };
+        let image = self.sound_image(&staged, &step.platform).map_err(refused)?;
+        let note = LauncherNote::read(self.free).map_err(EngineError::zone("read", paths::LAUNCHER_NOTE))?;
+        let failed = |reason: String| EngineError::ProbeFailed { version: image.version.to_string(), reason };
+        if note.has_failed(&image.sha256) {
+            return Err(failed("the launcher could not start it".into()));
+        }
+        if step.platform == paths::THIS_PLATFORM {
+            let file = self.free.open(&staged).map_err(EngineError::zone("read", &staged))?;
+            let file = file.ok_or(EngineError::Internal("a staged updater went away"))?;
+            match self.host.probe(&mut StdReader(file)) {
+                Probe::Ready => {}
+                Probe::NotTried(reason) => self.watch.detail(&format!("the new updater was not tried: {reason}")),
+                Probe::Failed(reason) => return Err(failed(reason)),
+            }
+        }
+        self.put_updater(&staged, target, step.size, &step.digest)?;
+        Ok(image.version)
+    }
+
+    /// Copies a verified image over the updater in the free zone: beside it, flushed, read back, and only then in its
+    /// place.
+    fn put_updater(&self, from: &str, target: &str, length: u64, digest: &Digest) -> Result<(), EngineError> {
+        let beside = format!("{target}{NEW_ENDING}");
+        if zone_io::copy_checked(self.free, from, &beside, length, digest, &|_| {})? != Copied::Whole {
+            return Err(EngineError::StagingDamaged { path: target.to_owned() });
+        }
+        self.finish_updater(&beside, target, length, digest)
+    }
+
+    fn finish_updater(&self, beside: &str, target: &str, length: u64, digest: &Digest) -> Result<(), EngineError> {
+        let failed = || EngineError::zone("write", target);
+        if let Some(mut file) = self.free.open(beside).map_err(failed())? {
+            file.drop_caches().map_err(failed())?;
+        }
+        if !zone_io::file_is(self.free, beside, length, digest)? {
+            return Err(EngineError::StagingDamaged { path: target.to_owned() });
+        }
+        self.free.sync_dir("").map_err(failed())?;
+        self.images.borrow_mut().clear();
+        self.free.rename(beside, target).map_err(failed())?;
+        self.free.set_executable(target, true).map_err(failed())?;
+        self.free.sync_dir("").map_err(failed())
+    }
+
+    /// Every backup that is whole.
+    pub fn backups(&mut self) -> Vec<FoundBackup> {
+        let places = [Place::Hidden(SlotName::BackupA), Place::Hidden(SlotName::BackupB), Place::BackupMirror];
+        places.into_iter().filter_map(|place| self.backup(place).ok()).collect()
+    }
+
+    fn backup(&mut self, place: Place) -> Result<FoundBackup, SlotError> {
+        let identity = self.records.identity.clone();
+        let segment = &mut self.records.scratch.segment;
+        let (vendor, product) = (self.vendor, self.config.product.clone());
+        self.records.places.with(place, |zone| {
+            let header = Header::read(zone, Kind::Backup)?;
+            if header.device_id() != identity.device_id {
+                return Err(SlotError::WrongKind);
+            }
+            let generation = header.generation();
+            let body_bytes = header.body_bytes();
+            let mut open = OpenSlot::new(zone, Kind::Backup, header, &identity, segment);
+            open.verify()?;
+            let index = Index::read(&mut open, body_bytes)?;
+            let mut images = Vec::new();
+            for entry in &index.entries {
+                let mut reader = ImageReader::new(&mut open, entry);
+                let floors = Floors::default();
+                let image = verify(&mut reader, entry.length, &entry.platform, &vendor, &product, &floors);
+                images.push(image.map_err(|_| SlotError::Malformed)?);
+            }
+            Ok(FoundBackup { place, generation, images })
+        })
+    }
+
+    /// Brings backups and updaters in the free zone up to each other: what one lacks comes from the other. Writes nothing
+    /// where all is as it should be. The caller saves the state afterwards.
+    pub(crate) fn renew_backups(&mut self) -> Result<(), EngineError> {
+        if self.limits.dry_run {
+            return Ok(());
+        }
+        let found = self.backups();
+        let newest = found.iter().max_by_key(|backup| (backup.generation, matches!(backup.place, Place::Hidden(_))));
+        if let Some(newest) = newest.cloned() {
+            self.restore_updaters(&newest)?;
+        }
+        let newest = found.iter().max_by_key(|backup| backup.generation);
+        let wanted = self.best_images(newest.map_or(&[], |backup| &backup.images[..]))?;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let holds = |place: Place| {
+            let backup = found.iter().find(|backup| backup.place == place)?;
+            Some(same_images(&backup.images, &wanted))
+        };
+        let generation = newest.map_or(0, |backup| backup.generation);
+        let mut written = None;
+        if self.records.has_hidden() {
+            let slots = SlotName::BACKUPS.map(|slot| (slot, holds(Place::Hidden(slot))));
+            let generation_of = |slot: SlotName| {
+                found.iter().find(|backup| backup.place == Place::Hidden(slot)).map_or(0, |backup| backup.generation)
+            };
+            let older = if generation_of(SlotName::BackupA) <= generation_of(SlotName::BackupB) { 0 } else { 1 };
+            let proven = self.runs_newest(&wanted);
+            let target = match (slots[0].1, slots[1].1) {
+                (Some(true), Some(true)) => None,
+                // A slot that is damaged is mended at once, from the other or from the free zone.
+                (None, _) => Some(slots[0].0),
+                (_, None) => Some(slots[1].0),
+                (Some(false), Some(false)) => Some(slots[older].0),
+                // One holds the new updaters; the other follows when they have run by themselves.
+                (Some(true), Some(false)) if proven => Some(slots[1].0),
+                (Some(false), Some(true)) if proven => Some(slots[0].0),
+                _ => None,
+            };
+            if let Some(slot) = target {
+                written = self.write_backup(Place::Hidden(slot), &wanted, generation + 1)?;
+                if let Some(generation) = written {
+                    self.state.backup_generation = generation;
+                    self.note(format!("the updater's copy in the hidden zone's {slot} was renewed"));
+                }
+            }
+        }
+        if written.is_some() || holds(Place::BackupMirror) != Some(true) {
+            let generation = written.unwrap_or(generation.max(1));
+            match self.write_backup(Place::BackupMirror, &wanted, generation) {
+                Ok(Some(_)) if written.is_none() => self.note("the mirror of the updater's copy was renewed"),
+                Ok(_) => {}
+                // The mirror is a convenience where a hidden zone holds the backups.
+                Err(error) if self.records.has_hidden() => {
+                    self.watch.detail(&format!("the mirror of the updater's copy could not be written: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let standing = if written.is_some() { self.backups() } else { found };
+        self.raise_floors(&standing);
+        Ok(())
+    }
+
+    /// Restores updaters in the free zone that are missing or damaged, from a backup.
+    fn restore_updaters(&mut self, backup: &FoundBackup) -> Result<(), EngineError> {
+        for image in &backup.images {
+            let target = paths::updater_name(&image.platform);
+            if self.sound_image(&target, &image.platform).is_ok() || !self.admitted(image) {
+                continue;
+            }
+            match self.restore_updater(backup.place, image, &target) {
+                Ok(()) => self.note(format!("the updater for {} was restored from the {}", image.platform, backup.place)),
+                Err(error) => self.alarm(format!("the updater for {} could not be restored: {error}", image.platform)),
+            }
+        }
+        Ok(())
+    }
+
+    fn admitted(&self, image: &SoundImage) -> bool {
+        self.floors().admits(image.version, image.key_serial)
+    }
+
+    fn restore_updater(&mut self, place: Place, image: &SoundImage, target: &str) -> Result<(), EngineError> {
+        let beside = format!("{target}{NEW_ENDING}");
+        let free = self.free;
+        let mut file = free.create(&beside).map_err(EngineError::zone("write", &beside))?;
+        let identity = self.records.identity.clone();
+        let segment = &mut self.records.scratch.segment;
+        let mut hasher = firmware_image::digest::Hasher::new();
+        self.records
+            .places
+            .with(place, |zone| {
+                let header = Header::read(zone, Kind::Backup)?;
+                let body_bytes = header.body_bytes();
+                let mut open = OpenSlot::new(zone, Kind::Backup, header, &identity, segment);
+                let index = Index::read(&mut open, body_bytes)?;
+                let entry = index.find(&image.platform).ok_or(SlotError::Malformed)?;
+                let mut reader = ImageReader::new(&mut open, entry);
+                let mut buffer = vec![0; 64 << 10];
+                loop {
+                    let n = zone_io::read_full(&mut reader, &mut buffer)?;
+                    hasher.update(&buffer[..n]);
+                    zone_io::write_all(&mut file, &buffer[..n])?;
+                    if n < buffer.len() {
+                        return Ok(());
+                    }
+                }
+            })
+            .map_err(|source| EngineError::Slot { place, source })?;
+        file.flush().map_err(EngineError::zone("write", &beside))?;
+        drop(file);
+        self.finish_updater(&beside, target, image.length, &hasher.finish())?;
+        Ok(())
+    }
+
+    /// The best sound image for each platform that a backup or the free zone has.
+    fn best_images(&mut self, backed_up: &[SoundImage]) -> Result<Vec<SoundImage>, EngineError> {
+        let mut platforms: Vec<String> = backed_up.iter().map(|image| image.platform.clone()).collect();
+        for (name, _) in zone_io::files_in(self.free, "")? {
+            let Some(rest) = name.strip_prefix("updater-") else { continue };
+            let platform = rest.strip_suffix(".exe").unwrap_or(rest);
+            if release_store::manifest::check_platform(platform).is_ok() && *paths::updater_name(platform) == *name {
+                platforms.push(platform.to_owned());
+            }
+        }
+        platforms.sort();
+        platforms.dedup();
+        let note = LauncherNote::read(self.free).map_err(EngineError::zone("read", paths::LAUNCHER_NOTE))?;
+        let mut best = Vec::new();
+        for platform in platforms.iter().take(firmware_image::backup::MAX_IMAGES) {
+            let old = backed_up.iter().find(|image| image.platform == *platform);
+            let found = self.sound_image(&paths::updater_name(platform), platform).ok();
+            let found = found.filter(|image| !note.has_failed(&image.sha256));
+            // What cannot be had from the free zone cannot be copied; an image that is older must not replace a newer.
+            best.extend(match (found, old) {
+                (Some(found), Some(old)) if found.version < old.version => Some(old.clone()),
+                (Some(found), _) => Some(found),
+                (None, old) => old.cloned(),
+            });
+        }
+        Ok(best)
+    }
+
+    /// Whether this very program is the newest of `images`: it has shown that it runs.
+    fn runs_newest(&self, images: &[SoundImage]) -> bool {
+        let newest = images.iter().find(|image| image.platform == paths::THIS_PLATFORM);
+        newest.is_none_or(|newest| self.host.own_version().is_some_and(|own| own >= newest.version))
+    }
+
+    /// Writes a backup of `images`, which stand in the free zone. `None`: one of them does not, or there is no room.
+    fn write_backup(
+        &mut self,
+        place: Place,
+        images: &[SoundImage],
+        generation: u64,
+    ) -> Result<Option<u64>, EngineError> {
+        let free = self.free;
+        let mut bodies = Vec::new();
+        for image in images {
+            let path = paths::updater_name(&image.platform);
+            // Verified a moment ago; what opens must be as long as it was then, and the slot is read back.
+            let Some(mut file) = free.open(&path).map_err(EngineError::zone("read", &path))? else { return Ok(None) };
+            if file.len() != Ok(image.length) {
+                return Ok(None);
+            }
+            bodies.push(ImageFile { file, length: image.length });
+        }
+        let layout = Index::layout(images.iter().map(|image| (image.platform.as_str(), image.length)));
+        let layout = layout.map_err(|_| EngineError::Internal("more updaters than a backup holds"))?;
+        let length = slot::slot_bytes(layout.body_bytes(), BACKUP_SEGMENT_LOG2);
+        let mut body = BackupBody::new(layout, &mut bodies)
+            .map_err(|source| EngineError::Slot { place, source: source.into() })?;
+        let (identity, segment) = (&self.records.identity, &mut self.records.scratch.segment);
+        let write = slot::Write { kind: Kind::Backup, generation, identity, segment_log2: BACKUP_SEGMENT_LOG2 };
+        let result = match place {
+            Place::BackupMirror => {
+                let path = paths::BACKUP_MIRROR;
+                let room = free.free_bytes().map_err(EngineError::zone("measure", "/"))?;
+                let there = free.metadata(path).map_err(EngineError::zone("read", path))?;
+                if room.saturating_add(there.map_or(0, |there| there.length)) < length {
+                    return Ok(None);
+                }
+                let mut file = free.create(path).map_err(EngineError::zone("write", path))?;
+                file.set_len(length).map_err(EngineError::zone("write", path))?;
+                let written = write.write(&mut MirrorFile(file), &mut body, segment);
+                zone_io::sync_parents(free, path)?;
+                written
+            }
+            place => self.records.places.with(place, |mut zone| write.write(&mut zone, &mut body, segment)),
+        };
+        match result {
+            Ok(_) => Ok(Some(generation)),
+            Err(SlotError::TooLong) => {
+                self.alarm(format!("the {place} is too small for the updaters: they are not backed up there"));
+                Ok(None)
+            }
+            Err(SlotError::Zone(ZoneError::ReadOnly | ZoneError::Denied)) => {
+                self.watch.detail(&format!("the {place} cannot be written by this user"));
+                Ok(None)
+            }
+            Err(source) => Err(EngineError::Slot { place, source }),
+        }
+    }
+
+    /// Raises the floors to what the newest updater asks for, if both backups satisfy it.
+    fn raise_floors(&mut self, backups: &[FoundBackup]) {
+        let hidden: Vec<&FoundBackup> =
+            backups.iter().filter(|backup| matches!(backup.place, Place::Hidden(_))).collect();
+        if hidden.len() < SlotName::BACKUPS.len() {
+            return;
+        }
+        let now = self.floors();
+        let all = || hidden.iter().flat_map(|backup| &backup.images);
+        let satisfied = |floors: &Floors| all().all(|image| floors.admits(image.version, image.key_serial));
+        let highest = all()
+            .filter(|image| image.floors.max(now) == image.floors && image.floors != now && satisfied(&image.floors))
+            .max_by_key(|image| (image.floors.version, image.floors.key_serial));
+        if let Some(image) = highest {
+            self.state.statement = image.statement.clone();
+            self.lines.push(format!("note updaters before {} may no longer run", image.floors.version));
+        }
+    }
+}
+
+fn same_images(found: &[SoundImage], wanted: &[SoundImage]) -> bool {
+    found.len() == wanted.len() && wanted.iter().all(|image| found.iter().any(|other| other.same(image)))
+}
+
+fn verify<R>(
+    file: &mut R,
+    length: u64,
+    platform: &str,
+    vendor: &firmware_image::signature::PublicKey,
+    product: &str,
+    floors: &Floors,
+) -> Result<SoundImage, ImageError>
+where
+    R: embedded_io::Read + embedded_io::Seek + embedded_io::ErrorType<Error = ZoneError>,
+{
+    if length > MAX_IMAGE_BYTES {
+        return Err(ImageError::TooLong);
+    }
+    let mut trailer = [0; MAX_TRAILER_BYTES];
+    let trailer = authenticate(read_trailer(file, length, &mut trailer)?, vendor)?;
+    trailer.is_for(product, platform)?;
+    trailer.is_above(floors)?;
+    trailer.verify_image(file, length, &mut vec![0; zone_io::BUFFER_BYTES])?;
+    let body = trailer.body();
+    Ok(SoundImage {
+        platform: platform.to_owned(),
+        version: body.version,
+        key_serial: body.certificate.serial,
+        sha256: body.sha256,
+        length,
+        floors: body.floors,
+        statement: trailer.bytes().to_vec(),
+    })
+}
+
+/// An updater in the free zone as part of a backup's body.
+struct ImageFile<T> {
+    file: T,
+    length: u64,
+}
+
+impl<T: firmware_image::ZoneFile> Body for ImageFile<T> {
+    fn len(&self) -> u64 {
+        self.length
+    }
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), ZoneError> {
+        read_exact_at(&mut self.file, offset, buf)
+    }
+}
+
+/// A file of the zone for the standard library.
+struct StdReader<T>(T);
+
+impl<T: embedded_io::Read<Error = ZoneError>> io::Read for StdReader<T> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf).map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,214 @@
+//! Staging: every new content complete and verified under `.holdfast/staging`, named by its digest, before anything is
+//! replaced (F4).
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use embedded_io::{Seek as _, SeekFrom, Write as _};
+use firmware_image::digest::Hasher;
+use firmware_image::free_zone::FreeZone;
+use firmware_image::{Digest, RawZone, paths};
+use release_store::chunk_list::ChunkEntry;
+use release_store::frame::FrameReader;
+
+use crate::commit::Intent;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::plan::{Content, LocalChunk, Plan, Way};
+use crate::spool::{ENTRY_BYTES, Spool};
+use crate::zone_io::{self, Copied};
+
+/// What a file may take beyond its length: a cluster, and its entry in a directory.
+const FILE_SLACK_BYTES: u64 = 8 << 10;
+/// What is left free for the journal, the record's mirror and the log.
+const RESERVE_BYTES: u64 = 512 << 10;
+
+/// What came of staging.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Staged {
+    /// Everything is there.
+    All,
+    /// This source is not what it seemed; the plan must do without it. Empty: a frame in the spool.
+    Distrust(String),
+}
+
+fn footprint(bytes: u64) -> u64 {
+    bytes.saturating_add(FILE_SLACK_BYTES)
+}
+
+impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
+    /// Removes what earlier runs staged and this plan does not want.
+    pub(crate) fn clear_leftovers(&mut self, plan: &Plan) -> Result<(), EngineError> {
+        let mut wanted: HashSet<Digest> = plan.contents.iter().map(|content| content.digest).collect();
+        wanted.insert(plan.release.manifest);
+        wanted.insert(plan.manifest.chunk_list.pack);
+        for (name, _) in zone_io::files_in(self.free, paths::STAGING_DIR)? {
+            if Digest::from_hex(&name).is_some_and(|digest| !wanted.contains(&digest)) {
+                zone_io::remove(self.free, &format!("{}/{name}", paths::STAGING_DIR))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the plan fits, before anything is fetched or changed.
+    pub(crate) fn check_space(&self, plan: &Plan, intent: Intent, spool: &Spool<'_, F>) -> Result<(), EngineError> {
+        let unstaged = plan.contents.iter().filter(|content| content.way != Way::Staged);
+        let stage: u64 = unstaged.map(|content| footprint(content.size)).sum();
+        let lists = plan.sealed.bytes().len() + plan.sealed_list.as_ref().map_or(0, Vec::len);
+        let fetch = plan.fetch_bytes + (plan.frames.len() * ENTRY_BYTES) as u64;
+        let growth: u64 = plan
+            .puts
+            .iter()
+            .map(|put| match put.old_bytes {
+                Some(old) => put.size.saturating_sub(old),
+                None => footprint(put.size),
+            })
+            .sum();
+        let images = plan.updaters.iter().map(|at| footprint(plan.manifest.updaters[*at].size)).max().unwrap_or(0);
+        let mut undo = 0;
+        let mut given_back = spool.bytes();
+        if intent.keeps_undo() {
+            let replaced = plan.puts.iter().filter_map(|put| put.old_bytes);
+            let removed = plan.removes.iter().map(|(_, bytes)| *bytes);
+            undo = replaced.chain(removed).map(footprint).sum();
+            given_back += zone_io::files_in(self.free, paths::UNDO_DIR)?.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        }
+        let committing = (undo + growth + images).saturating_sub(given_back);
+        let needed = stage + lists as u64 + fetch.max(committing) + RESERVE_BYTES;
+        let free = self.free.free_bytes().map_err(EngineError::zone("measure", "/"))?;
+        if needed > free { Err(EngineError::NoSpace { needed, free }) } else { Ok(()) }
+    }
+
+    /// Stages every content of the plan, its manifest and its chunk list.
+    pub(crate) fn stage(&mut self, plan: &Plan, spool: &mut Spool<'_, F>) -> Result<Staged, EngineError> {
+        let total = plan.contents.iter().filter(|content| content.way != Way::Staged).map(|content| content.size).sum();
+        self.watch.begin("Staging", total);
+        let result = self.stage_contents(plan, spool);
+        self.watch.end();
+        let staged = result?;
+        if staged != Staged::All {
+            return Ok(staged);
+        }
+        let manifest = Self::staged(&plan.release.manifest);
+        zone_io::write_if_changed(self.free, &manifest, plan.sealed.bytes())?;
+        if let Some(sealed) = &plan.sealed_list {
+            zone_io::write_if_changed(self.free, &Self::staged(&plan.manifest.chunk_list.pack), sealed)?;
+        }
+        zone_io::sync_parents(self.free, &manifest)?;
+        // All frames are in staged copies now, and their space may be needed for undo copies.
+        spool.clear()?;
+        Ok(Staged::All)
+    }
+
+    fn stage_contents(&self, plan: &Plan, spool: &mut Spool<'_, F>) -> Result<Staged, EngineError> {
+        let mut builder = Builder {
+            zone: self.free,
+            keys: self.content_keys(),
+            reader: FrameReader::new()?,
+            frame: Vec::new(),
+            chunk: Vec::new(),
+            open: None,
+        };
+        for content in &plan.contents {
+            let target = Self::staged(&content.digest);
+            let staged = match &content.way {
+                Way::Staged => Staged::All,
+                Way::Copy { from } => {
+                    let (size, digest) = (content.size, &content.digest);
+                    match zone_io::copy_checked(self.free, from, &target, size, digest, &|n| self.watch.advance(n))? {
+                        Copied::Whole => Staged::All,
+                        Copied::WrongSource => Staged::Distrust(from.to_string()),
+                    }
+                }
+                Way::Chunks { .. } => builder.build(plan, content, &target, spool, &|n| self.watch.advance(n))?,
+            };
+            self.watch.step("staged");
+            if staged != Staged::All {
+                zone_io::remove(self.free, &target)?;
+                return Ok(staged);
+            }
+        }
+        Ok(Staged::All)
+    }
+}
+
+/// Builds contents from chunks.
+struct Builder<'z, F: FreeZone + 'z> {
+    zone: &'z F,
+    keys: release_store::ContentKeys,
+    reader: FrameReader,
+    frame: Vec<u8>,
+    chunk: Vec<u8>,
+    /// The file that the last local chunk came from.
+    open: Option<(Rc<str>, F::File<'z>)>,
+}
+
+impl<F: FreeZone> Builder<'_, F> {
+    fn build(
+        &mut self,
+        plan: &Plan,
+        content: &Content,
+        target: &str,
+        spool: &mut Spool<'_, F>,
+        advance: &dyn Fn(u64),
+    ) -> Result<Staged, EngineError> {
+        let nowhere = || EngineError::Unobtainable { digest: content.digest, path: content.path.clone() };
+        let failed = || EngineError::zone("write", target);
+        let mut out = self.zone.create(target).map_err(failed())?;
+        let mut hasher = Hasher::new();
+        if content.size > 0 {
+            let list = plan.list.as_ref().ok_or_else(nowhere)?;
+            let entry = list.content(&content.digest).ok_or_else(nowhere)?;
+            for (_, chunk) in list.chunks_of(entry) {
+                let source = self.load(chunk, &plan.local, spool)?;
+                if source != Staged::All {
+                    return Ok(source);
+                }
+                hasher.update(&self.chunk);
+                zone_io::write_all(&mut out, &self.chunk).map_err(failed())?;
+                advance(self.chunk.len() as u64);
+            }
+        }
+        if hasher.finish() != content.digest {
+            // Each chunk is what the signed list says, so the list itself does not lead to this content.
+            return Err(nowhere());
+        }
+        out.flush().map_err(failed())?;
+        Ok(Staged::All)
+    }
+
+    /// Loads a chunk from the spool or from a file on the device.
+    fn load(
+        &mut self,
+        chunk: &ChunkEntry,
+        local: &HashMap<Digest, LocalChunk>,
+        spool: &mut Spool<'_, F>,
+    ) -> Result<Staged, EngineError> {
+        self.chunk.clear();
+        if let Some((id, number)) = spool.read(&chunk.digest, &mut self.frame)? {
+            let opened = self.keys.get(number).and_then(|key| self.reader.open(key, &id, &self.frame).ok());
+            return Ok(match opened {
+                Some(frame) => {
+                    self.chunk.extend_from_slice(frame.bytes());
+                    Staged::All
+                }
+                None => {
+                    spool.forget(&chunk.digest);
+                    Staged::Distrust(String::new())
+                }
+            });
+        }
+        let Some(at) = local.get(&chunk.digest) else { return Ok(Staged::Distrust(String::new())) };
+        let distrust = Staged::Distrust(at.file.to_string());
+        if self.open.as_ref().is_none_or(|(path, _)| *path != at.file) {
+            let file = self.zone.open(&at.file).map_err(EngineError::zone("read", &at.file))?;
+            let Some(file) = file else { return Ok(distrust) };
+            self.open = Some((at.file.clone(), file));
+        }
+        let Some((_, file)) = &mut self.open else { return Ok(distrust) };
+        self.chunk.resize(chunk.raw_len as usize, 0);
+        let read = file.seek(SeekFrom::Start(at.offset)).and_then(|_| zone_io::read_full(file, &mut self.chunk));
+        let sound = read == Ok(self.chunk.len()) && Digest::of(&self.chunk) == chunk.digest;
+        Ok(if sound { Staged::All } else { distrust })
+    }
+}

@@ -1,0 +1,37 @@
+//! Accepted TUF metadata in `.holdfast/trust`. Everything is verified again when it is used, so a file that is lost or
+//! torn costs one request; the floors that must outlive a format stand in the sealed record.
+
+use firmware_image::free_zone::FreeZone;
+use firmware_image::paths;
+use release_store::trust::TrustCache;
+
+use crate::zone_io;
+
+/// The longest file of the cache, in bytes.
+const MAX_FILE_BYTES: u64 = release_store::trust::MAX_TARGETS_BYTES;
+
+/// The cache in a free zone.
+pub struct ZoneTrustCache<'z, F>(pub &'z F);
+
+impl<F> std::fmt::Debug for ZoneTrustCache<'_, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ZoneTrustCache")
+    }
+}
+
+impl<F: FreeZone> TrustCache for ZoneTrustCache<'_, F> {
+    fn load(&self, name: &str) -> Option<Vec<u8>> {
+        zone_io::read_small(self.0, &path(name)?, MAX_FILE_BYTES).ok()?
+    }
+
+    fn store(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let path = path(name).ok_or(std::io::ErrorKind::InvalidFilename)?;
+        zone_io::write_durable(self.0, &path, bytes).map_err(std::io::Error::other)
+    }
+}
+
+/// Where `name` stands. Names come from version numbers, never from a server; look at them all the same.
+fn path(name: &str) -> Option<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'.';
+    (name.bytes().all(plain) && !name.contains("..")).then(|| format!("{}/{name}", paths::TRUST_DIR))
+}

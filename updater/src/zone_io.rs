@@ -1,0 +1,271 @@
+//! What the engine does with files of the free zone: bounded reads, durable writes, copies that are checked while they
+//! are made.
+
+use std::ops::ControlFlow;
+
+use embedded_io::{Read, Write as _};
+use firmware_image::digest::Hasher;
+use firmware_image::free_zone::{FreeZone, Kind, Metadata, ZoneFile};
+use firmware_image::{Digest, ZoneError};
+
+use crate::error::EngineError;
+
+/// Bytes read or written at a time.
+pub const BUFFER_BYTES: usize = 256 << 10;
+/// The deepest directory that a walk enters.
+pub const MAX_DEPTH: usize = 64;
+/// The most entries that a walk takes in.
+pub const MAX_ENTRIES: usize = 262_144;
+
+/// Reads a whole file of at most `limit` bytes. `None`: missing, or longer.
+///
+/// # Errors
+/// What reading reports.
+pub fn read_small<F: FreeZone>(zone: &F, path: &str, limit: u64) -> Result<Option<Vec<u8>>, EngineError> {
+    let failed = || EngineError::zone("read", path);
+    let Some(mut file) = zone.open(path).map_err(failed())? else { return Ok(None) };
+    let length = file.len().map_err(failed())?;
+    if length > limit {
+        return Ok(None);
+    }
+    // The limits of callers are far below what fits into memory.
+    let mut bytes = vec![0; length as usize];
+    match read_full(&mut file, &mut bytes).map_err(failed())? {
+        n if n == bytes.len() => Ok(Some(bytes)),
+        _ => Ok(None),
+    }
+}
+
+/// Reads until `buf` is full or the file ends; how much there was.
+///
+/// # Errors
+/// What reading reports.
+pub fn read_full<R: Read<Error = ZoneError> + ?Sized>(file: &mut R, buf: &mut [u8]) -> Result<usize, ZoneError> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match file.read(&mut buf[filled..])? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
+}
+
+/// Writes all of `bytes`.
+///
+/// # Errors
+/// `Full` where the file takes no more, else what writing reports.
+pub fn write_all<W: embedded_io::Write<Error = ZoneError> + ?Sized>(
+    file: &mut W,
+    mut bytes: &[u8],
+) -> Result<(), ZoneError> {
+    while !bytes.is_empty() {
+        match file.write(bytes)? {
+            0 => return Err(ZoneError::Full),
+            n => bytes = &bytes[n..],
+        }
+    }
+    Ok(())
+}
+
+/// The directory of `path`, empty for the zone's root.
+pub fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+/// Makes the names on the way to `path` durable, from the file's own directory up to the root.
+///
+/// # Errors
+/// What syncing reports.
+pub fn sync_parents<F: FreeZone>(zone: &F, path: &str) -> Result<(), EngineError> {
+    let mut directory = path;
+    while !directory.is_empty() {
+        directory = parent(directory);
+        zone.sync_dir(directory).map_err(EngineError::zone("sync", directory))?;
+    }
+    Ok(())
+}
+
+/// Writes a file in place and makes it and its name durable. A cut leaves it torn: only for what can be made again, or
+/// is written under a name that nothing relies on yet.
+///
+/// # Errors
+/// What writing reports.
+pub fn write_durable<F: FreeZone>(zone: &F, path: &str, bytes: &[u8]) -> Result<(), EngineError> {
+    let failed = || EngineError::zone("write", path);
+    let mut file = zone.create(path).map_err(failed())?;
+    write_all(&mut file, bytes).map_err(failed())?;
+    file.flush().map_err(failed())?;
+    drop(file);
+    sync_parents(zone, path)
+}
+
+/// Writes a file unless it has these bytes already. Whether anything was written.
+///
+/// # Errors
+/// What reading and writing report.
+pub fn write_if_changed<F: FreeZone>(zone: &F, path: &str, bytes: &[u8]) -> Result<bool, EngineError> {
+    if read_small(zone, path, bytes.len() as u64)?.as_deref() == Some(bytes) {
+        return Ok(false);
+    }
+    write_durable(zone, path, bytes)?;
+    Ok(true)
+}
+
+/// Length and digest of a file; `None` where there is no regular file.
+///
+/// # Errors
+/// What reading reports.
+pub fn digest_file<F: FreeZone>(
+    zone: &F,
+    path: &str,
+    buffer: &mut [u8],
+    advance: &dyn Fn(u64),
+) -> Result<Option<(u64, Digest)>, ZoneError> {
+    let Some(mut file) = zone.open(path)? else { return Ok(None) };
+    let mut hasher = Hasher::new();
+    let mut length = 0;
+    loop {
+        let n = read_full(&mut file, buffer)?;
+        hasher.update(&buffer[..n]);
+        length += n as u64;
+        advance(n as u64);
+        if n < buffer.len() {
+            return Ok(Some((length, hasher.finish())));
+        }
+    }
+}
+
+/// Whether the file at `path` has this length and digest.
+///
+/// # Errors
+/// What reading reports.
+pub fn file_is<F: FreeZone>(zone: &F, path: &str, length: u64, digest: &Digest) -> Result<bool, EngineError> {
+    let failed = || EngineError::zone("read", path);
+    match zone.metadata(path).map_err(failed())? {
+        Some(Metadata { length: found, kind: Kind::File }) if found == length => {}
+        _ => return Ok(false),
+    }
+    let mut buffer = vec![0; buffer_bytes(length)];
+    let found = digest_file(zone, path, &mut buffer, &|_| {}).map_err(failed())?;
+    Ok(found == Some((length, *digest)))
+}
+
+/// A buffer that suits a file of `length` bytes.
+pub fn buffer_bytes(length: u64) -> usize {
+    // One byte more than the file, so that one read sees its end.
+    usize::try_from(length).unwrap_or(BUFFER_BYTES).saturating_add(1).min(BUFFER_BYTES)
+}
+
+/// What a copy came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copied {
+    /// The copy is whole, flushed, and has the wanted digest.
+    Whole,
+    /// The source is missing or not what was wanted. The copy is to be thrown away.
+    WrongSource,
+}
+
+/// Copies a file over what stands at `to`, checking it on the way, and flushes it. Its name is not yet durable.
+///
+/// # Errors
+/// What reading and writing report.
+pub fn copy_checked<F: FreeZone>(
+    zone: &F,
+    from: &str,
+    to: &str,
+    length: u64,
+    digest: &Digest,
+    advance: &dyn Fn(u64),
+) -> Result<Copied, EngineError> {
+    let Some(mut source) = zone.open(from).map_err(EngineError::zone("read", from))? else {
+        return Ok(Copied::WrongSource);
+    };
+    if source.len().map_err(EngineError::zone("read", from))? != length {
+        return Ok(Copied::WrongSource);
+    }
+    let mut target = zone.create(to).map_err(EngineError::zone("write", to))?;
+    let mut buffer = vec![0; buffer_bytes(length)];
+    let mut hasher = Hasher::new();
+    loop {
+        let n = read_full(&mut source, &mut buffer).map_err(EngineError::zone("read", from))?;
+        hasher.update(&buffer[..n]);
+        write_all(&mut target, &buffer[..n]).map_err(EngineError::zone("write", to))?;
+        advance(n as u64);
+        if n < buffer.len() {
+            break;
+        }
+    }
+    if hasher.finish() != *digest {
+        return Ok(Copied::WrongSource);
+    }
+    target.flush().map_err(EngineError::zone("write", to))?;
+    Ok(Copied::Whole)
+}
+
+/// An entry that a walk found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its path, relative to where the walk began.
+    pub path: String,
+    /// What it is.
+    pub metadata: Metadata,
+}
+
+/// All entries below `root`, links not followed, directories included, in the order of their paths.
+///
+/// # Errors
+/// What listing reports; `Corrupt` for a tree deeper or larger than any release.
+pub fn walk<F: FreeZone>(zone: &F, root: &str) -> Result<Vec<Entry>, EngineError> {
+    let mut found: Vec<Entry> = Vec::new();
+    let mut pending = vec![String::new()];
+    while let Some(directory) = pending.pop() {
+        let at = if directory.is_empty() { root.to_owned() } else { format!("{root}/{directory}") };
+        if directory.split('/').count() > MAX_DEPTH {
+            return Err(EngineError::zone("walk", &at)(ZoneError::Corrupt));
+        }
+        let mut too_many = false;
+        zone.list(&at, &mut |name, metadata| {
+            if found.len() >= MAX_ENTRIES {
+                too_many = true;
+                return ControlFlow::Break(());
+            }
+            let path = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+            if metadata.kind == Kind::Directory {
+                pending.push(path.clone());
+            }
+            found.push(Entry { path, metadata });
+            ControlFlow::Continue(())
+        })
+        .map_err(EngineError::zone("list", &at))?;
+        if too_many {
+            return Err(EngineError::zone("walk", &at)(ZoneError::Corrupt));
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// The names of the files in a directory.
+///
+/// # Errors
+/// What listing reports.
+pub fn files_in<F: FreeZone>(zone: &F, directory: &str) -> Result<Vec<(String, u64)>, EngineError> {
+    let mut files = Vec::new();
+    zone.list(directory, &mut |name, metadata| {
+        if metadata.kind == Kind::File && files.len() < MAX_ENTRIES {
+            files.push((name.to_owned(), metadata.length));
+        }
+        ControlFlow::Continue(())
+    })
+    .map_err(EngineError::zone("list", directory))?;
+    Ok(files)
+}
+
+/// Removes a file, and says what for where that fails.
+///
+/// # Errors
+/// What removing reports.
+pub fn remove<F: FreeZone>(zone: &F, path: &str) -> Result<bool, EngineError> {
+    zone.remove(path).map_err(EngineError::zone("remove", path))
+}
