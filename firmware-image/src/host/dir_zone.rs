@@ -46,17 +46,17 @@ impl DirZone {
 impl FreeZone for DirZone {
     type File<'a> = DirFile;
 
-    fn open<'a>(&'a self, path: &str) -> Result<Option<DirFile>, ZoneError> {
+    fn open(&self, path: &str) -> Result<Option<DirFile>, ZoneError> {
         check_path(path)?;
         Ok(self.root.open_file(path, Mode::Read)?.map(DirFile))
     }
 
-    fn open_rw<'a>(&'a self, path: &str) -> Result<DirFile, ZoneError> {
+    fn open_rw(&self, path: &str) -> Result<DirFile, ZoneError> {
         self.make_parents(path)?;
         self.root.open_file(path, Mode::ReadWrite)?.map(DirFile).ok_or(ZoneError::BadPath)
     }
 
-    fn create<'a>(&'a self, path: &str) -> Result<DirFile, ZoneError> {
+    fn create(&self, path: &str) -> Result<DirFile, ZoneError> {
         self.make_parents(path)?;
         self.root.open_file(path, Mode::Create)?.map(DirFile).ok_or(ZoneError::BadPath)
     }

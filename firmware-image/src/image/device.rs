@@ -1,0 +1,234 @@
+//! A device and its zones, wherever they are: a whole image or block device, or zones given one by one, mounted or raw.
+//!
+//! A zone is opened when it is asked for, and each reports its own fault: a free zone that somebody formatted away says
+//! nothing about the hidden one. A device opened for writing is locked, since two writers in one raw FAT destroy it.
+
+use std::fs::TryLockError;
+use std::path::{Path, PathBuf};
+
+use super::any_zone::{AnyFreeZone, AnyVirtualZone};
+use super::fat::{self, FormatOptions, RawFat};
+use super::gpt::{ALIGN_BYTES, Extent, SECTOR_BYTES, Table, TableError};
+use super::iso::{self, IsoZone};
+use crate::host::{Access, DirZone, FileZone};
+use crate::storage::Window;
+use crate::{RawZone as _, ZoneError};
+
+/// Why a device is of no use as a whole.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// It cannot be opened.
+    #[error("{path} cannot be opened")]
+    Open {
+        /// What was named.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ZoneError,
+    },
+    /// Its partition table is missing, damaged, or somebody else's.
+    #[error("{path} is not a Holdfast device")]
+    Table {
+        /// What was named.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: TableError,
+    },
+}
+
+/// Where a zone is.
+enum Place {
+    /// Not part of this device.
+    Nowhere,
+    /// A stretch of a disk.
+    Disk(FileZone, Extent),
+    /// A file or block device that is nothing but the zone.
+    Whole(FileZone),
+    /// A mounted directory.
+    Directory(PathBuf),
+}
+
+impl Place {
+    /// A directory, an image file, or a block device.
+    fn given(path: Option<&Path>, access: Access) -> Result<Self, DeviceError> {
+        let Some(path) = path else { return Ok(Self::Nowhere) };
+        if path.is_dir() {
+            return Ok(Self::Directory(path.to_owned()));
+        }
+        let failed = |source| DeviceError::Open { path: path.to_owned(), source };
+        let zone = FileZone::open(path, access).map_err(failed)?;
+        if access == Access::ReadWrite {
+            lock(&zone).map_err(failed)?;
+        }
+        Ok(Self::Whole(zone))
+    }
+
+    fn raw(&self) -> Result<Window<FileZone>, ZoneError> {
+        match self {
+            Self::Nowhere => Err(ZoneError::NotFound),
+            Self::Directory(_) => Err(ZoneError::BadPath),
+            Self::Disk(disk, extent) => Window::new(disk.try_clone()?, extent.start, extent.length),
+            Self::Whole(zone) => {
+                let mut zone = zone.try_clone()?;
+                let length = zone.len()?;
+                Window::new(zone, 0, length)
+            }
+        }
+    }
+}
+
+fn lock(zone: &FileZone) -> Result<(), ZoneError> {
+    match zone.file().try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(ZoneError::Busy),
+        // Where the file system has no locks, there is nobody to take turns with.
+        Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(()),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// A device. See the module.
+pub struct Device {
+    table: Option<Table>,
+    virtual_zone: Place,
+    free: Place,
+    hidden: Place,
+    access: Access,
+}
+
+impl Device {
+    /// Opens a whole disk: an image file or a block device. `virtual_zone` names the CD of a *dual* device, as an ISO image,
+    /// a block device, or the directory where it is mounted; it goes before a partition of the disk.
+    ///
+    /// # Errors
+    /// `Open` (`Busy`: another program writes to it), `Table` with `Foreign` for a disk without Holdfast's partitions.
+    pub fn open(disk: &Path, virtual_zone: Option<&Path>, access: Access) -> Result<Self, DeviceError> {
+        let failed = |source| DeviceError::Open { path: disk.to_owned(), source };
+        let zone = FileZone::open(disk, access).map_err(failed)?;
+        if access == Access::ReadWrite {
+            lock(&zone).map_err(failed)?;
+        }
+        let no_table = |source| DeviceError::Table { path: disk.to_owned(), source };
+        let table = Table::read(zone.try_clone().map_err(failed)?).map_err(no_table)?;
+        if !table.is_holdfast() {
+            return Err(no_table(TableError::Foreign));
+        }
+        let place = |extent: Option<Extent>| -> Result<Place, ZoneError> {
+            Ok(match extent {
+                Some(extent) => Place::Disk(zone.try_clone()?, extent),
+                None => Place::Nowhere,
+            })
+        };
+        let given = Place::given(virtual_zone, Access::ReadOnly)?;
+        Ok(Self {
+            virtual_zone: match given {
+                Place::Nowhere => place(table.virtual_zone()).map_err(failed)?,
+                given => given,
+            },
+            free: place(table.free()).map_err(failed)?,
+            hidden: place(table.hidden()).map_err(failed)?,
+            table: Some(table),
+            access,
+        })
+    }
+
+    /// Takes zones that are given one by one: directories, image files, block devices.
+    ///
+    /// # Errors
+    /// `Open` for one that is given and cannot be opened.
+    pub fn from_parts(
+        virtual_zone: Option<&Path>,
+        free: Option<&Path>,
+        hidden: Option<&Path>,
+        access: Access,
+    ) -> Result<Self, DeviceError> {
+        Ok(Self {
+            table: None,
+            virtual_zone: Place::given(virtual_zone, Access::ReadOnly)?,
+            free: Place::given(free, access)?,
+            hidden: Place::given(hidden, access)?,
+            access,
+        })
+    }
+
+    /// The partition table, where the device is a disk.
+    pub fn table(&self) -> Option<&Table> {
+        self.table.as_ref()
+    }
+
+    /// The virtual zone's files.
+    ///
+    /// # Errors
+    /// `NotFound` where the device has none, `Corrupt` where it is no ISO 9660 file system, or what the storage reports.
+    pub fn virtual_zone(&self) -> Result<AnyVirtualZone, ZoneError> {
+        match &self.virtual_zone {
+            Place::Directory(path) => DirZone::open(path).map(AnyVirtualZone::Directory),
+            raw => IsoZone::open(raw.raw()?).map(AnyVirtualZone::Iso),
+        }
+    }
+
+    /// The virtual zone as raw storage.
+    ///
+    /// # Errors
+    /// `NotFound` where the device has none, `BadPath` for a mounted one, or what the storage reports.
+    pub fn virtual_raw(&self) -> Result<Window<FileZone>, ZoneError> {
+        self.virtual_zone.raw()
+    }
+
+    /// The free zone's files.
+    ///
+    /// # Errors
+    /// `NotFound` where the device has none, `Corrupt` where it holds no FAT32 volume, or what the storage reports.
+    pub fn free_zone(&self) -> Result<AnyFreeZone, ZoneError> {
+        match &self.free {
+            Place::Directory(path) => DirZone::open(path).map(AnyFreeZone::Directory),
+            raw => {
+                RawFat::open(raw.raw()?, self.access == Access::ReadOnly).map(|zone| AnyFreeZone::Fat(Box::new(zone)))
+            }
+        }
+    }
+
+    /// The free zone as raw storage.
+    ///
+    /// # Errors
+    /// `NotFound` where the device has none, `BadPath` for a mounted one, or what the storage reports.
+    pub fn free_raw(&self) -> Result<Window<FileZone>, ZoneError> {
+        self.free.raw()
+    }
+
+    /// The hidden zone.
+    ///
+    /// # Errors
+    /// `NotFound` where the device has none, `BadPath` for a directory, or what the storage reports.
+    pub fn hidden_zone(&self) -> Result<Window<FileZone>, ZoneError> {
+        self.hidden.raw()
+    }
+
+    /// The storage behind the file system of a CD, where the virtual zone is one and has something there.
+    ///
+    /// # Errors
+    /// As [`iso::file_system_bytes`].
+    pub fn cd_tail(&self) -> Result<Option<Window<FileZone>>, ZoneError> {
+        let Place::Whole(cd) = &self.virtual_zone else { return Ok(None) };
+        let mut cd = cd.try_clone()?;
+        let start = iso::file_system_bytes(&mut cd)?.next_multiple_of(ALIGN_BYTES);
+        match cd.len()?.checked_sub(start) {
+            None | Some(0) => Ok(None),
+            Some(length) => Window::new(cd, start, length).map(Some),
+        }
+    }
+
+    /// Makes the free zone's file system anew, as the factory made it. Everything in it is lost.
+    ///
+    /// # Errors
+    /// As [`Device::free_raw`] and [`fat::format`]; `ReadOnly`.
+    pub fn format_free(&self, label: [u8; 11], volume_id: u32) -> Result<(), ZoneError> {
+        let hidden_sectors = match &self.free {
+            Place::Disk(_, extent) => u32::try_from(extent.start / SECTOR_BYTES).unwrap_or(0),
+            _ => 0,
+        };
+        fat::format(&mut self.free.raw()?, &FormatOptions { label, volume_id, hidden_sectors })
+    }
+}
