@@ -1,7 +1,8 @@
 //! Starting processes, the updater's two pipes, and the lock that a client holds.
 #![allow(unsafe_code)]
 
-use std::ffi::{OsStr, OsString};
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -48,14 +49,8 @@ impl Child {
         let mut inherited: Vec<RawFd> = Vec::with_capacity(4);
         let mut command = match &start.program {
             Program::File(path) => Command::new(path),
-            Program::Image(image) => {
-                let fd = image.fd().as_raw_fd();
-                if image.bytes().starts_with(b"#!") {
-                    // The interpreter opens the script by this name after it has taken over.
-                    inherited.push(fd);
-                }
-                Command::new(format!("/proc/self/fd/{fd}"))
-            }
+            // Reached by name only where the kernel cannot execute a descriptor.
+            Program::Image(image) => Command::new(format!("/proc/self/fd/{}", image.fd().as_raw_fd())),
         };
         command.arg0(&start.name).args(&start.args);
         if let Some(directory) = &start.directory {
@@ -72,8 +67,19 @@ impl Child {
         if let Some(lock) = start.lock {
             inherited.push(lock.0.as_raw_fd());
         }
+        let image = match &start.program {
+            Program::File(_) => None,
+            Program::Image(image) => {
+                let fd = image.fd().as_raw_fd();
+                if image.bytes().starts_with(b"#!") {
+                    // The interpreter opens the script by a name of this descriptor after it has taken over.
+                    inherited.push(fd);
+                }
+                Some((fd, Vectors::new(start, command.get_envs()).map_err(StartError::System)?))
+            }
+        };
         // SAFETY: between fork and exec the closure only makes system calls that are async-signal-safe, on descriptors that
-        // this process keeps open until `spawn` has returned.
+        // this process keeps open until `spawn` has returned, and on strings that the closure owns.
         unsafe {
             command.pre_exec(move || {
                 for fd in &inherited {
@@ -82,7 +88,12 @@ impl Child {
                 let mut none = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
                 libc::sigemptyset(none.as_mut_ptr());
                 libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), core::ptr::null_mut());
-                Ok(())
+                let Some((fd, vectors)) = &image else { return Ok(()) };
+                // By descriptor and not by name: `execvp` would hand what is no program to a shell.
+                let (argv, envp) = (vectors.args.as_ptr(), vectors.env.as_ptr());
+                libc::execveat(*fd, c"".as_ptr(), argv.cast(), envp.cast(), libc::AT_EMPTY_PATH);
+                let error = io::Error::last_os_error();
+                if error.raw_os_error() == Some(libc::ENOSYS) { Ok(()) } else { Err(error) }
             });
         }
         let child = command.spawn().map_err(classify)?;
@@ -192,6 +203,46 @@ fn classify(error: io::Error) -> StartError {
         Some(libc::EACCES | libc::EPERM) => StartError::Refused(error),
         Some(libc::ENOENT | libc::ENOTDIR) => StartError::Missing(error),
         _ => StartError::System(error),
+    }
+}
+
+/// Argument and environment vectors for `execveat`.
+struct Vectors {
+    _strings: Vec<CString>,
+    args: Vec<*const libc::c_char>,
+    env: Vec<*const libc::c_char>,
+}
+
+// SAFETY: the pointers are to heap memory of `_strings`, which is never changed and lives as long as they do.
+unsafe impl Send for Vectors {}
+// SAFETY: as for `Send`; nothing here can be changed through a shared reference.
+unsafe impl Sync for Vectors {}
+
+impl Vectors {
+    fn new<'e>(
+        start: &Start<'_>,
+        changes: impl Iterator<Item = (&'e OsStr, Option<&'e OsStr>)>,
+    ) -> io::Result<Self> {
+        let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        for (name, value) in changes {
+            match value {
+                Some(value) => env.insert(name.to_owned(), value.to_owned()),
+                None => env.remove(name),
+            };
+        }
+        let mut strings = Vec::with_capacity(1 + start.args.len() + env.len());
+        for arg in std::iter::once(&start.name).chain(&start.args) {
+            strings.push(CString::new(arg.as_bytes())?);
+        }
+        let count = strings.len();
+        for (name, value) in &env {
+            strings.push(CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())?);
+        }
+        let pointers = |strings: &[CString]| {
+            strings.iter().map(|string| string.as_ptr()).chain([core::ptr::null()]).collect::<Vec<_>>()
+        };
+        let (args, env) = (pointers(&strings[..count]), pointers(&strings[count..]));
+        Ok(Self { _strings: strings, args, env })
     }
 }
 

@@ -1,0 +1,453 @@
+//! A small factory: keys, updater images, and a device of real directories and a real hidden zone.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::SystemTime;
+
+use bootstrap::decide::Start;
+use bootstrap::device::{Product, Stored};
+use bootstrap::launcher::zones::Directories;
+use bootstrap::report::{Crash, Event};
+use bootstrap::verified::{LoadError, RunPlace, SealedBytes};
+use bootstrap::{Session, Source};
+use firmware_image::backup::{BackupBody, Index};
+use firmware_image::device_config::{ClientCommand, DeviceConfig, Policies, Profile, WrappedContentKey};
+use firmware_image::hidden::{HiddenLayout, HiddenZone, SlotName};
+use firmware_image::host::{Access, FileZone};
+use firmware_image::key_slot::Identity;
+use firmware_image::launcher_note::LauncherNote;
+use firmware_image::places::Scratch;
+use firmware_image::record::{MAX_RECORD_BYTES, VersionRecord};
+use firmware_image::seal::Secret;
+use firmware_image::signature::SigningKey;
+use firmware_image::slot::{Kind, Write, slot_bytes};
+use firmware_image::updater_image::{
+    Floors, IMAGE_ALIGN, KeyCertificate, MAX_TRAILER_BYTES, Statement, UpdaterVersion, make_trailer,
+};
+use firmware_image::{Digest, paths};
+
+pub const PRODUCT: &str = "acme-stick";
+pub const PLATFORM: &str = paths::THIS_PLATFORM;
+/// Small, so that a sweep over thousands of devices is quick. Nothing but the zones' starts depends on it.
+pub const ALIGN: u64 = 32 << 10;
+const SEGMENT_LOG2: u8 = 12;
+
+pub fn version(text: &str) -> UpdaterVersion {
+    UpdaterVersion::parse(text).unwrap()
+}
+
+/// What makes an updater image.
+#[derive(Clone)]
+pub struct Maker {
+    pub product: &'static str,
+    pub platform: &'static str,
+    pub version: &'static str,
+    pub key_serial: u32,
+    pub floors: Floors,
+    pub vendor_seed: u8,
+}
+
+impl Maker {
+    pub fn new(version: &'static str) -> Self {
+        let floors = Floors::default();
+        Self { product: PRODUCT, platform: PLATFORM, version, key_serial: 1, floors, vendor_seed: 1 }
+    }
+
+    pub fn make(&self, program: &[u8]) -> Vec<u8> {
+        let vendor = SigningKey::from_seed(&[self.vendor_seed; 32]);
+        let key = SigningKey::from_seed(&[2; 32]);
+        let certificate = KeyCertificate::issue(&vendor, self.key_serial, key.public());
+        let mut image = program.to_vec();
+        image.resize(image.len().next_multiple_of(IMAGE_ALIGN), b'\n');
+        let statement = Statement {
+            product: self.product,
+            platform: self.platform,
+            version: version(self.version),
+            floors: self.floors,
+        };
+        let mut trailer = [0; MAX_TRAILER_BYTES];
+        let trailer = make_trailer(&image, &statement, &certificate, &key, &mut trailer).unwrap();
+        image.extend_from_slice(trailer);
+        image
+    }
+}
+
+/// A program of some 20 KiB that differs by version, and is no script and no ELF.
+pub fn body(version: &str) -> Vec<u8> {
+    let mut seed = Digest::of(version.as_bytes());
+    let mut out = Vec::new();
+    while out.len() < 20_000 {
+        out.extend_from_slice(&seed.0);
+        seed = Digest::of(&seed.0);
+    }
+    out
+}
+
+/// An updater of this version, from the right vendor.
+pub fn image(version: &'static str) -> Vec<u8> {
+    Maker::new(version).make(&body(version))
+}
+
+/// The digest by which an image is noted.
+pub fn digest_of(image: &[u8]) -> Digest {
+    let vendor = SigningKey::from_seed(&[1; 32]).public();
+    let mut trailer = [0; MAX_TRAILER_BYTES];
+    firmware_image::updater_image::verify_bytes(image, &vendor, &mut trailer).unwrap().body().sha256
+}
+
+/// A device of directories.
+pub struct Device {
+    _root: tempfile::TempDir,
+    pub virtual_zone: PathBuf,
+    pub free: PathBuf,
+    pub hidden: PathBuf,
+    pub identity: Identity,
+    pub policies: Policies,
+}
+
+impl Device {
+    /// A device with an empty free zone, an empty hidden zone, and only a configuration in the virtual zone.
+    pub fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let (virtual_zone, free, hidden) = (at("virtual"), at("free"), at("hidden.img"));
+        fs::create_dir(&virtual_zone).unwrap();
+        fs::create_dir(&free).unwrap();
+        let mut scratch = Box::<Scratch>::default();
+        let identity = Identity::mint(&[7; 64], &secret(), &mut scratch.blocks).unwrap();
+        let device = Self { virtual_zone, free, hidden, identity, policies: Policies::default(), _root: root };
+        device.make_hidden(64 << 10);
+        device.write_config("client/run.sh");
+        device
+    }
+
+    /// A new, empty hidden zone whose backups hold so many bytes.
+    pub fn make_hidden(&self, backup_bytes: u64) {
+        fs::write(&self.hidden, []).unwrap();
+        let bytes = HiddenLayout::zone_bytes_for(backup_bytes, ALIGN);
+        fs::OpenOptions::new().write(true).open(&self.hidden).unwrap().set_len(bytes).unwrap();
+    }
+
+    /// As the factory leaves it: the same updater everywhere.
+    pub fn from_factory(image: &[u8]) -> Self {
+        let device = Self::new();
+        device.install(image);
+        device.backup(SlotName::BackupA, 1, image);
+        device.backup(SlotName::BackupB, 2, image);
+        device.mirror_backup(2, image);
+        device.plain(image);
+        device.record(SlotName::RecordA, 1, image);
+        device
+    }
+
+    pub fn write_config(&self, command: &str) {
+        let config = DeviceConfig {
+            product: PRODUCT,
+            channel: "stable",
+            profile: Profile::Stick,
+            align_bytes: ALIGN as u32,
+            servers: Default::default(),
+            client_commands: std::iter::once(ClientCommand { platform: "", command }).collect(),
+            root: &[],
+            product_secret: *secret().expose(),
+            content_key: WrappedContentKey::wrap(1, &Secret::new([4; 32]), &secret()),
+            policies: self.policies,
+        };
+        let mut out = vec![0; 4096];
+        let signed = config.sign(&SigningKey::from_seed(&[1; 32]), &mut out).unwrap();
+        fs::write(self.virtual_zone.join(paths::DEVICE_CONFIG), signed).unwrap();
+    }
+
+    pub fn installed_path(&self) -> PathBuf {
+        self.free.join(paths::updater_name(PLATFORM).as_str())
+    }
+
+    pub fn plain_path(&self) -> PathBuf {
+        self.virtual_zone.join(paths::updater_name(PLATFORM).as_str())
+    }
+
+    pub fn installed(&self) -> Option<Vec<u8>> {
+        fs::read(self.installed_path()).ok()
+    }
+
+    pub fn install(&self, image: &[u8]) {
+        fs::write(self.installed_path(), image).unwrap();
+    }
+
+    pub fn plain(&self, image: &[u8]) {
+        fs::write(self.plain_path(), image).unwrap();
+    }
+
+    fn zone(&self) -> HiddenZone<FileZone> {
+        HiddenZone::new(FileZone::open(&self.hidden, Access::ReadWrite).unwrap(), ALIGN).unwrap()
+    }
+
+    fn write_slot(&self, zone: &mut dyn firmware_image::RawZone, kind: Kind, generation: u64, body: &mut dyn firmware_image::slot::Body) {
+        let mut scratch = Box::<Scratch>::default();
+        let write = Write { kind, generation, identity: &self.identity, segment_log2: SEGMENT_LOG2 };
+        write.write(&mut { zone }, body, &mut scratch.segment).unwrap();
+    }
+
+    pub fn backup(&self, slot: SlotName, generation: u64, image: &[u8]) {
+        let mut images = [image];
+        let index = Index::layout([(PLATFORM, image.len() as u64)].into_iter()).unwrap();
+        let mut body = BackupBody::new(index, &mut images).unwrap();
+        self.write_slot(&mut self.zone().slot(slot).unwrap(), Kind::Backup, generation, &mut body);
+    }
+
+    pub fn mirror_backup(&self, generation: u64, image: &[u8]) {
+        let mut images = [image];
+        let index = Index::layout([(PLATFORM, image.len() as u64)].into_iter()).unwrap();
+        let bytes = slot_bytes(index.body_bytes(), SEGMENT_LOG2);
+        let mut body = BackupBody::new(index, &mut images).unwrap();
+        let path = self.free.join(paths::BACKUP_MIRROR);
+        let mut zone = self.new_file(&path, bytes);
+        self.write_slot(&mut zone, Kind::Backup, generation, &mut body);
+    }
+
+    fn new_file(&self, path: &Path, bytes: u64) -> FileZone {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, []).unwrap();
+        fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
+        FileZone::open(path, Access::ReadWrite).unwrap()
+    }
+
+    fn record_bytes(&self, statement_of: &[u8], change: impl FnOnce(&mut VersionRecord<'_>)) -> Vec<u8> {
+        let mut buffer = [0; MAX_TRAILER_BYTES];
+        let mut reader = firmware_image::storage::SliceReader::new(statement_of);
+        let statement = if statement_of.is_empty() {
+            &[][..]
+        } else {
+            firmware_image::updater_image::read_trailer(&mut reader, statement_of.len() as u64, &mut buffer).unwrap()
+        };
+        let mut record = VersionRecord::new(self.identity.device_id);
+        record.statement = statement;
+        change(&mut record);
+        let mut out = vec![0; MAX_RECORD_BYTES];
+        record.encode(&mut out).unwrap().to_vec()
+    }
+
+    /// A record that carries the statement of `statement_of`.
+    pub fn record(&self, slot: SlotName, generation: u64, statement_of: &[u8]) {
+        self.record_with(slot, generation, statement_of, |_| {});
+    }
+
+    pub fn record_with(
+        &self,
+        slot: SlotName,
+        generation: u64,
+        statement_of: &[u8],
+        change: impl FnOnce(&mut VersionRecord<'_>),
+    ) {
+        let bytes = self.record_bytes(statement_of, change);
+        self.write_slot(&mut self.zone().slot(slot).unwrap(), Kind::Record, generation, &mut &bytes[..]);
+    }
+
+    pub fn mirror_record(&self, generation: u64, statement_of: &[u8]) {
+        let bytes = self.record_bytes(statement_of, |_| {});
+        let length = slot_bytes(bytes.len() as u64, SEGMENT_LOG2);
+        let mut zone = self.new_file(&self.free.join(paths::RECORD_MIRROR), length);
+        self.write_slot(&mut zone, Kind::Record, generation, &mut &bytes[..]);
+    }
+
+    /// Overwrites `length` bytes of a slot, from `offset` on.
+    pub fn scribble(&self, slot: SlotName, offset: u64, length: usize) {
+        use std::os::unix::fs::FileExt as _;
+        let start = self.zone().layout().start(slot) + offset;
+        let file = fs::OpenOptions::new().write(true).open(&self.hidden).unwrap();
+        file.write_all_at(&vec![0xa5; length], start).unwrap();
+    }
+
+    pub fn note(&self) -> LauncherNote {
+        let free = firmware_image::host::DirZone::open(&self.free).unwrap();
+        LauncherNote::read(&free).unwrap()
+    }
+
+    /// Runs the library over the device, as the launcher does.
+    pub fn launch(&self, fate: impl FnMut(&Start<Bytes>) -> Fate) -> Launched {
+        let zones = Directories::given(&self.virtual_zone, Some(&self.free), Some(&self.hidden)).unwrap();
+        launch(&zones, fate)
+    }
+
+    /// Every file, its bytes and its time, and those of directories.
+    pub fn everything(&self) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
+        let mut out = BTreeMap::new();
+        let mut left = vec![self.virtual_zone.clone(), self.free.clone(), self.hidden.clone()];
+        while let Some(path) = left.pop() {
+            let found = fs::symlink_metadata(&path).unwrap();
+            let bytes = if found.is_dir() {
+                left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+                Vec::new()
+            } else {
+                fs::read(&path).unwrap()
+            };
+            out.insert(path, (found.modified().unwrap(), bytes));
+        }
+        out
+    }
+
+    /// The launcher, stamped with the vendor's key, in the virtual zone.
+    pub fn launcher(&self) -> PathBuf {
+        let path = self.virtual_zone.join(paths::bootstrap_name(PLATFORM).as_str());
+        if !path.exists() {
+            let mut program = fs::read(env!("CARGO_BIN_EXE_bootstrap")).unwrap();
+            let vendor = SigningKey::from_seed(&[1; 32]).public();
+            firmware_image::stamp::stamp(&mut program, &vendor).unwrap();
+            fs::write(&path, program).unwrap();
+            set_mode(&path, 0o755);
+        }
+        path
+    }
+
+    /// The launcher's command line for this device.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(self.launcher());
+        command.arg("--virtual").arg(&self.virtual_zone).arg("--free").arg(&self.free);
+        command.arg("--hidden").arg(&self.hidden);
+        command
+    }
+
+    /// Runs the launcher.
+    pub fn start(&self, args: &[&str]) -> Ended {
+        Ended::of(self.command().args(args).output().unwrap())
+    }
+
+    /// Puts a client script into the free zone.
+    pub fn client(&self, script: &str) {
+        let path = self.free.join("client/run.sh");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        set_mode(&path, 0o755);
+    }
+}
+
+pub fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+pub fn secret() -> Secret {
+    Secret::new([3; 32])
+}
+
+/// A shell script as an updater image.
+pub fn script(version: &'static str, script: &str) -> Vec<u8> {
+    Maker::new(version).make(format!("#!/bin/sh\n{script}\nexit 0\n").as_bytes())
+}
+
+/// A script that becomes ready, leaves a trace in the free zone's `trace` file, and ends.
+pub fn good_script(version: &'static str) -> Vec<u8> {
+    script(version, &format!("{TRACE}\ntrace {version} \"$@\"\nprintf R >&$HOLDFAST_READY_FD"))
+}
+
+/// Finds `--free` among the arguments and appends a line to `trace` beside it.
+pub const TRACE: &str = r#"trace() { line="$*"; shift; while [ $# -gt 0 ]; do
+if [ "$1" = --free ]; then echo "$line" >> "$2/../trace"; fi; shift; done; }"#;
+
+/// How the launcher ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: i32,
+    pub out: String,
+    pub said: String,
+}
+
+impl Ended {
+    fn of(output: Output) -> Self {
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            said: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// What becomes of a copy that a test starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Ready,
+    Crash,
+}
+
+/// A copy that was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    pub bytes: Vec<u8>,
+    pub source: Source,
+    pub recover: bool,
+}
+
+/// What a launch did.
+#[derive(Debug)]
+pub struct Launched {
+    pub runs: Vec<Run>,
+    pub events: Vec<Event>,
+}
+
+impl Launched {
+    /// The copy that became ready.
+    pub fn last(&self) -> &Run {
+        self.runs.last().unwrap()
+    }
+
+    /// Where the restored copy came from.
+    pub fn restored_from(&self) -> Option<Source> {
+        self.events.iter().find_map(|event| match event {
+            Event::Restored { from, .. } => Some(*from),
+            _ => None,
+        })
+    }
+}
+
+/// Bytes in memory, as a place to run from.
+pub struct Bytes(Vec<u8>);
+
+impl SealedBytes for Bytes {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+pub struct Memory;
+
+impl RunPlace for Memory {
+    type Image = Bytes;
+
+    fn load(&mut self, source: &mut dyn Stored, length: u64) -> Result<Bytes, LoadError> {
+        let mut bytes = vec![0; length as usize];
+        firmware_image::storage::read_exact_at(source, 0, &mut bytes).map_err(LoadError::Read)?;
+        Ok(Bytes(bytes))
+    }
+}
+
+/// Runs the library over zones until a copy is ready or none is left.
+pub fn launch<Z: bootstrap::launcher::zones::Zones>(
+    zones: &Z,
+    mut fate: impl FnMut(&Start<Bytes>) -> Fate,
+) -> Launched {
+    let vendor = SigningKey::from_seed(&[1; 32]).public();
+    let product = Product { vendor, name: PRODUCT, platform: PLATFORM, secret: secret() };
+    let mut scratch = Box::<Scratch>::default();
+    let mut opened = zones.open(ALIGN, PLATFORM);
+    let mut session = Session::open(product, &mut opened.device(&mut scratch), &mut vec![0; MAX_RECORD_BYTES]);
+    let mut runs = Vec::new();
+    loop {
+        let mut opened = zones.open(ALIGN, PLATFORM);
+        let Some(start) = session.next(&mut opened.device(&mut scratch), &mut Memory) else { break };
+        let (source, recover) = (start.source, start.recover);
+        runs.push(Run { bytes: start.copy.bytes().to_vec(), source, recover });
+        let mut opened = zones.open(ALIGN, PLATFORM);
+        match fate(&start) {
+            Fate::Crash => session.crashed(opened.free.as_ref(), &start, Crash::Fault(11)),
+            Fate::Ready => {
+                session.settle(&mut opened.device(&mut scratch), &start);
+                break;
+            }
+        }
+    }
+    Launched { runs, events: session.report().events().to_vec() }
+}
+
