@@ -47,6 +47,9 @@ pub fn verify(
     keys: &ContentKeys,
     observer: &mut dyn Observer,
 ) -> Result<Verified, StoreError> {
+    if !root.join("metadata/timestamp.json").is_file() {
+        return Err(StoreError::Refused(format!("{} is not a store: it has no timestamp", root.display())));
+    }
     let transport = Directory::new(root);
     let known = Trust::new(trusted_root, MemoryCache::new())?.offline_known(&transport)?;
     let releases =

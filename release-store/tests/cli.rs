@@ -1,0 +1,68 @@
+//! The program as people and scripts meet it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(dir: &Path, passphrase: Option<&str>, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_release-store"));
+    command.args(arguments).current_dir(dir).env_remove("HOLDFAST_PASSPHRASE").env("SOURCE_DATE_EPOCH", "1790000000");
+    if let Some(passphrase) = passphrase {
+        command.env("HOLDFAST_PASSPHRASE", passphrase);
+    }
+    command.stdin(std::process::Stdio::null()).output().unwrap()
+}
+
+fn status(output: &Output) -> (i32, String) {
+    (output.status.code().unwrap(), String::from_utf8(output.stderr.clone()).unwrap())
+}
+
+#[test]
+fn each_failure_has_its_exit_status_and_names_its_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let go = |arguments: &[&str]| run(at, Some("correct horse"), arguments);
+    assert_eq!(status(&go(&["init", "store", "--product", "Acme", "--keys", "keys"])).0, 0);
+    fs::create_dir(at.join("tree")).unwrap();
+    fs::write(at.join("tree/run.sh"), "#!/bin/sh\n").unwrap();
+    let publish = |version: &str| go(&["publish", "store", "--keys", "keys", "--release-version", version, "tree"]);
+    assert_eq!(status(&publish("1.0.0")).0, 0);
+    let (code, text) = status(&publish("1.0.0"));
+    assert!(code == 6 && text.contains("already published"), "{code} {text}");
+    assert_eq!(status(&go(&["publish", "store"])).0, 2);
+    let (code, text) = status(&run(at, Some("wrong"), &["renew", "store", "--keys", "keys"]));
+    assert!(code == 3 && text.contains("online.key"), "{code} {text}");
+    let (code, text) = status(&run(at, None, &["renew", "store", "--keys", "keys"]));
+    assert!(code == 1 && text.contains("HOLDFAST_PASSPHRASE"), "{code} {text}");
+    let (code, text) = status(&run(at, Some(""), &["renew", "store", "--keys", "keys"]));
+    assert!(code == 1 && text.contains("empty"), "{code} {text}");
+    let (code, text) = status(&go(&["renew", "store", "--keys", "nokeys"]));
+    assert!(code == 3 && text.contains("nokeys"), "{code} {text}");
+    fs::write(at.join("tree/aux.c"), "").unwrap();
+    let (code, text) = status(&publish("1.1.0"));
+    assert!(code == 4 && text.contains("aux.c") && text.contains("rename"), "{code} {text}");
+    let (code, text) = status(&go(&["verify", "nowhere", "--keys", "keys"]));
+    assert!(code == 1 && text.contains("nowhere is not a store"), "{code} {text}");
+
+    let output = go(&["list", "store", "--json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(listed["releases"][0]["version"], "1.0.0");
+    assert_eq!(status(&go(&["verify", "store", "--keys", "keys"])).0, 0);
+    let pack = walk(&at.join("store/packs"));
+    fs::write(&pack, "damage").unwrap();
+    let output = go(&["verify", "store", "--keys", "keys", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["whole"], false);
+    for text in [output.stderr, go(&["keys", "show", "keys"]).stdout] {
+        assert!(!String::from_utf8_lossy(&text).contains("correct horse"));
+    }
+    let help = go(&["--help"]).stdout;
+    assert!(String::from_utf8(help).unwrap().contains("Exit status"));
+}
+
+/// Some file below `directory`.
+fn walk(directory: &Path) -> std::path::PathBuf {
+    let path = fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
+    if path.is_dir() { walk(&path) } else { path }
+}

@@ -1,0 +1,207 @@
+//! The published vectors: each is accepted, or refused for the reason that its name states. They are written by an
+//! independent implementation in Python (`testdata/*/v1/make.py`); those in `product.json` by this one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use firmware_image::Digest;
+use release_store::frame::{FrameId, FrameKind, FrameReader, FrameWriter};
+use release_store::{ChunkList, ContentKey, ContentKeys, Manifest, StoreError};
+use serde_json::{Value, json};
+
+fn directory(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata").join(name).join("v1")
+}
+
+fn expectations(directory: &Path) -> Value {
+    serde_json::from_slice(&fs::read(directory.join("expect.json")).unwrap()).unwrap()
+}
+
+fn key(expect: &Value) -> ContentKey {
+    let key = hex::decode(expect["key"]["key"].as_str().unwrap()).unwrap();
+    ContentKey::new(expect["key"]["number"].as_u64().unwrap() as u32, key.try_into().unwrap())
+}
+
+/// `ok`, or the name of the error's variant.
+fn outcome<T>(result: Result<T, StoreError>) -> String {
+    match result {
+        Ok(_) => "ok".into(),
+        Err(error) => format!("{error:?}").split([' ', '(', '{']).next().unwrap().to_owned(),
+    }
+}
+
+fn frame_id(of: &Value) -> FrameId {
+    let kind = match of["kind"].as_u64().unwrap() {
+        1 => FrameKind::Chunk,
+        2 => FrameKind::ChunkList,
+        _ => FrameKind::Manifest,
+    };
+    let number = |name: &str| of[name].as_u64().unwrap() as u32;
+    let digest = Digest::from_hex(of["digest"].as_str().unwrap()).unwrap();
+    FrameId { kind, digest, raw_len: number("raw_len"), stored_len: number("stored_len") }
+}
+
+fn compare(found: &BTreeMap<String, String>, expected: impl Fn(&str) -> Option<String>) {
+    let wrong: Vec<_> = found.iter().filter(|(name, outcome)| expected(name).as_ref() != Some(*outcome)).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn named(directory: &Path, ending: &str) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names: Vec<_> = entries.filter(|name| name.ends_with(ending)).collect();
+    assert!(names.len() > 10);
+    names
+}
+
+#[test]
+fn every_manifest_vector_is_taken_or_refused_as_its_name_says() {
+    let directory = directory("manifest");
+    let expect = expectations(&directory);
+    let keys = ContentKeys::from(key(&expect));
+    let found = named(&directory, ".manifest").into_iter().map(|name| {
+        let sealed = fs::read(directory.join(&name)).unwrap();
+        (name, outcome(Manifest::open(&sealed, &keys)))
+    });
+    compare(&found.collect(), |name| Some(expect["manifests"][name].as_str()?.to_owned()));
+}
+
+#[test]
+fn a_full_manifest_says_what_was_written_into_it() {
+    let directory = directory("manifest");
+    let keys = ContentKeys::from(key(&expectations(&directory)));
+    let manifest = Manifest::open(&fs::read(directory.join("full.manifest")).unwrap(), &keys).unwrap();
+    assert_eq!((manifest.product.as_str(), manifest.serial, manifest.published), ("Acme Notes", 1, 1_790_000_000));
+    assert_eq!(manifest.modules[1].id, "help");
+    let settings = manifest.file("settings.ini").unwrap();
+    assert_eq!((settings.size, settings.stored_bytes, settings.mode), (7, 50, 0o644));
+    assert!(manifest.file("bin/run.sh").unwrap().is_executable());
+    assert_eq!(manifest.updater("windows-x86_64").unwrap().version.to_string(), "1.2.3");
+    assert!(manifest.ignore_patterns().unwrap().matches("logs/a/b.log"));
+    assert_eq!(manifest.chunk_list.raw_len, 100);
+}
+
+#[test]
+fn every_frame_vector_opens_or_is_refused_as_its_name_says() {
+    let directory = directory("pack");
+    let expect = expectations(&directory);
+    let key = key(&expect);
+    let own: Value = serde_json::from_slice(&fs::read(directory.join("product.json")).unwrap()).unwrap();
+    let mut reader = FrameReader::new().unwrap();
+    let found = named(&directory, ".frame").into_iter().map(|name| {
+        let of = if own[&name].is_null() { &expect["frames"][&name] } else { &own[&name] };
+        let stored = fs::read(directory.join(&name)).unwrap();
+        let outcome = outcome(reader.open(&key, &frame_id(of), &stored));
+        (name, outcome)
+    });
+    let found = found.collect();
+    compare(&found, |name| {
+        let of = if own[name].is_null() { &expect["frames"][name] } else { return Some("ok".into()) };
+        Some(of["expect"].as_str()?.to_owned())
+    });
+}
+
+#[test]
+fn every_chunk_list_vector_is_taken_or_refused_as_its_name_says() {
+    let directory = directory("pack");
+    let expect = expectations(&directory);
+    let found = named(&directory, ".list").into_iter().map(|name| {
+        let encoded = fs::read(directory.join(&name)).unwrap();
+        (name, outcome(ChunkList::decode(&encoded)))
+    });
+    compare(&found.collect(), |name| Some(expect["lists"][name]["expect"].as_str()?.to_owned()));
+}
+
+/// What this program writes into `product.json`'s frames, for the independent reader: `make.py --check`.
+fn product_contents() -> [(&'static str, FrameKind, Vec<u8>); 3] {
+    let text: Vec<u8> = (0..20_000_u32).flat_map(|n| format!("line {n}\n").into_bytes()).take(100_000).collect();
+    let noise: Vec<u8> = (0..5000_u32).map(|n| Digest::of(&n.to_le_bytes()).0[0]).collect();
+    [
+        ("product-text.frame", FrameKind::Chunk, text),
+        ("product-noise.frame", FrameKind::Chunk, noise),
+        ("product-list.frame", FrameKind::ChunkList, b"list".to_vec()),
+    ]
+}
+
+#[test]
+fn a_frame_that_this_program_wrote_before_still_opens_and_a_new_one_has_its_content() {
+    let directory = directory("pack");
+    let key = key(&expectations(&directory));
+    let own: Value = serde_json::from_slice(&fs::read(directory.join("product.json")).unwrap()).unwrap();
+    let mut reader = FrameReader::new().unwrap();
+    for (name, kind, content) in product_contents() {
+        let stored = fs::read(directory.join(name)).unwrap();
+        assert_eq!(reader.open(&key, &frame_id(&own[name]), &stored).unwrap().bytes(), content);
+        let (id, stored) = FrameWriter::new(&key, 19).unwrap().seal(kind, &content).unwrap();
+        assert_eq!(reader.open(&key, &id, &stored).unwrap().bytes(), content);
+        let (again, same) = FrameWriter::new(&key, 19).unwrap().seal(kind, &content).unwrap();
+        assert_eq!((again, same), (id, stored), "equal input, equal frame");
+    }
+}
+
+#[test]
+fn every_flipped_byte_and_every_cut_of_a_frame_is_refused() {
+    let directory = directory("pack");
+    let expect = expectations(&directory);
+    let key = key(&expect);
+    let id = frame_id(&expect["frames"]["chunk.frame"]);
+    let whole = fs::read(directory.join("chunk.frame")).unwrap();
+    let mut reader = FrameReader::new().unwrap();
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << bit;
+            assert!(reader.open(&key, &id, &flipped).is_err(), "byte {at} bit {bit}");
+        }
+        assert!(reader.open(&key, &id, &whole[..at]).is_err(), "cut at {at}");
+        let shorter = FrameId { stored_len: at as u32, ..id };
+        assert!(reader.open(&key, &shorter, &whole[..at]).is_err(), "cut at {at}, and said so");
+    }
+}
+
+#[test]
+fn every_flipped_byte_and_every_cut_of_the_encodings_is_refused_or_harmless() {
+    let manifests = directory("manifest");
+    let keys = ContentKeys::from(key(&expectations(&manifests)));
+    let sound = Manifest::open(&fs::read(manifests.join("full.manifest")).unwrap(), &keys).unwrap();
+    let encoded = sound.encode().unwrap();
+    assert_eq!(Manifest::decode(&encoded).unwrap(), sound);
+    let list = fs::read(directory("pack").join("two-contents.list")).unwrap();
+    for encoded in [&encoded, &list] {
+        for at in 0..encoded.len() {
+            let mut flipped = encoded.clone();
+            flipped[at] ^= 0xff;
+            // Whatever is accepted has been checked: it encodes again.
+            if let Ok(manifest) = Manifest::decode(&flipped) {
+                manifest.encode().unwrap();
+            }
+            if let Ok(list) = ChunkList::decode(&flipped) {
+                list.encode().unwrap();
+            }
+        }
+    }
+    for at in 0..encoded.len() {
+        assert!(Manifest::decode(&encoded[..at]).is_err(), "manifest cut at {at}");
+    }
+    for at in 0..list.len() {
+        assert!(ChunkList::decode(&list[..at]).is_err(), "chunk list cut at {at}");
+    }
+}
+
+/// Run once for a new version of the format: `cargo test -p release-store --test vectors -- --ignored`.
+#[test]
+#[ignore = "writes vectors; released ones are never written again"]
+fn write_product_vectors() {
+    let directory = directory("pack");
+    let key = key(&expectations(&directory));
+    let mut own = serde_json::Map::new();
+    for (name, kind, content) in product_contents() {
+        let (id, stored) = FrameWriter::new(&key, 19).unwrap().seal(kind, &content).unwrap();
+        fs::write(directory.join(name), stored).unwrap();
+        let of = json!({"kind": kind as u8, "digest": id.digest.to_string(), "raw_len": id.raw_len, "stored_len": id.stored_len});
+        own.insert(name.into(), of);
+    }
+    let mut text = serde_json::to_vec_pretty(&own).unwrap();
+    text.push(b'\n');
+    fs::write(directory.join("product.json"), text).unwrap();
+}
