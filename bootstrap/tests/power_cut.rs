@@ -85,15 +85,15 @@ struct CutFile {
 impl FreeZone for Cut {
     type File<'a> = CutFile;
 
-    fn open<'a>(&'a self, path: &str) -> Result<Option<CutFile>, ZoneError> {
+    fn open(&self, path: &str) -> Result<Option<CutFile>, ZoneError> {
         let file = self.power.look(|| self.zone.open(path))?;
         Ok(file.map(|file| CutFile { file, power: self.power.clone() }))
     }
-    fn open_rw<'a>(&'a self, path: &str) -> Result<CutFile, ZoneError> {
+    fn open_rw(&self, path: &str) -> Result<CutFile, ZoneError> {
         let file = self.power.change(|| self.zone.open_rw(path))?;
         Ok(CutFile { file, power: self.power.clone() })
     }
-    fn create<'a>(&'a self, path: &str) -> Result<CutFile, ZoneError> {
+    fn create(&self, path: &str) -> Result<CutFile, ZoneError> {
         let file = self.power.change(|| self.zone.create(path))?;
         Ok(CutFile { file, power: self.power.clone() })
     }

@@ -51,10 +51,7 @@ fn a_missing_updater_is_restored_and_people_are_told() {
     fs::remove_file(device.installed_path()).unwrap();
     let ended = device.start(&[]);
     assert_eq!(ended.status, 7);
-    assert_eq!(
-        ended.said,
-        "The updater in the free zone was missing; restored version 1.0.0 from hidden backup A.\n"
-    );
+    assert_eq!(ended.said, "The updater in the free zone was missing; restored version 1.0.0 from hidden backup A.\n");
     assert_eq!(device.installed().unwrap(), good_script("1.0.0"));
     assert_eq!(trace(&device).len(), 1);
 }
@@ -87,7 +84,11 @@ fn an_updater_that_crashes_by_signal_status_or_silence_gives_way_to_the_next() {
         device.install(&bad);
         let ended = device.start(&[]);
         assert_eq!(ended.status, 7, "{}", ended.said);
-        assert!(ended.said.contains("Updater 1.1.0 from the free zone is sound, but would not start"), "{}", ended.said);
+        assert!(
+            ended.said.contains("Updater 1.1.0 from the free zone is sound, but would not start"),
+            "{}",
+            ended.said
+        );
         assert!(ended.said.contains(why), "{}", ended.said);
         assert!(ended.said.contains("estored updater 1.0.0 from hidden backup A"), "{}", ended.said);
         assert_eq!(trace(&device).len(), 1);

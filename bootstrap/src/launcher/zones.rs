@@ -8,7 +8,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use firmware_image::device_config::MAX_CONFIG_BYTES;
-use firmware_image::hidden::HiddenZone;
+use firmware_image::hidden::{DISK_ALIGN_BYTES, HiddenZone};
 use firmware_image::host::{Access, DirZone, FileZone};
 use firmware_image::places::{Places, Scratch};
 use firmware_image::storage::{Window, read_exact_at};
@@ -227,10 +227,7 @@ impl Zones for Directories {
         Opened {
             hidden: hidden.and_then(|zone| HiddenZone::new(zone, align_bytes).ok()),
             free: self.free.as_deref().and_then(|path| DirZone::open(path).ok()),
-            cd_tail: self
-                .cd
-                .as_deref()
-                .and_then(|path| cd_tail(FileZone::open(path, Access::ReadOnly).ok()?, align_bytes)),
+            cd_tail: self.cd.as_deref().and_then(|path| cd_tail(FileZone::open(path, Access::ReadOnly).ok()?)),
             plain: FileZone::open(&plain, Access::ReadOnly).ok(),
         }
     }
@@ -284,14 +281,14 @@ impl Zones for Directories {
 }
 
 /// The storage behind the ISO 9660 file system of `cd`, from the next boundary on.
-pub fn cd_tail<Z: RawZone>(mut cd: Z, align_bytes: u64) -> Option<Window<Z>> {
+pub fn cd_tail<Z: RawZone>(mut cd: Z) -> Option<Window<Z>> {
     let mut descriptor = [0; 84];
     read_exact_at(&mut cd, DESCRIPTOR_AT, &mut descriptor).ok()?;
     if !descriptor.starts_with(DESCRIPTOR_MAGIC) {
         return None;
     }
     let blocks = u32::from_le_bytes([descriptor[80], descriptor[81], descriptor[82], descriptor[83]]);
-    let start = (u64::from(blocks) * 2048).next_multiple_of(align_bytes);
+    let start = (u64::from(blocks) * 2048).next_multiple_of(DISK_ALIGN_BYTES);
     let length = cd.len().ok()?.checked_sub(start)?;
     Window::new(cd, start, length).ok()
 }

@@ -152,6 +152,14 @@ pub fn lock_shared(_directory: &Path, _on_wait: impl FnOnce()) -> Option<Lock> {
     None
 }
 
+/// Every file may be run that may be read.
+///
+/// # Errors
+/// None.
+pub fn make_executable(_file: &std::fs::File) -> io::Result<()> {
+    Ok(())
+}
+
 /// Cannot be had here.
 pub enum PrivateMount {}
 

@@ -6,7 +6,7 @@ mod linux;
 #[cfg(target_os = "linux")]
 pub use linux::{
     Asked, Child, Events, Lock, Presence, PrivateDirectory, PrivateMount, RunImage, SealedMemory, Wakeup, lock_shared,
-    mount_privately, private_directory,
+    make_executable, mount_privately, private_directory,
 };
 
 #[cfg(not(target_os = "linux"))]
@@ -14,7 +14,7 @@ mod elsewhere;
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{
     Asked, Child, Events, Lock, Presence, PrivateDirectory, PrivateMount, RunImage, SealedMemory, Wakeup, lock_shared,
-    mount_privately, private_directory,
+    make_executable, mount_privately, private_directory,
 };
 
 use std::ffi::OsString;

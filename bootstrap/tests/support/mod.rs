@@ -185,7 +185,13 @@ impl Device {
         HiddenZone::new(FileZone::open(&self.hidden, Access::ReadWrite).unwrap(), ALIGN).unwrap()
     }
 
-    fn write_slot(&self, zone: &mut dyn firmware_image::RawZone, kind: Kind, generation: u64, body: &mut dyn firmware_image::slot::Body) {
+    fn write_slot(
+        &self,
+        zone: &mut dyn firmware_image::RawZone,
+        kind: Kind,
+        generation: u64,
+        body: &mut dyn firmware_image::slot::Body,
+    ) {
         let mut scratch = Box::<Scratch>::default();
         let write = Write { kind, generation, identity: &self.identity, segment_log2: SEGMENT_LOG2 };
         write.write(&mut { zone }, body, &mut scratch.segment).unwrap();
@@ -450,4 +456,3 @@ pub fn launch<Z: bootstrap::launcher::zones::Zones>(
     }
     Launched { runs, events: session.report().events().to_vec() }
 }
-

@@ -220,6 +220,14 @@ pub fn private_directory() -> io::Result<PathBuf> {
     Err(last)
 }
 
+/// Lets this user, and nobody else, run a file.
+///
+/// # Errors
+/// What the system reports.
+pub fn make_executable(file: &File) -> io::Result<()> {
+    file.set_permissions(std::fs::Permissions::from_mode(0o700))
+}
+
 fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;

@@ -219,10 +219,7 @@ unsafe impl Send for Vectors {}
 unsafe impl Sync for Vectors {}
 
 impl Vectors {
-    fn new<'e>(
-        start: &Start<'_>,
-        changes: impl Iterator<Item = (&'e OsStr, Option<&'e OsStr>)>,
-    ) -> io::Result<Self> {
+    fn new<'e>(start: &Start<'_>, changes: impl Iterator<Item = (&'e OsStr, Option<&'e OsStr>)>) -> io::Result<Self> {
         let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         for (name, value) in changes {
             match value {
