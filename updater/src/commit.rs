@@ -79,6 +79,14 @@ pub(crate) struct UpdaterStep {
     pub size: u64,
 }
 
+/// The updaters that a plan brings.
+pub(crate) fn updater_steps(plan: &Plan) -> Vec<UpdaterStep> {
+    let entries = plan.updaters.iter().map(|at| &plan.manifest.updaters[*at]);
+    entries
+        .map(|entry| UpdaterStep { platform: entry.platform.clone(), digest: entry.sha256, size: entry.size })
+        .collect()
+}
+
 /// Everything that an open commit needs to know to be finished or undone.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct CommitPlan {
@@ -154,6 +162,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         Ok(journal.state().is_open())
     }
 
+    /// As [`Engine::is_open`]; where that cannot be read, it counts as open.
+    pub fn has_open_commit(&self) -> bool {
+        self.is_open().unwrap_or(true)
+    }
+
     fn read_commit_plan(&self, digest: &Digest) -> Result<Option<CommitPlan>, EngineError> {
         let Some(bytes) = zone_io::read_small(self.free, COMMIT_PLAN, MAX_PLAN_BYTES)? else { return Ok(None) };
         if Digest::of(&bytes) != *digest {
@@ -191,12 +204,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             marks: plan.marks.clone(),
             manifest_bytes: plan.sealed.bytes().len() as u64,
             list: plan.sealed_list.as_ref().map(|list| (plan.manifest.chunk_list.pack, list.len() as u64)),
-            updaters: plan
-                .updaters
-                .iter()
-                .map(|at| &plan.manifest.updaters[*at])
-                .map(|entry| UpdaterStep { platform: entry.platform.clone(), digest: entry.sha256, size: entry.size })
-                .collect(),
+            updaters: updater_steps(plan),
         };
         if intent.keeps_undo() {
             self.keep_undo(&mut commit)?;

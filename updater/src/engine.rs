@@ -186,7 +186,8 @@ impl<'z, F: FreeZone, H: RawZone, C: RawZone> Engine<'z, F, H, C> {
             timestamp: self.state.timestamp.clone(),
             snapshot: self.state.snapshot.clone(),
         };
-        Ok(Trust::new(&self.config.root, ZoneTrustCache(self.free))?.remember(accepted))
+        let cache = ZoneTrustCache { zone: self.free, read_only: self.limits.dry_run };
+        Ok(Trust::new(&self.config.root, cache)?.remember(accepted))
     }
 
     pub(crate) fn content_keys(&self) -> ContentKeys {

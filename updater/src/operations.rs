@@ -303,6 +303,37 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         self.report(Outcome { offline, ..outcome })
     }
 
+    /// What an updater below the floors may do: fetch one that is not, and put it into its place.
+    ///
+    /// # Errors
+    /// What kept it from that.
+    pub fn recover_updater(&mut self) -> Result<Outcome, EngineError> {
+        self.refresh()?;
+        let release = self.choose(&Wish::Newest)?;
+        let mut basis = self.basis(&release)?;
+        for _ in 0..MAX_PLANS {
+            let mut spool = Spool::open(self.free)?;
+            let plan = self.plan_updaters(&basis, &spool)?;
+            if plan.updaters.is_empty() {
+                return Err(EngineError::NoRelease("no newer updater is published for this device".into()));
+            }
+            self.check_space(&plan, Intent::Repair, &spool)?;
+            self.fetch(&plan, &mut spool, &mut || ())?;
+            match self.stage(&plan, &mut spool)? {
+                Staged::All => {}
+                Staged::Distrust(source) => {
+                    basis.distrusted.insert(source);
+                    continue;
+                }
+            }
+            self.install_updaters(&crate::commit::updater_steps(&plan))?;
+            self.renew_backups()?;
+            self.save_state()?;
+            return self.report(Outcome { whole: true, ..self.outcome(Action::Updated) });
+        }
+        Err(EngineError::Internal("the medium does not keep what is written to it"))
+    }
+
     /// Before anything else: finish what is open, copy the record where it is missing.
     pub(crate) fn prepare(&mut self) -> Result<Recovery, EngineError> {
         let recovery = self.recover()?;

@@ -240,9 +240,23 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 
     /// Makes the plan. Asks servers for chunk lists at most, and writes nothing.
     pub(crate) fn plan(&mut self, basis: &Basis, spool: &Spool<'_, F>) -> Result<Plan, EngineError> {
+        let Basis { manifest, installed, .. } = basis;
+        let inventory = crate::inventory::survey(self.free, manifest, installed.as_ref(), self.hash, self.watch)?;
+        self.plan_with(basis, inventory, spool)
+    }
+
+    /// A plan that renews updaters and leaves the managed directory alone.
+    pub(crate) fn plan_updaters(&mut self, basis: &Basis, spool: &Spool<'_, F>) -> Result<Plan, EngineError> {
+        self.plan_with(basis, Inventory::default(), spool)
+    }
+
+    fn plan_with(
+        &mut self,
+        basis: &Basis,
+        inventory: Inventory,
+        spool: &Spool<'_, F>,
+    ) -> Result<Plan, EngineError> {
         let Basis { release, sealed, manifest, installed, distrusted } = basis;
-        let inventory =
-            crate::inventory::survey(self.free, manifest, installed.as_ref(), self.hash, self.watch)?;
         let updaters = self.outdated_updaters(manifest)?;
         let mut plan = Plan {
             release: release.into(),

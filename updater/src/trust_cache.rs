@@ -11,7 +11,12 @@ use crate::zone_io;
 const MAX_FILE_BYTES: u64 = release_store::trust::MAX_TARGETS_BYTES;
 
 /// The cache in a free zone.
-pub struct ZoneTrustCache<'z, F>(pub &'z F);
+pub struct ZoneTrustCache<'z, F> {
+    /// The free zone.
+    pub zone: &'z F,
+    /// Keeps nothing: for a run that only says what it would do.
+    pub read_only: bool,
+}
 
 impl<F> std::fmt::Debug for ZoneTrustCache<'_, F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -21,12 +26,15 @@ impl<F> std::fmt::Debug for ZoneTrustCache<'_, F> {
 
 impl<F: FreeZone> TrustCache for ZoneTrustCache<'_, F> {
     fn load(&self, name: &str) -> Option<Vec<u8>> {
-        zone_io::read_small(self.0, &path(name)?, MAX_FILE_BYTES).ok()?
+        zone_io::read_small(self.zone, &path(name)?, MAX_FILE_BYTES).ok()?
     }
 
     fn store(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
         let path = path(name).ok_or(std::io::ErrorKind::InvalidFilename)?;
-        zone_io::write_durable(self.0, &path, bytes).map_err(std::io::Error::other)
+        zone_io::write_durable(self.zone, &path, bytes).map_err(std::io::Error::other)
     }
 }
 
