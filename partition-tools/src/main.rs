@@ -1,2 +1,8 @@
 //! Builds, writes, checks, reads and mends device images and devices.
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -193,6 +193,8 @@ pub struct Partition {
     pub name: String,
     /// Its type.
     pub type_guid: [u8; 16],
+    /// Its own GUID.
+    pub unique_guid: [u8; 16],
     /// Its attribute bits.
     pub attributes: u64,
     /// Its place.
@@ -265,6 +267,14 @@ impl Table {
         self.find(NAME_HIDDEN, &TYPE_HIDDEN)
     }
 
+    /// The table's GUIDs; zeros for a partition that is not there.
+    pub fn guids(&self) -> Guids {
+        let of = |name: &str| {
+            self.partitions.iter().find(|one| one.name == name).map_or([0; 16], |partition| partition.unique_guid)
+        };
+        Guids { disk: self.disk_guid, partitions: [of(NAME_FREE), of(NAME_VIRTUAL), of(NAME_HIDDEN)] }
+    }
+
     /// Whether at least one partition is Holdfast's.
     pub fn is_holdfast(&self) -> bool {
         self.free().is_some() || self.virtual_zone().is_some() || self.hidden().is_some()
@@ -304,6 +314,7 @@ fn read_copy<Z: RawZone>(cache: &mut BlockCache<Z>, sector: u64, lba: u64, copy:
         partitions.push(Partition {
             name: entry.partition_name.as_str().to_owned(),
             type_guid: entry.partition_type_guid,
+            unique_guid: entry.unique_partition_guid,
             attributes: entry.attribute_bits,
             extent: Extent { start: first * sector, length: (last - first + 1) * sector },
         });

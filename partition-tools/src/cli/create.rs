@@ -1,0 +1,214 @@
+//! `create`: a new device image.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use firmware_image::device_config::Profile;
+use firmware_image::updater_image::UpdaterVersion;
+use partition_tools::create::{Created, Request, create};
+use partition_tools::random::Random;
+use partition_tools::size;
+use release_store::keys::KeySource;
+use serde_json::json;
+
+use super::terminal;
+
+/// Make a new device image
+///
+/// The image appears under its name when it is complete. Programs are stamped with the vendor's key and updaters signed,
+/// unless they are already.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  partition-tools create --profile stick --out device.img --size 4GiB --keys keys --product 'Acme Notes' \\
+      --server https://updates.example.com/store --bootstrap linux-x86_64=target/bootstrap \\
+      --updater linux-x86_64=target/updater --client-command client/run.sh --store store --release-version 1.0.0
+  partition-tools create --profile dual --out disk.img --cd-out cd.iso --size 8GiB --keys factory-export \\
+      --product 'Acme Notes' --bootstrap linux-x86_64=target/bootstrap
+
+With a factory export, --server, --client-command and --channel are those that it was signed with; leave them out.")]
+pub(super) struct Create {
+    /// How the zones are arranged
+    #[arg(long)]
+    profile: ProfileArgument,
+    /// The disk image to make
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// The CD image to make (dual)
+    #[arg(long, value_name = "FILE")]
+    cd_out: Option<PathBuf>,
+    /// The size of the disk
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    size: u64,
+    /// The product's keys, or a factory export
+    #[arg(long, value_name = "KEYS")]
+    keys: PathBuf,
+    /// The product
+    #[arg(long, value_name = "NAME")]
+    product: String,
+    /// The channel whose releases the device takes [default: stable]
+    #[arg(long, value_name = "CHANNEL")]
+    channel: Option<String>,
+    /// Where the device finds the store, with how often it is tried first. Repeatable
+    #[arg(long, value_name = "URL[=WEIGHT]", value_parser = server)]
+    server: Vec<(String, u16)>,
+    /// A launcher. Repeatable, by platform
+    #[arg(long, value_name = "PLATFORM=FILE", value_parser = platform_file)]
+    bootstrap: Vec<(String, PathBuf)>,
+    /// An updater. Repeatable, by platform [default: those of the factory export and of the release]
+    #[arg(long, value_name = "PLATFORM=FILE", value_parser = platform_file)]
+    updater: Vec<(String, PathBuf)>,
+    /// The version of updaters that are signed now
+    #[arg(long, value_name = "X.Y.Z", value_parser = updater_version, default_value = env!("CARGO_PKG_VERSION"))]
+    updater_version: UpdaterVersion,
+    /// How the client is started: a path in the free zone, and arguments. Repeatable, by platform
+    #[arg(long, value_name = "[PLATFORM=]COMMAND", value_parser = client_command)]
+    client_command: Vec<(String, String)>,
+    /// The size of the hidden zone [default: twice what the updaters need, at least 40MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    hidden_size: Option<u64>,
+    /// The store of the release to preinstall
+    #[arg(long, value_name = "STORE", requires = "release_version")]
+    store: Option<PathBuf>,
+    /// The release to preinstall
+    #[arg(long, value_name = "VERSION", requires = "store")]
+    release_version: Option<String>,
+    /// Put the release's store files onto the virtual zone too, as a source without network
+    #[arg(long)]
+    offline_source: bool,
+    /// Make the same image each time: keys and numbers come from this text. For tests and comparisons
+    #[arg(long, value_name = "TEXT")]
+    seed: Option<String>,
+    /// Replace images that exist
+    #[arg(long)]
+    force: bool,
+    /// Print what was made as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProfileArgument {
+    /// One disk with three partitions: any USB stick, SD card, eMMC
+    Stick,
+    /// A CD-ROM and a disk, for firmware or gadget drivers that show two units
+    Dual,
+}
+
+impl Create {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let keys = KeySource::open(&self.keys)?;
+        let passphrase = terminal::passphrase(&keys)?;
+        let timestamp = match std::env::var("SOURCE_DATE_EPOCH") {
+            Ok(text) => Some(text.trim().parse().context("SOURCE_DATE_EPOCH is no number of seconds since 1970")?),
+            Err(_) => None,
+        };
+        let request = Request {
+            profile: match self.profile {
+                ProfileArgument::Stick => Profile::Stick,
+                ProfileArgument::Dual => Profile::Dual,
+            },
+            out: self.out,
+            cd_out: self.cd_out,
+            disk_bytes: self.size,
+            hidden_bytes: self.hidden_size,
+            product: self.product,
+            channel: self.channel,
+            servers: self.server,
+            bootstraps: self.bootstrap,
+            updaters: self.updater,
+            updater_version: self.updater_version,
+            client_commands: self.client_command,
+            release: self.store.zip(self.release_version),
+            offline_source: self.offline_source,
+            timestamp,
+            random: self.seed.as_deref().map_or_else(Random::system, Random::seeded),
+            force: self.force,
+        };
+        let created = create(&request, &keys, passphrase.as_ref(), &mut terminal::Bar::new())?;
+        if self.json {
+            terminal::print_json(&as_json(&request, &created))?;
+        } else {
+            explain(&request, &created);
+        }
+        for warning in &created.warnings {
+            eprintln!("note: {warning}");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn explain(request: &Request, created: &Created) {
+    eprintln!("Made {} ({}), device {}.", request.out.display(), size::show(request.disk_bytes), created.device_id);
+    if let Some(cd) = &request.cd_out {
+        eprintln!("  the CD: {}", cd.display());
+    }
+    for (platform, version, newly_signed) in &created.updaters {
+        let signed = if *newly_signed { "signed now" } else { "signed before" };
+        eprintln!("  updater {platform} {version}, {signed}");
+    }
+    match &created.release {
+        Some(release) => eprintln!(
+            "  client {} (serial {}): {} files, {}",
+            release.version,
+            release.serial,
+            release.files,
+            size::show(release.bytes)
+        ),
+        None => eprintln!("  no client yet: the device fetches it at its first start"),
+    }
+}
+
+fn as_json(request: &Request, created: &Created) -> serde_json::Value {
+    let updaters: Vec<_> = created
+        .updaters
+        .iter()
+        .map(|(platform, version, signed)| {
+            json!({"platform": platform, "version": version.to_string(), "newly_signed": signed})
+        })
+        .collect();
+    let release = created.release.as_ref().map(|release| {
+        json!({"version": release.version, "serial": release.serial, "files": release.files, "bytes": release.bytes})
+    });
+    json!({
+        "image": request.out,
+        "cd": request.cd_out,
+        "device_id": created.device_id.to_string(),
+        "updaters": updaters,
+        "release": release,
+        "warnings": created.warnings,
+    })
+}
+
+fn server(text: &str) -> Result<(String, u16), String> {
+    if let Some((url, weight)) = text.rsplit_once('=')
+        && let Ok(weight) = weight.parse()
+    {
+        return if weight == 0 { Err("a weight is at least 1".into()) } else { Ok((url.to_owned(), weight)) };
+    }
+    Ok((text.to_owned(), 1))
+}
+
+fn platform_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((platform, file)) if !platform.is_empty() && !file.is_empty() => Ok((platform.into(), file.into())),
+        _ => Err("write PLATFORM=FILE, for example linux-x86_64=target/release/updater".into()),
+    }
+}
+
+fn client_command(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        // A path may hold an equals sign; a platform holds no slash.
+        Some((platform, command)) if !platform.contains(['/', ' ']) && !platform.is_empty() => {
+            Ok((platform.into(), command.into()))
+        }
+        _ if text.trim().is_empty() => Err("a command names a program, for example client/run.sh".into()),
+        _ => Ok((String::new(), text.into())),
+    }
+}
+
+fn updater_version(text: &str) -> Result<UpdaterVersion, String> {
+    UpdaterVersion::parse(text).ok_or_else(|| "an updater's version is three numbers, for example 1.4.0".into())
+}

@@ -1,0 +1,124 @@
+//! The command line: one module a subcommand, and what they share.
+//!
+//! Data goes to stdout, people read stderr, an exit status tells scripts what happened.
+
+mod create;
+mod free;
+mod inspect;
+mod terminal;
+mod verify;
+mod write;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use firmware_image::ZoneError;
+use firmware_image::image::DeviceError;
+use firmware_image::image::build::BuildError;
+use partition_tools::ToolError;
+use release_store::StoreError;
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  done
+  1  failed; `verify`: something is not sound
+  2  wrong usage
+  3  keys: missing, damaged, of another product, or the passphrase is wrong
+  4  not a Holdfast device, or one that is cut off or damaged as a whole
+  5  `write`: the target is refused (mounted, in use, fixed, too small)
+  6  no room: the zones do not fit, or the free zone is full
+  7  another program works on the image
+
+The passphrase of the keys comes from HOLDFAST_PASSPHRASE, or from the terminal. SOURCE_DATE_EPOCH (seconds since 1970)
+sets the time stamps on the virtual zone.
+
+Examples:
+  partition-tools create --profile stick --out device.img --size 256MiB --keys keys --product 'Acme Notes' \\
+      --server https://updates.example.com/store --bootstrap linux-x86_64=target/bootstrap \\
+      --updater linux-x86_64=target/updater --client-command client/run.sh --store store --release-version 1.0.0
+  partition-tools inspect device.img
+  partition-tools free put device.img notes.txt my/notes.txt
+  sudo partition-tools write device.img --to /dev/sdX";
+
+/// Builds, writes, checks, reads and mends device images and devices.
+#[derive(Parser)]
+#[command(name = "partition-tools", version, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Create(Box<create::Create>),
+    Inspect(inspect::Inspect),
+    Verify(verify::Verify),
+    Free(free::Free),
+    Write(write::Write),
+}
+
+/// Which device.
+#[derive(clap::Args)]
+struct DeviceArgument {
+    /// A device image, or a whole block device
+    device: PathBuf,
+    /// The CD of a dual device: its ISO image, its block device, or where it is mounted
+    #[arg(long = "virtual", value_name = "CD_ISO_OR_DIR")]
+    virtual_zone: Option<PathBuf>,
+}
+
+/// Whose device it should be.
+#[derive(clap::Args)]
+struct VendorArgument {
+    /// The product's keys, or a factory export, whose vendor the device must be from [default: the stamp in the device's own
+    /// launcher]
+    #[arg(long, value_name = "KEYS")]
+    keys: Option<PathBuf>,
+}
+
+impl VendorArgument {
+    fn vendor(&self) -> Result<Option<firmware_image::signature::PublicKey>, StoreError> {
+        self.keys
+            .as_deref()
+            .map(|dir| release_store::keys::KeySource::open(dir).map(|keys| *keys.vendor_key()))
+            .transpose()
+    }
+}
+
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Create(command) => command.run(),
+        Command::Inspect(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Free(command) => command.run(),
+        Command::Write(command) => command.run(),
+    };
+    result.unwrap_or_else(|error| {
+        terminal::report(&error);
+        ExitCode::from(status(&error))
+    })
+}
+
+fn status(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<ToolError>() {
+        Some(ToolError::Store(error)) => store_status(error),
+        Some(ToolError::WrongProduct { .. } | ToolError::Stamp { .. }) => 3,
+        Some(ToolError::Device(DeviceError::Open { source: ZoneError::Busy, .. })) => 7,
+        Some(ToolError::Device(DeviceError::Table { .. })) => 4,
+        Some(ToolError::Target { .. }) => 5,
+        Some(ToolError::FreeZoneFull { .. } | ToolError::Build(BuildError::TooSmall { .. })) => 6,
+        Some(ToolError::Zone { source: ZoneError::Full, .. }) => 6,
+        Some(ToolError::Zone { source: ZoneError::Corrupt, .. }) => 4,
+        Some(_) => 1,
+        None => error.downcast_ref::<StoreError>().map_or(1, store_status),
+    }
+}
+
+fn store_status(error: &StoreError) -> u8 {
+    match error {
+        StoreError::Key { .. } | StoreError::WrongPassphrase { .. } => 3,
+        _ => 1,
+    }
+}

@@ -1,0 +1,289 @@
+//! A release out of a store: verified from the keys' root, installed into the free zone, listed for the virtual zone.
+//!
+//! What the updater finds afterwards is what it would have left itself: the files under `client/`, the accepted metadata,
+//! the sealed manifest and chunk list under `.holdfast/trust/`.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use embedded_io::Write as _;
+use firmware_image::digest::Hasher;
+use firmware_image::free_zone::FreeZone;
+use firmware_image::image::iso::{IsoFile, Source};
+use firmware_image::paths;
+use release_store::chunk_list::ChunkList;
+use release_store::frame::FrameReader;
+use release_store::keys::{KeySource, ProductSecrets};
+use release_store::manifest::{Manifest, UpdaterEntry};
+use release_store::transport::{Directory, GetOutcome, Sink, Transport, get_all, get_range};
+use release_store::trust::{Accepted, MemoryCache, Release, SealedManifest, Trust, TrustCache as _};
+use release_store::{Digest, StoreError, TransportError};
+
+use super::Request;
+use crate::error::ToolError;
+use crate::progress::Progress;
+
+/// Room that a directory entry and part of a cluster take, at most.
+const FILE_OVERHEAD_BYTES: u64 = 33 * 1024;
+
+/// What was preinstalled.
+#[derive(Debug, Clone)]
+pub struct Preinstalled {
+    /// The release's version.
+    pub version: String,
+    /// Its serial.
+    pub serial: u64,
+    /// Files installed.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A verified release, with the way to its contents.
+pub(super) struct Opened {
+    store: Recording,
+    trust: Trust<MemoryCache>,
+    accepted: Accepted,
+    sealed: SealedManifest,
+    manifest: Manifest,
+    sealed_list: Vec<u8>,
+    list: ChunkList,
+    keys: release_store::ContentKeys,
+}
+
+impl Opened {
+    /// Opens the release of `version` in the store at `path`.
+    ///
+    /// # Errors
+    /// `Store`: not a store, another product's, no such release, damaged.
+    pub fn open(
+        path: &Path,
+        version: &str,
+        request: &Request,
+        keys: &KeySource,
+        secrets: &ProductSecrets,
+    ) -> Result<Self, ToolError> {
+        let store = Recording::new(path);
+        let trust = Trust::new(&keys.root_json()?, MemoryCache::new())?;
+        // The factory's clock decides nothing: what counts is that the release is authentic. Time stands still before
+        // every expiry, so that an old store can be preinstalled and the device learns at home what is newer.
+        let refreshed = trust.refresh(&store, 0)?;
+        let channel = request.channel.as_deref().unwrap_or(release_store::publish::DEFAULT_CHANNEL);
+        let release = refreshed.releases.by_version(channel, version).ok_or_else(|| {
+            let known: Vec<&str> =
+                refreshed.releases.iter().filter(|one| one.channel == channel).map(|one| &*one.version).collect();
+            ToolError::Refused(format!(
+                "the store {} has no release {version} in the channel {channel}; it has: {}",
+                path.display(),
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            ))
+        })?;
+        if let Some(reason) = &release.withdrawn {
+            return Err(ToolError::Refused(format!("release {version} was withdrawn: {reason}")));
+        }
+        let keys_of_product = secrets.content_keys.clone();
+        let sealed = SealedManifest::fetch(release, &store)?;
+        let manifest = sealed.open(keys.product(), &keys_of_product)?;
+        let at = &manifest.chunk_list;
+        let sealed_list = get_all(&store, &at.path(), at.stored_len.into()).map_err(StoreError::from)?;
+        let list = ChunkList::open(&sealed_list, &manifest, &keys_of_product)?;
+        let accepted = refreshed.accepted;
+        Ok(Self { store, trust, accepted, sealed, manifest, sealed_list, list, keys: keys_of_product })
+    }
+
+    pub fn release(&self) -> &Release {
+        self.sealed.release()
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub fn accepted(&self) -> &Accepted {
+        &self.accepted
+    }
+
+    pub fn version(&self) -> &str {
+        &self.release().version
+    }
+
+    pub fn published(&self) -> i64 {
+        self.release().published
+    }
+
+    /// Bytes of the free zone that installing takes, at most.
+    pub fn install_bytes(&self) -> u64 {
+        let files: u64 = self.manifest.files.iter().map(|file| file.size + FILE_OVERHEAD_BYTES).sum();
+        files + self.sealed_list.len() as u64 + self.sealed.bytes().len() as u64
+    }
+
+    /// Says where a client command names what the release does not hold.
+    pub fn check_commands(&self, commands: &[(String, String)], warnings: &mut Vec<String>) {
+        for (_, command) in commands {
+            let program = command.split(' ').next().unwrap_or_default();
+            let inside = program.strip_prefix(paths::CLIENT_DIR).and_then(|rest| rest.strip_prefix('/'));
+            match inside.map(|path| self.manifest.file(path)) {
+                None => warnings.push(format!("the client command '{program}' is not in client/")),
+                Some(None) => warnings.push(format!("release {} holds no '{program}'", self.version())),
+                Some(Some(file)) if !file.is_executable() => {
+                    warnings.push(format!("'{program}' is not marked executable in release {}", self.version()));
+                }
+                Some(Some(_)) => {}
+            }
+        }
+    }
+
+    /// An updater that travels with the release.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub fn updater_image(&self, entry: &UpdaterEntry) -> Result<Vec<u8>, ToolError> {
+        let mut image = Vec::new();
+        self.content(&entry.sha256, entry.size, &mut |bytes| {
+            image.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(image)
+    }
+
+    /// Installs the release into an empty free zone.
+    ///
+    /// # Errors
+    /// `Store` for contents that do not verify, `Zone`.
+    pub fn install<F: FreeZone>(&self, free: &F, progress: &mut dyn Progress) -> Result<Preinstalled, ToolError> {
+        progress.begin("client", self.manifest.total_bytes());
+        let mut bytes = 0;
+        for entry in &self.manifest.files {
+            let path = format!("{}/{}", paths::CLIENT_DIR, entry.path);
+            let failed = || ToolError::zone("written", format!("{path} in the free zone"));
+            let mut file = free.create(&path).map_err(failed())?;
+            self.content(&entry.sha256, entry.size, &mut |part| {
+                file.write_all(part).map_err(failed())?;
+                progress.advance(part.len() as u64);
+                Ok(())
+            })?;
+            drop(file);
+            if entry.is_executable() {
+                free.set_executable(&path, true).map_err(failed())?;
+            }
+            bytes += entry.size;
+        }
+        let cache = self.trust.cache();
+        let mut kept = vec![
+            ("manifest".to_owned(), self.sealed.bytes().to_vec()),
+            ("chunks".to_owned(), self.sealed_list.clone()),
+        ];
+        let names = ["timestamp.json", "snapshot.json", "targets.json"].map(str::to_owned);
+        let roots =
+            (2..=u64::from(release_store::trust::MAX_NEW_ROOTS) + 2).map(|version| format!("{version}.root.json"));
+        for name in names.into_iter().chain(roots) {
+            if let Some(bytes) = cache.load(&name) {
+                kept.push((name, bytes));
+            }
+        }
+        for (name, bytes) in kept {
+            let path = format!("{}/{name}", paths::TRUST_DIR);
+            crate::identity::put_file(free, &path, &mut bytes.as_slice(), |_| {})?;
+        }
+        let release = self.release();
+        let files = self.manifest.files.len() as u64;
+        Ok(Preinstalled { version: release.version.clone(), serial: release.serial, files, bytes })
+    }
+
+    /// The store's files that this release needs, for the virtual zone.
+    ///
+    /// # Errors
+    /// `Store`: a pack is missing.
+    pub fn offline_files(&self) -> Result<Vec<IsoFile>, ToolError> {
+        let mut wanted = self.store.seen();
+        // The trusted root itself was given, not asked for; a person who copies the store by hand wants it.
+        if self.store.root().join("metadata/1.root.json").is_file() {
+            wanted.insert("metadata/1.root.json".into());
+        }
+        for pack in &self.list.packs {
+            wanted.insert(pack.path());
+        }
+        let mut files = Vec::new();
+        for path in wanted {
+            let host = self.store.root().join(&path);
+            std::fs::metadata(&host).map_err(ToolError::host("read", &host))?;
+            files.push(IsoFile::new(format!("{}/{path}", paths::OFFLINE_STORE_DIR), Source::File(host)));
+        }
+        Ok(files)
+    }
+
+    /// Gives the content of `digest` to `sink`, verified piece by piece and as a whole.
+    fn content(
+        &self,
+        digest: &Digest,
+        size: u64,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), ToolError>,
+    ) -> Result<(), ToolError> {
+        let mut hasher = Hasher::new();
+        if size > 0 {
+            let missing = || StoreError::MissingContent { digest: *digest, wanted: "a file of the release".into() };
+            let content = self.list.content(digest).ok_or_else(missing)?;
+            let mut reader = FrameReader::new()?;
+            for (_, chunk) in self.list.chunks_of(content) {
+                let pack = self.list.pack_of(chunk)?;
+                let unknown = || StoreError::UnknownKey { object: pack.path(), number: pack.key };
+                let key = self.keys.get(pack.key).ok_or_else(unknown)?;
+                let mut stored = Vec::with_capacity(chunk.stored_len as usize);
+                get_range(&self.store, &pack.path(), chunk.range(), pack.bytes, &mut |_, piece| {
+                    stored.extend_from_slice(piece);
+                    Ok(())
+                })
+                .map_err(StoreError::from)?;
+                let frame = reader.open(key, &chunk.frame_id(), &stored)?;
+                hasher.update(frame.bytes());
+                sink(frame.bytes())?;
+            }
+        }
+        let found = hasher.finish();
+        if found == *digest {
+            return Ok(());
+        }
+        Err(StoreError::WrongDigest { object: "a file of the release".into(), expected: *digest, found }.into())
+    }
+}
+
+/// A store in a directory that remembers which objects it gave.
+struct Recording {
+    inner: Directory,
+    root: PathBuf,
+    seen: Mutex<BTreeSet<String>>,
+}
+
+impl Recording {
+    fn new(root: &Path) -> Self {
+        Self { inner: Directory::new(root), root: root.to_owned(), seen: Mutex::default() }
+    }
+
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn seen(&self) -> BTreeSet<String> {
+        self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+impl Transport for Recording {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    fn get(
+        &self,
+        path: &str,
+        range: Option<Range<u64>>,
+        max_bytes: u64,
+        sink: &mut Sink<'_>,
+    ) -> Result<GetOutcome, TransportError> {
+        let outcome = self.inner.get(path, range, max_bytes, sink)?;
+        self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(path.to_owned());
+        Ok(outcome)
+    }
+}

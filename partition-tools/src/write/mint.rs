@@ -1,0 +1,139 @@
+//! A device's own identity: its keys, and the numbers by which a computer tells two disks apart.
+
+use embedded_io::Write as _;
+use firmware_image::free_zone::FreeZone;
+use firmware_image::hidden::{HiddenZone, SlotName};
+use firmware_image::host::FileZone;
+use firmware_image::image::Device;
+use firmware_image::image::gpt::{self, Guids, Plan, Table};
+use firmware_image::key_slot::{DeviceId, Identity};
+use firmware_image::places::{MirrorFile, Place, Scratch};
+use firmware_image::record::{MAX_RECORD_BYTES, VersionRecord};
+use firmware_image::seal::Secret;
+use firmware_image::slot::{Body, Header, Kind, OpenSlot, SlotError};
+use firmware_image::storage::{Window, read_exact_at, write_all_at};
+use firmware_image::{RawZone, ZoneError, paths};
+
+use crate::error::ToolError;
+use crate::identity::{self as slots, Bytes};
+use crate::progress::Progress;
+use crate::random::Random;
+
+/// Where a FAT32 boot sector holds the volume's serial number, and where its copy stands.
+const VOLUME_ID_AT: u64 = 67;
+const BACKUP_BOOT_AT: u64 = 6 * 512;
+
+/// Writes the partition table for the real end of the disk, with numbers of its own unless it is a clone.
+pub(super) fn tables(disk: &FileZone, table: &Table, clone: bool, random: &Random) -> Result<(), ZoneError> {
+    let (Some(free), Some(hidden)) = (table.free(), table.hidden()) else { return Ok(()) };
+    let plan = Plan { free, virtual_zone: table.virtual_zone(), hidden };
+    let guids = match clone {
+        true => table.guids(),
+        false => Guids::from_random(random.bytes("partition table of the device")?),
+    };
+    gpt::write(disk.try_clone()?, &plan, &guids)?;
+    if !clone {
+        let volume_id = random.bytes::<4>("volume id of the device")?;
+        let mut zone = Window::new(disk.try_clone()?, free.start, free.length)?;
+        for at in [BACKUP_BOOT_AT, 0] {
+            let mut kind = [0; 8];
+            read_exact_at(&mut zone, at + 82, &mut kind)?;
+            if kind == *b"FAT32   " {
+                write_all_at(&mut zone, at + VOLUME_ID_AT, &volume_id)?;
+            }
+        }
+        zone.flush()?;
+    }
+    Ok(())
+}
+
+/// Seals everything on `device` anew under a fresh identity. What is sealed comes from `image`, which stays as it is.
+pub(super) fn identity(
+    image: &Device,
+    device: &Device,
+    secret: &Secret,
+    align: u64,
+    random: &Random,
+    progress: &mut dyn Progress,
+) -> Result<DeviceId, ToolError> {
+    let mut scratch = Box::<Scratch>::default();
+    let bytes = random.bytes::<64>("identity of the device").map_err(ToolError::host("read", "the random source"))?;
+    let owner = slots::mint(&bytes, secret, &mut scratch)?;
+    let open = |device: &Device| {
+        let failed = || ToolError::zone("opened", "the hidden zone");
+        HiddenZone::new(device.hidden_zone().map_err(failed())?, align).map_err(failed())
+    };
+    let (mut from, mut to) = (open(image)?, open(device)?);
+    let free = device.free_zone().map_err(ToolError::zone("opened", "the free zone"))?;
+    progress.begin("identity", 0);
+    let mut worker = Worker { owner: &owner, secret, scratch: &mut scratch };
+    for name in SlotName::BACKUPS.into_iter().chain(SlotName::RECORDS) {
+        let place = Place::Hidden(name);
+        let failed = || ToolError::zone("opened", place.to_string());
+        let mut old = from.slot(name).map_err(failed())?;
+        let mut new = to.slot(name).map_err(failed())?;
+        worker.reseal(place, &mut old, &mut |place, body, generation, owner, scratch| {
+            slots::write_body(&mut new, place, body, generation, owner, scratch)
+        })?;
+    }
+    for (place, path) in [(Place::BackupMirror, paths::BACKUP_MIRROR), (Place::RecordMirror, paths::RECORD_MIRROR)] {
+        // The old mirror is read from the image: the new one takes its place on the device.
+        let image_free = image.free_zone().map_err(ToolError::zone("opened", "the image's free zone"))?;
+        let old = image_free.open(path).map_err(ToolError::zone("read", path))?;
+        let Some(file) = old else { continue };
+        worker.reseal(place, &mut MirrorFile(file), &mut |place, body, generation, owner, scratch| {
+            slots::write_mirror(&free, place, body, generation, owner, scratch)
+        })?;
+    }
+    free.close().map_err(ToolError::zone("written", "the free zone"))?;
+    Ok(owner.device_id)
+}
+
+struct Worker<'w> {
+    owner: &'w Identity,
+    secret: &'w Secret,
+    scratch: &'w mut Scratch,
+}
+
+/// Writes a body to where it belongs.
+type Writer<'w> = dyn FnMut(Place, &mut dyn Body, u64, &Identity, &mut Scratch) -> Result<(), ToolError> + 'w;
+
+impl Worker<'_> {
+    /// Opens the slot in `old` and gives its content, for the new owner, to `write`. A slot that does not open is an
+    /// error: a device is not made from a damaged image.
+    fn reseal<Z: RawZone>(&mut self, place: Place, old: &mut Z, write: &mut Writer<'_>) -> Result<(), ToolError> {
+        let failed = || ToolError::slot("opened", place);
+        let header = Header::read(old, place.kind()).map_err(failed())?;
+        let generation = header.generation();
+        let before = header.unlock(self.secret.expose(), &mut self.scratch.blocks).map_err(failed())?;
+        let mut segment = Box::new(self.scratch.segment);
+        let mut open = OpenSlot::new(old, place.kind(), header, &before, &mut segment);
+        if place.kind() == Kind::Backup {
+            open.verify().map_err(failed())?;
+            let length = open.header().body_bytes();
+            return write(place, &mut Opened { open, length }, generation, self.owner, self.scratch);
+        }
+        let (mut text, mut out) = (vec![0; MAX_RECORD_BYTES], vec![0; MAX_RECORD_BYTES]);
+        let text = open.read_whole(&mut text).map_err(failed())?;
+        let malformed = || ToolError::slot("opened", place)(SlotError::Malformed);
+        let mut record = VersionRecord::decode(text).map_err(|_| malformed())?;
+        record.device_id = self.owner.device_id;
+        let bytes = record.encode(&mut out).map_err(|_| malformed())?;
+        write(place, &mut Bytes(bytes), generation, self.owner, self.scratch)
+    }
+}
+
+/// An opened body as one to be sealed again.
+struct Opened<'s, Z> {
+    open: OpenSlot<'s, Z>,
+    length: u64,
+}
+
+impl<Z: RawZone> Body for Opened<'_, Z> {
+    fn len(&self) -> u64 {
+        self.length
+    }
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), ZoneError> {
+        read_exact_at(&mut self.open, offset, buf)
+    }
+}

@@ -1,0 +1,92 @@
+//! An image onto a real device: refuse what must not be overwritten, copy, flush, read back past the cache, and give the
+//! device an identity of its own.
+
+mod copy;
+mod mint;
+pub mod target;
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+
+use firmware_image::RawZone as _;
+use firmware_image::host::{Access, FileZone};
+use firmware_image::image::Device;
+use firmware_image::key_slot::DeviceId;
+
+use crate::error::ToolError;
+use crate::progress::Progress;
+use crate::random::Random;
+use target::{Checks, System};
+
+/// What to write where.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The image of a disk.
+    pub image: PathBuf,
+    /// The device.
+    pub target: PathBuf,
+    /// The CD of a *dual* device, where `device.cfg` is.
+    pub cd: Option<PathBuf>,
+    /// Whether the device keeps the image's identity.
+    pub clone_identity: bool,
+    /// Whether zeros are written too, over what was there before.
+    pub zeros_too: bool,
+    /// What is allowed that is refused otherwise.
+    pub checks: Checks,
+    /// Where the new identity comes from.
+    pub random: Random,
+    /// The vendor's key, where the launcher's stamp is not to be believed.
+    pub vendor: Option<firmware_image::signature::PublicKey>,
+}
+
+/// What was done.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// Bytes written.
+    pub bytes: u64,
+    /// Who the device is now; `None` for a clone.
+    pub device_id: Option<DeviceId>,
+}
+
+/// Writes the image.
+///
+/// # Errors
+/// `Target` for a device that is refused, `ReadBack` for one that lies, else what failed.
+pub fn write(request: &Request, system: &System, progress: &mut dyn Progress) -> Result<Written, ToolError> {
+    // An image that is not whole is found before anything is overwritten.
+    let image = Device::open(&request.image, request.cd.as_deref(), Access::ReadOnly)?;
+    let source =
+        FileZone::open(&request.image, Access::ReadOnly).map_err(ToolError::zone("read", shown(&request.image)))?;
+    let secret = match request.clone_identity {
+        true => None,
+        false => Some(crate::survey::own_secret(&image, request.vendor)?),
+    };
+    let image_bytes =
+        source.try_clone().and_then(|mut zone| zone.len()).map_err(ToolError::zone("read", shown(&request.image)))?;
+    system.check(&request.target, image_bytes, &request.checks)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    system.open_exclusively(&mut options, &request.checks);
+    let file = options.open(&request.target).map_err(ToolError::host("written", &request.target))?;
+    let zone =
+        FileZone::from_file(file, Access::ReadWrite).map_err(ToolError::zone("written", shown(&request.target)))?;
+    let bytes = copy::copy(&source, &zone, &request.target, request.zeros_too, progress)?;
+    // The backup of the table belongs to the end of this device, not of the image.
+    if let Some(table) = image.table() {
+        mint::tables(&zone, table, request.clone_identity, &request.random)
+            .map_err(ToolError::zone("written", "the partition table"))?;
+    }
+    drop(zone);
+    let device_id = match secret {
+        Some((secret, align)) => {
+            let device = Device::open(&request.target, request.cd.as_deref(), Access::ReadWrite)?;
+            Some(mint::identity(&image, &device, &secret, align, &request.random, progress)?)
+        }
+        None => None,
+    };
+    Ok(Written { bytes, device_id })
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,374 @@
+//! `create`, `inspect` and `verify` on real images, with the tools that users have.
+
+mod support;
+
+use firmware_image::host::{Access, FileZone};
+use firmware_image::image::gpt::Table;
+use support::{EPOCH, PASSPHRASE, PRODUCT, Product, cut, poke, tool};
+
+fn table(product: &Product, image: &str) -> Table {
+    Table::read(FileZone::open(&product.path(image), Access::ReadOnly).unwrap()).unwrap()
+}
+
+#[test]
+fn a_stick_is_whole_and_the_tools_that_people_have_agree() {
+    let product = Product::new();
+    product.create("device.img", &["--offline-source"]);
+    let found = table(&product, "device.img");
+    let (free, disc) = (found.free().unwrap(), found.virtual_zone().unwrap());
+    cut(&product.path("device.img"), free.start, free.length, &product.path("free.img"));
+    cut(&product.path("device.img"), disc.start, disc.length, &product.path("virtual.iso"));
+    if let Some(output) = tool("fsck.vfat", &["-n", &product.text("free.img")]) {
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.lines().count() == 2, "{said}");
+    }
+    if let Some(output) = tool("mtype", &["-i", &product.text("free.img"), "::client/run.sh"]) {
+        assert_eq!(output.stdout, b"#!/bin/sh\necho hello\n");
+    }
+    if let Some(output) =
+        tool("mcopy", &["-i", &product.text("free.img"), "::client/data/large.bin", &product.text("back")])
+    {
+        assert!(output.status.success());
+        assert!(std::fs::read(product.path("back")).unwrap() == support::noise(11, 3_000_000));
+    }
+    if let Some(output) = tool("sfdisk", &["--verify", &product.text("device.img")]) {
+        assert!(output.status.success(), "{output:?}");
+    }
+    if let Some(output) = tool("bsdtar", &["-tvf", &product.text("virtual.iso")]) {
+        let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+        for name in ["READ ME FIRST.html", "autorun.inf", "autorun.sh", "device.cfg", "bootstrap-linux-x86_64"] {
+            assert!(listed.contains(name), "{name} in {listed}");
+        }
+        assert!(listed.contains("store/metadata/timestamp.json") && listed.contains(".pack"), "{listed}");
+        let program = listed.lines().find(|line| line.ends_with("bootstrap-linux-x86_64")).unwrap();
+        assert!(program.starts_with("-r-xr-xr-x"), "{program}");
+    }
+    if let Some(output) = tool("bsdtar", &["-xOf", &product.text("virtual.iso"), "READ ME FIRST.html"]) {
+        let page = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(page.contains(PRODUCT) && page.contains("updater-linux-x86_64") && !page.contains("{{"), "{page}");
+    }
+    let said = product.succeed(&["inspect", "device.img"]);
+    assert!(said.contains("release   1.0.0 (serial 1), proven") && !said.contains("DAMAGED"), "{said}");
+    product.succeed(&["verify", "device.img", "--keys", "keys"]);
+}
+
+#[test]
+fn the_offline_source_is_a_store_that_a_device_can_install_from() {
+    use release_store::transport::Directory;
+    use release_store::trust::{MemoryCache, SealedManifest, Trust};
+    let product = Product::new();
+    product.create("device.img", &["--offline-source"]);
+    let disc = table(&product, "device.img").virtual_zone().unwrap();
+    cut(&product.path("device.img"), disc.start, disc.length, &product.path("virtual.iso"));
+    std::fs::create_dir(product.path("out")).unwrap();
+    let Some(output) = tool("bsdtar", &["-xf", &product.text("virtual.iso"), "-C", &product.text("out")]) else {
+        return;
+    };
+    assert!(output.status.success(), "{output:?}");
+    let root = std::fs::read(product.path("keys/root.json")).unwrap();
+    let store = Directory::new(product.path("out/store"));
+    let releases = Trust::new(&root, MemoryCache::new()).unwrap().offline(&store).unwrap();
+    let release = releases.newest("stable").unwrap();
+    SealedManifest::fetch(release, &store).unwrap();
+}
+
+#[test]
+fn equal_inputs_and_an_equal_seed_make_equal_bytes() {
+    let product = Product::new();
+    product.create("1.img", &["--seed", "x", "--offline-source"]);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    product.create("2.img", &["--seed", "x", "--offline-source"]);
+    product.create("3.img", &["--seed", "y", "--offline-source"]);
+    let read = |name: &str| std::fs::read(product.path(name)).unwrap();
+    let first = read("1.img");
+    assert!(first == read("2.img"));
+    assert!(first != read("3.img"));
+}
+
+#[test]
+fn holes_stay_holes() {
+    let product = Product::new();
+    product.create("device.img", &[]);
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::linux::fs::MetadataExt as _;
+        let held = std::fs::metadata(product.path("device.img")).unwrap().st_blocks() * 512;
+        assert!(held < 24 << 20, "{held} bytes are held");
+    }
+}
+
+#[test]
+fn a_dual_device_has_its_cd_with_the_factory_backup_at_its_tail() {
+    let product = Product::new();
+    let arguments = ["create", "--profile", "dual", "--out", "disk.img", "--cd-out", "cd.iso", "--size", "200MiB"];
+    let more = ["--keys", "keys", "--product", PRODUCT, "--bootstrap", "linux-x86_64=bootstrap", "--updater"];
+    let rest = ["linux-x86_64=updater", "--client-command", "client/run.sh"];
+    product.succeed(&[&arguments[..], &more, &rest].concat());
+    assert_eq!(table(&product, "disk.img").virtual_zone(), None);
+    let found = product.json(&["inspect", "disk.img", "--virtual", "cd.iso", "--json"]);
+    let slots = found["slots"].as_array().unwrap();
+    let tail = slots.iter().find(|slot| slot["place"] == "factory backup on the CD").unwrap();
+    assert_eq!((tail["state"].as_str(), tail["generation"].as_u64()), (Some("sound"), Some(1)));
+    assert_eq!(found["record"]["release_version"], serde_json::Value::Null);
+    product.succeed(&["verify", "disk.img", "--virtual", "cd.iso"]);
+    if let Some(output) = tool("bsdtar", &["-tf", &product.text("cd.iso")]) {
+        assert!(String::from_utf8_lossy(&output.stdout).contains("device.cfg"));
+    }
+    // Without the CD the disk says what is missing, and is no crash.
+    let said = product.fail(1, &["verify", "disk.img"]);
+    assert!(said.contains("not sound"), "{said}");
+}
+
+#[test]
+fn a_factory_export_makes_devices_without_a_passphrase() {
+    use release_store::keys::{ConfigRequest, FactoryExport, KeyDir, KeySource, Passphrase};
+    let product = Product::new();
+    let passphrase = Passphrase::new(PASSPHRASE.to_owned()).unwrap();
+    let keys = KeyDir::open(&product.path("keys")).unwrap();
+    let signed = KeySource::open(&product.path("keys"))
+        .unwrap()
+        .updater(
+            Some(&passphrase),
+            "linux-x86_64",
+            std::fs::read(product.path("updater")).unwrap(),
+            firmware_image::updater_image::UpdaterVersion { major: 2, minor: 0, patch: 1 },
+            Default::default(),
+        )
+        .unwrap();
+    let request = ConfigRequest {
+        channel: "stable".into(),
+        profile: firmware_image::device_config::Profile::Stick,
+        align_bytes: 4 << 20,
+        servers: vec![("https://example.com/store".into(), 1)],
+        client_commands: vec![(String::new(), "client/run.sh".into())],
+        policies: Default::default(),
+    };
+    FactoryExport::create(&product.path("factory"), &keys, &passphrase, &request, &[signed]).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_partition-tools"))
+        .args([
+            "create",
+            "--profile",
+            "stick",
+            "--out",
+            "f.img",
+            "--size",
+            "200MiB",
+            "--keys",
+            "factory",
+            "--product",
+            PRODUCT,
+        ])
+        .args(["--bootstrap", "linux-x86_64=bootstrap"])
+        .current_dir(product.dir.path())
+        .env_remove("HOLDFAST_PASSPHRASE")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found = product.json(&["inspect", "f.img", "--json"]);
+    assert_eq!(found["config"]["servers"][0][0], "https://example.com/store");
+    assert!(found["updaters"].as_array().unwrap().iter().all(|one| one["version"] == "2.0.1"));
+}
+
+#[test]
+fn no_secret_is_shown() {
+    use release_store::keys::{KeyDir, Passphrase};
+    let product = Product::new();
+    product.create("device.img", &[]);
+    let keys = KeyDir::open(&product.path("keys")).unwrap();
+    let secrets = keys.secrets(&Passphrase::new(PASSPHRASE.to_owned()).unwrap()).unwrap();
+    let shown = product.succeed(&["inspect", "device.img", "--json"]) + &product.succeed(&["inspect", "device.img"]);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert!(!shown.contains(&hex(secrets.product_secret.expose())));
+    for key in secrets.content_keys.iter() {
+        assert!(!shown.contains(&hex(&key.key)));
+    }
+}
+
+#[test]
+fn wrong_wishes_are_refused_before_anything_is_written() {
+    let product = Product::new();
+    let create = |more: &[&str]| -> Vec<String> {
+        let base = ["create", "--profile", "stick", "--out", "x.img", "--keys", "keys"];
+        base.iter().chain(more).map(|word| (*word).to_owned()).collect()
+    };
+    let fail = |status: i32, more: &[&str]| {
+        let arguments = create(more);
+        let said = product.fail(status, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(!product.path("x.img").exists() && !product.path("x.img.part").exists(), "{more:?}");
+        said
+    };
+    let size = ["--size", "200MiB", "--updater", "linux-x86_64=updater", "--bootstrap", "linux-x86_64=bootstrap"];
+    let with = |more: &[&'static str]| [&size[..], more].concat();
+    let said = fail(3, &with(&["--product", "Other"]));
+    assert!(said.contains("Acme Notes") && said.contains("Other"), "{said}");
+    let said = fail(6, &["--size", "60MiB", "--product", PRODUCT, "--updater", "linux-x86_64=updater"]);
+    assert!(said.contains("too small"), "{said}");
+    let said = fail(1, &with(&["--product", PRODUCT, "--hidden-size", "8MiB"]));
+    assert!(said.contains("--hidden-size"), "{said}");
+    let said = fail(1, &with(&["--product", PRODUCT, "--store", "store", "--release-version", "9.9"]));
+    assert!(said.contains("1.0.0"), "{said}");
+    let said = fail(1, &with(&["--product", PRODUCT, "--store", "tree", "--release-version", "1.0.0"]));
+    assert!(said.contains("error:"), "{said}");
+    let said = fail(1, &["--size", "200MiB", "--product", PRODUCT]);
+    assert!(said.contains("--updater"), "{said}");
+    let said = fail(1, &["--size", "200MiB", "--product", PRODUCT, "--updater", "linux-x86_64=gone"]);
+    assert!(said.contains("gone"), "{said}");
+    let said = fail(
+        3,
+        &[
+            "--size",
+            "200MiB",
+            "--product",
+            PRODUCT,
+            "--updater",
+            "linux-x86_64=updater",
+            "--bootstrap",
+            "linux-x86_64=tree/run.sh",
+        ],
+    );
+    assert!(said.contains("stamp"), "{said}");
+    fail(2, &["--size", "lots", "--product", PRODUCT]);
+}
+
+#[test]
+fn the_wrong_passphrase_and_another_product_s_release_are_refused() {
+    let product = Product::new();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_partition-tools"))
+        .args([
+            "create",
+            "--profile",
+            "stick",
+            "--out",
+            "x.img",
+            "--size",
+            "200MiB",
+            "--keys",
+            "keys",
+            "--product",
+            PRODUCT,
+        ])
+        .args(["--updater", "linux-x86_64=updater"])
+        .current_dir(product.dir.path())
+        .env("HOLDFAST_PASSPHRASE", "wrong")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let other = Product::new();
+    let store = other.text("store");
+    let said = product.fail(
+        1,
+        &[
+            "create",
+            "--profile",
+            "stick",
+            "--out",
+            "x.img",
+            "--size",
+            "200MiB",
+            "--keys",
+            "keys",
+            "--product",
+            PRODUCT,
+            "--updater",
+            "linux-x86_64=updater",
+            "--store",
+            &store,
+            "--release-version",
+            "1.0.0",
+        ],
+    );
+    assert!(said.contains("error:"), "{said}");
+    assert!(!product.path("x.img").exists());
+}
+
+#[test]
+fn an_image_that_exists_is_kept_unless_forced() {
+    let product = Product::new();
+    std::fs::write(product.path("x.img"), b"mine").unwrap();
+    let arguments = [
+        "create",
+        "--profile",
+        "stick",
+        "--out",
+        "x.img",
+        "--size",
+        "200MiB",
+        "--keys",
+        "keys",
+        "--product",
+        PRODUCT,
+        "--updater",
+        "linux-x86_64=updater",
+    ];
+    assert!(product.fail(1, &arguments).contains("--force"));
+    assert_eq!(std::fs::read(product.path("x.img")).unwrap(), b"mine");
+    product.succeed(&[&arguments[..], &["--force"]].concat());
+}
+
+#[test]
+fn each_damage_is_reported_by_name_and_nothing_else_is() {
+    let product = Product::new();
+    product.create("good.img", &["--seed", "x"]);
+    let found = table(&product, "good.img");
+    let (free, hidden, disc) = (found.free().unwrap(), found.hidden().unwrap(), found.virtual_zone().unwrap());
+    let align = 4 << 20;
+    let half = (hidden.length - 2 * align) / 2 / align * align;
+    let damages: [(&str, u64, &[u8], &str); 8] = [
+        ("primary table", 512, &[0; 16], "partition table"),
+        ("free boot sector", free.start, &[0; 512], "free zone"),
+        ("virtual descriptor", disc.start + 16 * 2048, &[0; 64], "virtual zone"),
+        ("record A", hidden.start, &[0xFF; 64], "record A"),
+        ("record B body", hidden.start + align + 4096, &[0xFF; 64], "record B"),
+        ("backup A", hidden.start + 2 * align + 70_000, &[0xFF; 64], "backup A"),
+        ("backup B", hidden.start + 2 * align + half, &[0; 4096], "backup B"),
+        ("last byte of the disk", (200 << 20) - 512, &[0; 16], "partition table"),
+    ];
+    for (name, at, bytes, expected) in damages {
+        std::fs::copy(product.path("good.img"), product.path("bad.img")).unwrap();
+        poke(&product.path("bad.img"), at, bytes);
+        let output = product.run(&["verify", "bad.img", "--keys", "keys", "--json"]);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let problems: Vec<&str> =
+            report["problems"].as_array().unwrap().iter().filter_map(|one| one.as_str()).collect();
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{name}: {problems:?}");
+        let most = if name.starts_with("free") {
+            6
+        } else if name.starts_with("virtual") {
+            3
+        } else {
+            1
+        };
+        assert!(problems.len() <= most, "{name}: {problems:?}");
+        product.succeed(&["inspect", "bad.img"]);
+    }
+}
+
+#[test]
+fn foreign_and_truncated_images_are_refused_with_a_status_of_their_own() {
+    let product = Product::new();
+    product.create("good.img", &[]);
+    std::fs::write(product.path("noise"), support::noise(1, 5 << 20)).unwrap();
+    assert!(product.fail(4, &["inspect", "noise"]).contains("not a Holdfast device"));
+    std::fs::copy(product.path("good.img"), product.path("cut.img")).unwrap();
+    std::fs::OpenOptions::new().write(true).open(product.path("cut.img")).unwrap().set_len(100 << 20).unwrap();
+    assert!(product.fail(4, &["inspect", "cut.img"]).contains("contradicts"));
+    assert!(product.fail(1, &["inspect", "gone.img"]).contains("gone.img"));
+    let other = Product::new();
+    let said = product.run(&["verify", "good.img", "--keys", &other.text("keys")]);
+    assert_eq!(said.status.code(), Some(1));
+    let problems = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(problems.contains("device.cfg") && problems.contains("not signed by this product's vendor"), "{problems}");
+}
+
+#[test]
+fn a_changed_client_file_is_found_by_verify() {
+    let product = Product::new();
+    product.create("device.img", &[]);
+    std::fs::write(product.path("virus"), b"#!/bin/sh\necho gotcha\n").unwrap();
+    product.succeed(&["free", "put", "device.img", "virus", "client/run.sh"]);
+    let output = product.run(&["verify", "device.img"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("client/run.sh"), "{output:?}");
+    let _ = EPOCH;
+}
