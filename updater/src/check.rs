@@ -175,11 +175,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     ///
     /// # Errors
     /// As asking reports.
-    pub(crate) fn sealed_chunk_list(
-        &self,
-        manifest: &Manifest,
-        network: bool,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
+    pub(crate) fn sealed_chunk_list(&self, manifest: &Manifest, network: bool) -> Result<Option<Vec<u8>>, EngineError> {
         let at = &manifest.chunk_list;
         let limit = u64::from(at.stored_len);
         let good = |bytes: &Vec<u8>| Digest::of(bytes) == at.pack;

@@ -22,7 +22,7 @@ use crate::check::{CHUNK_LIST, MANIFEST, PREVIOUS_MANIFEST};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::inventory::client_path;
-use crate::plan::{Plan, is_obstacle};
+use crate::plan::Plan;
 use crate::state::KnownRelease;
 use crate::zone_io::{self, Copied};
 
@@ -282,7 +282,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         if let Some(bytes) = current.filter(|bytes| Some(Digest::of(bytes)) == before) {
             zone_io::write_if_changed(self.free, PREVIOUS_MANIFEST, &bytes)?;
         }
-        let lists = [Some((plan.release.manifest, plan.manifest_bytes, MANIFEST)), plan.list.map(|(d, n)| (d, n, CHUNK_LIST))];
+        let lists =
+            [Some((plan.release.manifest, plan.manifest_bytes, MANIFEST)), plan.list.map(|(d, n)| (d, n, CHUNK_LIST))];
         for (digest, length, target) in lists.into_iter().flatten() {
             if zone_io::file_is(self.free, target, length, &digest)? {
                 continue;
@@ -432,19 +433,21 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
         }
         let full = client_path(path);
-        if !is_obstacle(self.free, &full)? {
-            return Ok(());
-        }
-        for entry in zone_io::walk(self.free, &full)?.iter().rev() {
-            let inner = format!("{path}/{}", entry.path);
-            match entry.metadata.kind {
-                Kind::Directory => {
-                    zone_io::remove(self.free, &client_path(&inner))?;
-                }
-                _ => {
-                    crate::quarantine::set_aside(self.free, &inner)?;
+        let found = self.free.metadata(&full).map_err(EngineError::zone("read", &full))?;
+        match found.map(|metadata| metadata.kind) {
+            None | Some(Kind::File) => return Ok(()),
+            Some(Kind::Directory) => {
+                for entry in zone_io::walk(self.free, &full)?.iter().rev() {
+                    let inner = format!("{path}/{}", entry.path);
+                    if entry.metadata.kind == Kind::Directory {
+                        zone_io::remove(self.free, &client_path(&inner))?;
+                    } else {
+                        crate::quarantine::set_aside(self.free, &inner)?;
+                    }
                 }
             }
+            // A link or a device: nothing is kept of it.
+            Some(Kind::Other) => {}
         }
         zone_io::remove(self.free, &full)?;
         self.alarm(format!("{path} was not a plain file: what stood there was set aside"));

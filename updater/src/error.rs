@@ -41,13 +41,17 @@ pub enum EngineError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// No server answered.
-    #[error("no server could be reached ({tried}): check the connection and try again; what is on the device stays as it is")]
+    #[error(
+        "no server could be reached ({tried}): check the connection and try again; what is on the device stays as it is"
+    )]
     Offline {
         /// Which servers failed, and why.
         tried: String,
     },
     /// Every server that answered sent something that is not accepted.
-    #[error("no server has an acceptable answer ({tried}): the signatures do not hold; try again later, or tell the vendor")]
+    #[error(
+        "no server has an acceptable answer ({tried}): what came is not what the vendor signed; try again later, or tell the vendor"
+    )]
     NotAuthentic {
         /// Which servers failed, and why.
         tried: String,
@@ -64,7 +68,9 @@ pub enum EngineError {
         free: u64,
     },
     /// More bytes would have to come than the caller allows.
-    #[error("the limit of {limit} bytes is reached, {wanted} more bytes are wanted: run again with a higher limit; what came is kept")]
+    #[error(
+        "the limit of {limit} bytes is reached, {wanted} more bytes are wanted: run again with a higher limit; what came is kept"
+    )]
     LimitReached {
         /// What the caller allows.
         limit: u64,

@@ -74,8 +74,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 let result = job.run(server, &missing, spool);
                 self.frames_fetched += std::mem::take(&mut job.frames);
                 if let Err(error) = result {
-                    self.servers.demote(at);
                     let wanted = missing_bytes(list, &plan.frames, spool);
+                    if wanted == 0 {
+                        break;
+                    }
+                    self.servers.demote(at);
                     failures.add(&server.describe(), error, wanted)?;
                 }
             }

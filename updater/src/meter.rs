@@ -65,10 +65,6 @@ impl Meter {
         deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    fn budget_left(&self) -> u64 {
-        self.max_bytes.map_or(u64::MAX, |max| max.saturating_sub(self.bytes()))
-    }
-
     fn check(&self, path: &str) -> Result<(), TransportError> {
         if self.time_left().is_some_and(|left| left.is_zero()) {
             return Err(TransportError::Unreachable { path: path.to_owned(), source: OutOfTime.into() });
@@ -124,21 +120,11 @@ impl<T: Transport> Transport for Metered<T> {
         let meter = &*self.meter;
         meter.check(path)?;
         meter.requests.fetch_add(1, Ordering::Relaxed);
-        let allowed = meter.budget_left();
-        let mut came = 0;
-        let result = self.inner.get(path, range, max_bytes.min(allowed), &mut |offset, piece| {
+        // The budget ends a transfer, it does not forbid one that is longer: what comes until then is kept.
+        self.inner.get(path, range, max_bytes, &mut |offset, piece| {
             meter.count(piece.len() as u64);
-            came += piece.len() as u64;
             sink(offset, piece)?;
             meter.check(path)
-        });
-        match result {
-            // The ceiling that was hit is the caller's budget, not the object's length.
-            Err(TransportError::TooLarge { .. }) if allowed < max_bytes => {
-                let max = meter.max_bytes.unwrap_or(allowed);
-                Err(TransportError::stop(BudgetSpent(max)))
-            }
-            other => other,
-        }
+        })
     }
 }

@@ -281,7 +281,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 }
             };
         };
-        let background = (recovery != Recovery::Stuck && intent == Intent::Update).then_some((launcher, began + window));
+        let background =
+            (recovery != Recovery::Stuck && intent == Intent::Update).then_some((launcher, began + window));
         let result = self.bring_to(&release, intent, background);
         let outcome = match result {
             Ok(outcome) => outcome,
@@ -291,15 +292,20 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 self.lines.push(format!("note release {} could not be installed yet", release.version));
                 let (installed, _) = self.installed_manifest(true)?;
                 let mended = self.bring_to(&installed, Intent::Repair, None)?;
-                if mended.action == Action::None {
-                    self.settle()?;
-                    return Err(error);
+                match (mended.action == Action::None, error.kind()) {
+                    // Offline is a state: what is here is whole, and goes on.
+                    (true, FailureKind::Offline) => Outcome { offline: true, ..mended },
+                    (true, _) => {
+                        self.settle()?;
+                        return Err(error);
+                    }
+                    (false, _) => mended,
                 }
-                mended
             }
             Err(error) => return Err(error),
         };
         self.settle()?;
+        let offline = offline || outcome.offline;
         self.report(Outcome { offline, ..outcome })
     }
 
@@ -433,16 +439,28 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let mut basis = self.basis(release)?;
         let before = self.state.release.clone();
         let mut let_go = false;
+        if !self.limits.dry_run && !self.outdated_updaters(&basis.manifest)?.is_empty() {
+            // What a backup holds need not be fetched.
+            self.restore_from_backups()?;
+        }
         for _ in 0..MAX_PLANS {
             let mut spool = Spool::open(self.free)?;
-            let plan = self.plan(&basis, &spool)?;
+            let plan = match self.plan(&basis, &spool) {
+                Err(error) if error.kind() == FailureKind::Offline && !basis.without_updaters => {
+                    // Where only an updater is out of reach, the client must not wait for it.
+                    self.watch.detail(&error.to_string());
+                    basis.without_updaters = true;
+                    self.plan(&basis, &spool)?
+                }
+                other => other?,
+            };
             self.report_damage(&plan.inventory, &plan.manifest, before.as_ref().map(|known| known.serial));
             if self.limits.dry_run {
                 return Ok(Outcome { plan: Some(plan.summary()), ..self.outcome(Action::Planned) });
             }
-            let same = before.as_ref().is_some_and(|known| {
-                known.serial == plan.release.serial && known.manifest == plan.release.manifest
-            });
+            let same = before
+                .as_ref()
+                .is_some_and(|known| known.serial == plan.release.serial && known.manifest == plan.release.manifest);
             let settled = plan.is_empty() && same && !self.is_open()?;
             let programs: Vec<String> = plan
                 .inventory
@@ -476,7 +494,16 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             if plan.fetch_bytes > 0 {
                 late();
             }
-            self.fetch(&plan, &mut spool, &mut late)?;
+            match self.fetch(&plan, &mut spool, &mut late) {
+                Err(error) if error.kind() == FailureKind::Offline && !basis.without_updaters => {
+                    if plan.updaters.is_empty() {
+                        return Err(error);
+                    }
+                    basis.without_updaters = true;
+                    continue;
+                }
+                other => other?,
+            }
             match self.stage(&plan, &mut spool)? {
                 Staged::All => {}
                 Staged::Distrust(source) => {

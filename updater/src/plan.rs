@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use embedded_io::{Seek as _, SeekFrom};
-use firmware_image::free_zone::{FreeZone, Kind, ZoneFile as _};
+use firmware_image::free_zone::{FreeZone, ZoneFile as _};
 use firmware_image::{Digest, RawZone, paths};
 use release_store::chunk_list::{ChunkEntry, ChunkList};
 use release_store::manifest::{Manifest, Policy};
@@ -224,6 +224,8 @@ pub(crate) struct Basis {
     pub installed: Option<Manifest>,
     /// Sources that turned out not to be what they should.
     pub distrusted: HashSet<String>,
+    /// Updaters are out of reach: plan without them.
+    pub without_updaters: bool,
 }
 
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
@@ -235,7 +237,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             Some(known) => self.local_manifest(known),
             None => None,
         };
-        Ok(Basis { release: release.clone(), sealed, manifest, installed, distrusted: HashSet::new() })
+        Ok(Basis {
+            release: release.clone(),
+            sealed,
+            manifest,
+            installed,
+            distrusted: HashSet::new(),
+            without_updaters: false,
+        })
     }
 
     /// Makes the plan. Asks servers for chunk lists at most, and writes nothing.
@@ -250,14 +259,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         self.plan_with(basis, Inventory::default(), spool)
     }
 
-    fn plan_with(
-        &mut self,
-        basis: &Basis,
-        inventory: Inventory,
-        spool: &Spool<'_, F>,
-    ) -> Result<Plan, EngineError> {
-        let Basis { release, sealed, manifest, installed, distrusted } = basis;
-        let updaters = self.outdated_updaters(manifest)?;
+    fn plan_with(&mut self, basis: &Basis, inventory: Inventory, spool: &Spool<'_, F>) -> Result<Plan, EngineError> {
+        let Basis { release, sealed, manifest, installed, distrusted, .. } = basis;
+        let updaters = if basis.without_updaters { Vec::new() } else { self.outdated_updaters(manifest)? };
         let mut plan = Plan {
             release: release.into(),
             sealed: sealed.clone(),
@@ -330,10 +334,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 
         let mut fetched: HashSet<Digest> = HashSet::new();
         for content in wanted.iter_mut().filter(|content| by_chunks.contains(&content.digest)) {
-            let entry = list.content(&content.digest).ok_or_else(|| EngineError::Unobtainable {
-                digest: content.digest,
-                path: content.path.clone(),
-            })?;
+            let entry = list
+                .content(&content.digest)
+                .ok_or_else(|| EngineError::Unobtainable { digest: content.digest, path: content.path.clone() })?;
             let (mut local, mut fetch) = (0, 0);
             for (place, chunk) in list.chunks_of(entry) {
                 if !missing.contains(&chunk.digest) {
@@ -569,10 +572,4 @@ fn marks(manifest: &Manifest, installed: Option<&Manifest>, inventory: &Inventor
         (old.is_executable() != file.is_executable()).then(|| (file.path.clone(), file.is_executable()))
     })
     .collect()
-}
-
-/// Whether something stands at a path of the zone that is neither missing nor a plain file.
-pub(crate) fn is_obstacle<F: FreeZone>(zone: &F, path: &str) -> Result<bool, EngineError> {
-    let found = zone.metadata(path).map_err(EngineError::zone("read", path))?;
-    Ok(found.is_some_and(|metadata| metadata.kind != Kind::File))
 }

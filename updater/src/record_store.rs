@@ -66,9 +66,9 @@ impl<'z, H: RawZone, F: FreeZone, C: RawZone> RecordStore<'z, H, F, C> {
         let mut places = places;
         let mut scratch = Box::<Scratch>::default();
         let mut out = vec![0; MAX_RECORD_BYTES];
-        let newest = places.newest_record(secret, &mut scratch, &mut out).map(|found| {
-            (State::from_record(&found.record), found.identity, found.place, found.generation)
-        });
+        let newest = places
+            .newest_record(secret, &mut scratch, &mut out)
+            .map(|found| (State::from_record(&found.record), found.identity, found.place, found.generation));
         let mut record_new = None;
         if newest.is_none() {
             record_new = read_record_new(free, secret, &mut scratch, &mut out);

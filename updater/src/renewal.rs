@@ -141,7 +141,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             match self.install_updater(step, &target) {
                 Ok(version) => self.note(format!("updater {version} for {} was installed", step.platform)),
                 Err(error @ (EngineError::Image { .. } | EngineError::ProbeFailed { .. })) => {
-                    let reason = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
+                    let reason =
+                        std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
                     self.alarm(format!("{error}{reason}"));
                     self.refuse(&step.digest)?;
                 }
@@ -297,6 +298,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         Ok(())
     }
 
+    /// Restores updaters in the free zone from the newest backup, where they are missing or damaged.
+    pub(crate) fn restore_from_backups(&mut self) -> Result<(), EngineError> {
+        let newest = self.backups().into_iter().max_by_key(|backup| backup.generation);
+        newest.map_or(Ok(()), |newest| self.restore_updaters(&newest))
+    }
+
     /// Restores updaters in the free zone that are missing or damaged, from a backup.
     fn restore_updaters(&mut self, backup: &FoundBackup) -> Result<(), EngineError> {
         for image in &backup.images {
@@ -305,7 +312,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 continue;
             }
             match self.restore_updater(backup.place, image, &target) {
-                Ok(()) => self.note(format!("the updater for {} was restored from the {}", image.platform, backup.place)),
+                Ok(()) => {
+                    self.note(format!("the updater for {} was restored from the {}", image.platform, backup.place))
+                }
                 Err(error) => self.alarm(format!("the updater for {} could not be restored: {error}", image.platform)),
             }
         }

@@ -127,7 +127,9 @@ impl Failures {
             }
         } else if matches!(error, StoreError::Transport(TransportError::NotFound { .. })) {
             self.missing = Some(error);
-        } else if !matches!(error, StoreError::Transport(_) | StoreError::Expired { .. }) {
+        } else if matches!(error, StoreError::Transport(TransportError::TooLarge { .. }))
+            || !matches!(error, StoreError::Transport(_) | StoreError::Expired { .. })
+        {
             self.forged = true;
         }
         self.tried.push(format!("{server}: {reason}"));

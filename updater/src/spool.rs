@@ -152,12 +152,7 @@ impl<'z, F: FreeZone> Spool<'z, F> {
         entry.extend_from_slice(frame);
         file.seek(SeekFrom::Start(self.end))?;
         write_all(file, &entry)?;
-        let place = Place {
-            at: self.end + ENTRY_BYTES as u64,
-            raw_len: id.raw_len,
-            stored_len: id.stored_len,
-            key,
-        };
+        let place = Place { at: self.end + ENTRY_BYTES as u64, raw_len: id.raw_len, stored_len: id.stored_len, key };
         self.frames.insert(id.digest, place);
         self.end += entry.len() as u64;
         self.unsynced += entry.len() as u64;

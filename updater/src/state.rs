@@ -124,7 +124,8 @@ impl State {
         record.root = &self.root;
         record.timestamp = &self.timestamp;
         record.snapshot = &self.snapshot;
-        record.content_keys = self.content_keys.iter().copied().take(firmware_image::record::MAX_CONTENT_KEYS).collect();
+        record.content_keys =
+            self.content_keys.iter().copied().take(firmware_image::record::MAX_CONTENT_KEYS).collect();
         let mut out = vec![0; MAX_RECORD_BYTES];
         let encode = |record: &VersionRecord<'_>, out: &mut [u8]| record.encode(out).map(<[u8]>::len);
         let length = match encode(&record, &mut out) {

@@ -88,7 +88,9 @@ impl Host for Machine {
             eprintln!("The client is running{by}.");
             return false;
         }
-        eprintln!("The client is running{by}. Close it; its files are replaced then. (Ctrl-C gives up; nothing is lost.)");
+        eprintln!(
+            "The client is running{by}. Close it; its files are replaced then. (Ctrl-C gives up; nothing is lost.)"
+        );
         loop {
             std::thread::sleep(LOOK);
             match self.lock_client() {

@@ -120,11 +120,7 @@ pub struct Session<'s> {
 
 impl Session<'_> {
     /// Opens the device and calls `f` with its engine.
-    pub fn with_engine<R>(
-        &self,
-        access: Access,
-        f: impl FnOnce(&mut DeviceEngine<'_>) -> Result<R>,
-    ) -> Result<R> {
+    pub fn with_engine<R>(&self, access: Access, f: impl FnOnce(&mut DeviceEngine<'_>) -> Result<R>) -> Result<R> {
         let globals = self.globals;
         // A dry run writes nothing, not even by accident.
         let access = if globals.dry_run { Access::ReadOnly } else { access };
@@ -200,7 +196,9 @@ impl Session<'_> {
                 Some(previous) => format!("Release {version} is installed; before, it was {previous}."),
                 None => format!("Release {version} is installed."),
             },
-            Action::Repaired => format!("Release {version} is whole again: {} files were mended.", outcome.files_written),
+            Action::Repaired => {
+                format!("Release {version} is whole again: {} files were mended.", outcome.files_written)
+            }
             Action::Deferred => "The change waits for the client's end.".to_owned(),
         };
         println!("{text}");
@@ -232,8 +230,7 @@ pub fn main() -> u8 {
         eprintln!("       publish it with `release-store publish --updater`, or sign it with `partition-tools create`");
         return exit::NOT_AUTHENTIC;
     };
-    let session =
-        Session { globals: &cli.globals, vendor, screen: Screen::new(cli.globals.verbose, cli.globals.json) };
+    let session = Session { globals: &cli.globals, vendor, screen: Screen::new(cli.globals.verbose, cli.globals.json) };
     let result = match &cli.command {
         Command::Run(args) => return run::main(&session, args),
         Command::Check => check::run(&session),

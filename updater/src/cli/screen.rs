@@ -39,7 +39,8 @@ impl Watch for Screen {
         if !self.bars || total == 0 {
             return;
         }
-        let template = "{msg:<16} {wide_bar} {binary_bytes:>10}/{binary_total_bytes:<10} {binary_bytes_per_sec:>12} {eta:>4}";
+        let template =
+            "{msg:<16} {wide_bar} {binary_bytes:>10}/{binary_total_bytes:<10} {binary_bytes_per_sec:>12} {eta:>4}";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(total).with_style(style).with_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));

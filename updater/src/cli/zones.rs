@@ -67,7 +67,9 @@ impl Zones {
         let virtual_zone = zones.virtual_zone.as_deref();
         let device = Device::open(disk, virtual_zone, access).map_err(|error| match error {
             DeviceError::Open { source: ZoneError::Busy, .. } => updater::EngineError::Busy.into(),
-            DeviceError::Open { source: ZoneError::ReadOnly | ZoneError::Denied, .. } if access == Access::ReadWrite => {
+            DeviceError::Open { source: ZoneError::ReadOnly | ZoneError::Denied, .. }
+                if access == Access::ReadWrite =>
+            {
                 let text = format!("{} cannot be written: it is write-protected, or not this user's", disk.display());
                 anyhow::Error::from(Status(exit::READ_ONLY, text))
             }

@@ -1,6 +1,8 @@
 //! A vendor, a store and a device in a temporary directory: real keys, real files, real HTTP on loopback.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod cut;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
@@ -9,6 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use firmware_image::RawZone;
 use firmware_image::device_config::{Policies, Profile};
 use firmware_image::free_zone::FreeZone;
 use firmware_image::hidden::HiddenZone;
@@ -92,6 +95,12 @@ impl Host for TestHost {
     }
 }
 
+/// A directory in memory where there is one: the tests flush a lot.
+pub fn temporary() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
 pub fn passphrase() -> Passphrase {
     Passphrase::new("correct horse".into()).unwrap()
 }
@@ -99,7 +108,7 @@ pub fn passphrase() -> Passphrase {
 impl World {
     /// A vendor with an empty store, and a formatted device with a hidden zone of zeros.
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = temporary();
         let keys = KeyDir::create(&dir.path().join("keys"), "Testbird", &passphrase(), NOW).unwrap();
         Repository::init(&dir.path().join("store"), &keys, &passphrase(), NOW).unwrap();
         let world = Self { dir, keys, host: TestHost::default() };
@@ -285,6 +294,17 @@ impl Setup<'_> {
         hash: HashFiles<F>,
         f: impl FnOnce(&mut Engine<'_, F, FileZone, FileZone>) -> R,
     ) -> R {
+        let hidden = self.hidden.then(|| FileZone::open(&self.world.path("hidden.img"), Access::ReadWrite).unwrap());
+        self.run_zones(free, hidden, hash, f)
+    }
+
+    pub fn run_zones<F: FreeZone, H: RawZone, R>(
+        self,
+        free: &F,
+        hidden: Option<H>,
+        hash: HashFiles<F>,
+        f: impl FnOnce(&mut Engine<'_, F, H, FileZone>) -> R,
+    ) -> R {
         let world = self.world;
         let config = world.config();
         let meter = Meter::new(self.max_bytes, self.rate);
@@ -294,10 +314,7 @@ impl Setup<'_> {
             let metered = |transport| (Box::new(Metered::new(Boxed(transport), meter.clone())) as _, 1);
             Servers::new(self.transports.into_iter().map(metered).collect(), &meter, &world.host)
         };
-        let hidden = self.hidden.then(|| {
-            let zone = FileZone::open(&world.path("hidden.img"), Access::ReadWrite).unwrap();
-            HiddenZone::new(zone, config.align_bytes).unwrap()
-        });
+        let hidden = hidden.map(|zone| HiddenZone::new(zone, config.align_bytes).unwrap());
         let offline = self.offline.map(|path| Box::new(Directory::new(path)) as Box<dyn Transport>);
         let mut engine = Engine::load(Parts {
             free,
@@ -421,6 +438,21 @@ pub fn second() -> Vec<(&'static str, Vec<u8>)> {
         ("run.sh", b"#!/bin/sh\necho two\n".to_vec()),
         ("same.bin", noise(3, 200_000)),
     ]
+}
+
+/// Copies a directory over another one, which then is exactly it.
+pub fn copy_tree(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target)
+        } else {
+            fs::copy(entry.path(), &target).map(|_| ()).unwrap()
+        }
+    }
 }
 
 /// A launcher that remembers what it was told.

@@ -1,0 +1,186 @@
+//! What may stand in `client/`, what is the user's own, and when its files may be replaced.
+
+mod common;
+
+use std::fs;
+use std::sync::atomic::Ordering;
+
+use common::*;
+use firmware_image::host::DirZone;
+use firmware_image::launcher_note::{LauncherNote, Trial};
+use updater::{Action, FailureKind, Wish};
+
+fn installed() -> (World, release_store::serve::Server) {
+    let world = World::new();
+    world.publish("1.0.0", &first());
+    let server = world.serve();
+    world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
+    (world, server)
+}
+
+#[test]
+fn unlisted_programs_are_set_aside_and_other_files_are_left_alone() {
+    let (world, server) = installed();
+    write(&world.client().join("evil.exe"), b"not even an exe");
+    write(&world.client().join("app/dropper"), b"\x7fELF and so on");
+    write(&world.client().join("script"), b"#!/bin/sh\nrm -rf /\n");
+    write(&world.client().join("photo.jpg"), b"a photo");
+    let outcome = world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    assert_eq!(outcome.alarms.len(), 3, "{:?}", outcome.alarms);
+    let mut files = first();
+    files.push(("photo.jpg", b"a photo".to_vec()));
+    world.assert_client(&files);
+    let set_aside = read_tree(&world.free().join(".holdfast/quarantine"));
+    assert_eq!(set_aside.len(), 3);
+    assert!(set_aside.values().any(|bytes| bytes == b"not even an exe"));
+    assert!(set_aside.keys().all(|name| name.ends_with(".quarantined")));
+}
+
+#[test]
+fn ignored_files_are_seeded_once_and_never_touched_again() {
+    let world = World::new();
+    let mut files = first();
+    files.push(("settings.ini", b"factory settings".to_vec()));
+    world.publish_with("1.0.0", &files, |request| request.ignore = vec!["settings.ini".into(), "plugins/**".into()]);
+    let server = world.serve();
+    let run = || world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    run();
+    assert_eq!(fs::read(world.client().join("settings.ini")).unwrap(), b"factory settings");
+    write(&world.client().join("settings.ini"), b"my settings");
+    write(&world.client().join("plugins/mine.exe"), b"MZ");
+    assert_eq!(run().action, Action::None);
+    let mut files = second();
+    files.push(("settings.ini", b"new factory settings".to_vec()));
+    world.publish_with("2.0.0", &files, |request| request.ignore = vec!["settings.ini".into(), "plugins/**".into()]);
+    assert_eq!(run().action, Action::Updated);
+    assert_eq!(fs::read(world.client().join("settings.ini")).unwrap(), b"my settings");
+    assert_eq!(fs::read(world.client().join("plugins/mine.exe")).unwrap(), b"MZ");
+    fs::remove_file(world.client().join("settings.ini")).unwrap();
+    run();
+    assert_eq!(fs::read(world.client().join("settings.ini")).unwrap(), b"new factory settings");
+}
+
+#[test]
+fn what_stands_where_a_file_belongs_is_set_aside() {
+    let world = World::new();
+    world.publish("1.0.0", &first());
+    write(&world.client().join("readme.txt/inside.txt"), b"a directory in the way");
+    write(&world.client().join("app"), b"a file in the way");
+    let server = world.serve();
+    world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
+    world.assert_client(&first());
+    let set_aside = read_tree(&world.free().join(".holdfast/quarantine"));
+    assert!(set_aside.values().any(|bytes| bytes == b"a directory in the way"));
+    assert!(set_aside.values().any(|bytes| bytes == b"a file in the way"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_client_directory_leads_nowhere() {
+    let (world, server) = installed();
+    let outside = world.path("outside.txt");
+    fs::write(&outside, "not yours").unwrap();
+    fs::remove_file(world.client().join("readme.txt")).unwrap();
+    std::os::unix::fs::symlink(&outside, world.client().join("readme.txt")).unwrap();
+    fs::remove_dir_all(world.client().join("app")).unwrap();
+    fs::create_dir(world.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(world.path("elsewhere"), world.client().join("app")).unwrap();
+    world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    world.assert_client(&first());
+    assert_eq!(fs::read_to_string(&outside).unwrap(), "not yours");
+    assert_eq!(fs::read_dir(world.path("elsewhere")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_running_client_is_not_overwritten() {
+    let (world, server) = installed();
+    world.publish("2.0.0", &second());
+    world.host.client_runs.store(true, Ordering::SeqCst);
+    let error = world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap_err());
+    assert_eq!(error.kind(), FailureKind::Busy);
+    world.assert_client(&first());
+    world.host.client_runs.store(false, Ordering::SeqCst);
+    server.counters().reset();
+    world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
+    world.assert_client(&second());
+    // All that was fetched before is still there.
+    assert!(server.counters().bytes() < 20_000, "{}", server.counters().bytes());
+}
+
+#[test]
+fn a_long_download_goes_on_behind_the_client_and_waits_for_its_end() {
+    let (world, server) = installed();
+    let mut files = second();
+    files.push(("film.bin", noise(77, 3_000_000)));
+    world.publish("2.0.0", &files);
+    let client = world.client();
+    let old = first();
+    let mut launcher = TestLauncher { can_go: true, ..TestLauncher::default() };
+    launcher.on_wait = Some(Box::new(move || {
+        // While the client runs, its files are still the old ones.
+        assert_eq!(read_tree(&client), expected(&old));
+    }));
+    let outcome = world.engine(&[&server.url()], |engine| engine.run(&mut launcher).unwrap());
+    assert_eq!(launcher.said, "RGW");
+    assert_eq!(outcome.action, Action::Updated);
+    world.assert_client(&files);
+}
+
+#[test]
+fn a_damaged_client_is_mended_before_it_may_start() {
+    let (world, server) = installed();
+    let mut files = second();
+    files.push(("film.bin", noise(77, 3_000_000)));
+    world.publish("2.0.0", &files);
+    fs::write(world.client().join("same.bin"), "x").unwrap();
+    let mut launcher = TestLauncher { can_go: true, ..TestLauncher::default() };
+    world.engine(&[&server.url()], |engine| engine.run(&mut launcher).unwrap());
+    assert_eq!(launcher.said, "R");
+    world.assert_client(&files);
+}
+
+#[test]
+fn a_release_that_fails_three_starts_is_undone_and_skipped() {
+    let (world, server) = installed();
+    world.publish("2.0.0", &second());
+    let run = || world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    run();
+    world.assert_client(&second());
+    let zone = DirZone::open(&world.free()).unwrap();
+    let trial = |failed_starts, proven| Some(Trial { serial: 2, failed_starts, proven });
+    LauncherNote { trial: trial(2, false), ..LauncherNote::default() }.write(&zone).unwrap();
+    assert_eq!(run().action, Action::None);
+    LauncherNote { trial: trial(3, false), ..LauncherNote::default() }.write(&zone).unwrap();
+    let outcome = run();
+    assert_eq!(outcome.version.as_deref(), Some("1.0.0"));
+    world.assert_client(&first());
+    assert_eq!(run().action, Action::None);
+    world.assert_client(&first());
+    // The next release is taken again.
+    world.publish("3.0.0", &second());
+    assert_eq!(run().version.as_deref(), Some("3.0.0"));
+}
+
+#[test]
+fn a_release_that_ran_well_is_proven() {
+    let (world, server) = installed();
+    let zone = DirZone::open(&world.free()).unwrap();
+    assert!(!world.engine(&[], |engine| engine.status().unwrap().proven));
+    let trial = Some(Trial { serial: 1, failed_starts: 0, proven: true });
+    LauncherNote { trial, ..LauncherNote::default() }.write(&zone).unwrap();
+    world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    assert!(world.engine(&[], |engine| engine.status().unwrap().proven));
+}
+
+#[test]
+fn a_name_in_other_case_is_a_file_of_its_own_only_where_the_zone_says_so() {
+    let (world, server) = installed();
+    write(&world.client().join("RUN.SH"), b"#!/bin/sh\necho evil twin\n");
+    let twins = read_tree(&world.client()).len() == first().len() + 1;
+    let outcome = world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    assert!(outcome.whole);
+    assert_eq!(fs::read(world.client().join("run.sh")).unwrap(), b"#!/bin/sh\necho one\n");
+    if twins {
+        assert!(!world.client().join("RUN.SH").exists(), "an unlisted program beside the listed one");
+    }
+}

@@ -1,0 +1,135 @@
+//! The updater renews itself, its backups and the floors, in this order.
+
+mod common;
+
+use std::fs;
+
+use common::*;
+use firmware_image::updater_image::{Floors, UpdaterVersion};
+use updater::Action;
+use updater::host::Probe;
+
+fn version(text: &str) -> UpdaterVersion {
+    UpdaterVersion::parse(text).unwrap()
+}
+
+fn publish(world: &World, release: &str, updater: &[u8], number: &str, floor: &str) {
+    let program = world.updater_program("u", updater);
+    world.publish_with(release, &first(), |request| {
+        request.updaters.push((PLATFORM.into(), program));
+        request.updater_version = Some(version(number));
+        request.updater_floors = Floors { version: version(floor), key_serial: 0 };
+    });
+}
+
+fn free_version(world: &World) -> Option<String> {
+    let status = world.engine(&[], |engine| engine.status().unwrap());
+    status.updaters.first().and_then(|updater| updater.version.clone())
+}
+
+#[test]
+fn a_new_updater_is_installed_backed_up_and_raises_the_floors_only_when_both_backups_have_it() {
+    let world = World::new();
+    publish(&world, "1.0.0", b"one", "1.0.0", "0.0.0");
+    let server = world.serve();
+    let run = || world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    let status = || world.engine(&[], |engine| engine.status().unwrap());
+    let backups = |text: &str| {
+        let hidden = |backup: &&updater::status::BackupStanding| backup.place.starts_with("hidden");
+        let all = status().backups;
+        all.iter().filter(hidden).filter(|backup| backup.updaters[0].ends_with(text)).count()
+    };
+    run();
+    *world.host.own_version.lock().unwrap() = Some(version("1.0.0"));
+    run();
+    assert_eq!((free_version(&world).as_deref(), backups("1.0.0")), (Some("1.0.0"), 2));
+
+    publish(&world, "2.0.0", b"two, which is longer", "2.0.0", "2.0.0");
+    assert_eq!(run().action, Action::Updated);
+    // The old one still runs: one backup holds it, the floor has not moved.
+    assert_eq!((free_version(&world).as_deref(), backups("1.0.0"), backups("2.0.0")), (Some("2.0.0"), 1, 1));
+    assert_eq!(status().floor, "0.0.0");
+    run();
+    assert_eq!((backups("1.0.0"), status().floor.as_str()), (1, "0.0.0"));
+    // Now the new one runs.
+    *world.host.own_version.lock().unwrap() = Some(version("2.0.0"));
+    run();
+    assert_eq!((backups("2.0.0"), status().floor.as_str()), (2, "2.0.0"));
+    // An updater below the floor is not accepted any more, wherever it comes from.
+    let name = firmware_image::paths::updater_name(PLATFORM);
+    fs::write(world.free().join(name.as_str()), world.signed_updater(b"one", "1.0.0", Floors::default())).unwrap();
+    run();
+    assert_eq!(free_version(&world).as_deref(), Some("2.0.0"));
+}
+
+#[test]
+fn an_updater_that_does_not_start_is_refused_and_the_client_still_updated() {
+    let world = World::new();
+    publish(&world, "1.0.0", b"one", "1.0.0", "0.0.0");
+    let server = world.serve();
+    let run = || world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    run();
+    publish(&world, "2.0.0", b"two", "2.0.0", "0.0.0");
+    *world.host.probe.lock().unwrap() = Probe::Failed("it crashed".into());
+    let outcome = run();
+    assert_eq!((outcome.action, outcome.version.as_deref()), (Action::Updated, Some("2.0.0")));
+    assert!(outcome.alarms.iter().any(|alarm| alarm.contains("would not start")), "{:?}", outcome.alarms);
+    assert_eq!(free_version(&world).as_deref(), Some("1.0.0"));
+    // It is not fetched again and again.
+    server.counters().reset();
+    assert_eq!(run().action, Action::None);
+    assert!(server.counters().requests() <= 2);
+}
+
+#[test]
+fn a_missing_or_infected_updater_in_the_free_zone_comes_back() {
+    let world = World::new();
+    publish(&world, "1.0.0", b"one", "1.0.0", "0.0.0");
+    let server = world.serve();
+    let run = |servers: &[&str]| world.engine(servers, |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    run(&[&server.url()]);
+    let name = firmware_image::paths::updater_name(PLATFORM);
+    let path = world.free().join(name.as_str());
+    let good = fs::read(&path).unwrap();
+    fs::write(&path, b"infected").unwrap();
+    run(&[]);
+    assert_eq!(fs::read(&path).unwrap(), good);
+    fs::remove_file(&path).unwrap();
+    run(&[]);
+    assert_eq!(fs::read(&path).unwrap(), good);
+}
+
+#[test]
+fn a_rollback_of_the_client_does_not_take_the_updater_back() {
+    let world = World::new();
+    publish(&world, "1.0.0", b"one", "1.0.0", "0.0.0");
+    let server = world.serve();
+    world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    publish(&world, "2.0.0", b"two", "2.0.0", "0.0.0");
+    world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    world.engine(&[&server.url()], |engine| engine.update(&updater::Wish::Previous).unwrap());
+    assert_eq!(free_version(&world).as_deref(), Some("2.0.0"));
+}
+
+#[test]
+fn damaged_backups_are_mended() {
+    let world = World::new();
+    publish(&world, "1.0.0", b"one", "1.0.0", "0.0.0");
+    let server = world.serve();
+    *world.host.own_version.lock().unwrap() = Some(version("1.0.0"));
+    let run = || world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    run();
+    run();
+    let sound = || world.engine(&[], |engine| engine.backups().len());
+    assert_eq!(sound(), 3);
+    // One bit in the body of backup A, and the mirror cut short.
+    let mut hidden = fs::read(world.path("hidden.img")).unwrap();
+    hidden[2 * ALIGN as usize + 4096 + 100] ^= 1;
+    fs::write(world.path("hidden.img"), &hidden).unwrap();
+    let mirror = world.free().join(".holdfast/mirror/backup");
+    let bytes = fs::read(&mirror).unwrap();
+    fs::write(&mirror, &bytes[..bytes.len() / 2]).unwrap();
+    assert_eq!(sound(), 1);
+    run();
+    assert_eq!(sound(), 3);
+}
