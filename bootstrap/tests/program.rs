@@ -362,6 +362,21 @@ fn a_replaced_file_between_check_and_use_does_not_run() {
 }
 
 #[test]
+fn peak_memory_grows_by_the_updaters_own_bytes_and_no_more() {
+    let peak_kib = |length: usize| {
+        let mut program =
+            b"#!/bin/sh\nsed -n 's/VmHWM:\\s*\\([0-9]*\\) kB/\\1/p' /proc/$PPID/status\nexit 0\n".to_vec();
+        program.resize(length, b'\n');
+        let device = Device::new();
+        device.install(&Maker::new("1.0.0").make(&program));
+        device.start(&["--no-client"]).out.trim().parse::<usize>().unwrap()
+    };
+    let (small, large) = (peak_kib(64 << 10), peak_kib(8 << 20));
+    println!("peak: {small} KiB with an updater of 64 KiB, {large} KiB with one of 8 MiB");
+    assert!(large - small <= (8 << 10) + 128, "{small} KiB, {large} KiB");
+}
+
+#[test]
 fn usage_errors_and_missing_devices_have_their_statuses() {
     let device = Device::from_factory(&good_script("1.0.0"));
     let launcher = device.launcher();

@@ -39,7 +39,7 @@ Exit status: the client's own when it ran (128 + N: ended by signal N), or 0; el
   72  the client cannot be started
   73  the client is not whole, and was not started
   74  the device was pulled
-  77  this system refuses to run the updater (and no client was started)
+  77  this system refuses to run the updater (likewise)
   78  the device's configuration is missing, damaged, or another vendor's
   128+N  the launcher itself was ended by signal N
 ";

@@ -144,20 +144,7 @@ impl Device {
     }
 
     pub fn write_config(&self, command: &str) {
-        let config = DeviceConfig {
-            product: PRODUCT,
-            channel: "stable",
-            profile: Profile::Stick,
-            align_bytes: ALIGN as u32,
-            servers: Default::default(),
-            client_commands: std::iter::once(ClientCommand { platform: "", command }).collect(),
-            root: &[],
-            product_secret: *secret().expose(),
-            content_key: WrappedContentKey::wrap(1, &Secret::new([4; 32]), &secret()),
-            policies: self.policies,
-        };
-        let mut out = vec![0; 4096];
-        let signed = config.sign(&SigningKey::from_seed(&[1; 32]), &mut out).unwrap();
+        let signed = config_with(ALIGN as u32, command, self.policies);
         fs::write(self.virtual_zone.join(paths::DEVICE_CONFIG), signed).unwrap();
     }
 
@@ -335,6 +322,28 @@ pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// A configuration with the usual policies.
+pub fn config(align_bytes: u32, command: &str) -> Vec<u8> {
+    config_with(align_bytes, command, Policies::default())
+}
+
+fn config_with(align_bytes: u32, command: &str, policies: Policies) -> Vec<u8> {
+    let config = DeviceConfig {
+        product: PRODUCT,
+        channel: "stable",
+        profile: Profile::Stick,
+        align_bytes,
+        servers: Default::default(),
+        client_commands: std::iter::once(ClientCommand { platform: "", command }).collect(),
+        root: &[],
+        product_secret: *secret().expose(),
+        content_key: WrappedContentKey::wrap(1, &Secret::new([4; 32]), &secret()),
+        policies,
+    };
+    let mut out = vec![0; 4096];
+    config.sign(&SigningKey::from_seed(&[1; 32]), &mut out).unwrap().to_vec()
+}
+
 pub fn secret() -> Secret {
     Secret::new([3; 32])
 }
@@ -362,7 +371,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    fn of(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         Self {
             status: output.status.code().unwrap_or(-1),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
