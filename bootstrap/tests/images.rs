@@ -21,7 +21,7 @@ use firmware_image::paths;
 use firmware_image::places::Scratch;
 use firmware_image::record::VersionRecord;
 use firmware_image::slot::{Kind, Write};
-use support::{Device, Ended, PLATFORM, image, script, secret};
+use support::{Device, Ended, PLATFORM, image, output, script, secret};
 
 struct RawDevice {
     root: tempfile::TempDir,
@@ -98,7 +98,7 @@ impl RawDevice {
             command.arg("--virtual").arg(cd);
         }
         command.env("TMPDIR", self.root.path()).env_remove("XDG_RUNTIME_DIR");
-        Ended::of(command.args(args).output().unwrap())
+        Ended::of(output(command.args(args)))
     }
 
     fn left_in_temporary_places(&self) -> usize {
@@ -221,7 +221,7 @@ fn an_image_whose_free_zone_lost_its_file_system_says_so() {
 fn what_is_no_device_is_refused() {
     let device = RawDevice::new(true, &ready());
     let run = |args: &[&str]| {
-        let output = Command::new(&device.launcher).args(args).output().unwrap();
+        let output = output(Command::new(&device.launcher).args(args));
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let disk = device.disk.to_str().unwrap();

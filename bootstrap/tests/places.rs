@@ -4,12 +4,16 @@
 mod support;
 
 use std::fs;
+use std::sync::Mutex;
 
 use bootstrap::device::Stored;
 use bootstrap::platform::{Child, End, PrivateDirectory, Program, RunImage, SealedMemory, Start};
 use bootstrap::verified::{LoadError, RunPlace, SealedBytes as _};
 use firmware_image::ZoneError;
 use firmware_image::storage::SliceReader;
+
+/// These tests look at the descriptors of the whole process, and start children that inherit them for a moment.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn load(place: &mut impl RunPlace<Image = RunImage>, bytes: &[u8]) -> RunImage {
     place.load(&mut SliceReader::new(bytes) as &mut dyn Stored, bytes.len() as u64).unwrap()
@@ -37,6 +41,7 @@ fn status_of(image: &RunImage, args: &[&str]) -> End {
 
 #[test]
 fn sealed_memory_cannot_be_written_cut_or_lengthened_even_by_its_owner() {
+    let _alone = ALONE.lock();
     let image = load(&mut SealedMemory::default(), b"verified bytes");
     assert!(image.is_in_memory());
     let mut found = 0;
@@ -58,6 +63,7 @@ fn sealed_memory_cannot_be_written_cut_or_lengthened_even_by_its_owner() {
 
 #[test]
 fn programs_and_scripts_run_from_memory_and_from_a_private_directory_and_leave_nothing_behind() {
+    let _alone = ALONE.lock();
     let program = fs::read("/bin/sh").unwrap();
     let script = b"#!/bin/sh\nexit $1\n";
     let mut forbidden = SealedMemory::default();
@@ -89,6 +95,7 @@ fn programs_and_scripts_run_from_memory_and_from_a_private_directory_and_leave_n
 
 #[test]
 fn a_source_that_ends_early_is_a_fault_of_the_source() {
+    let _alone = ALONE.lock();
     let mut short = SliceReader::new(b"short");
     for place in [&mut SealedMemory::default() as &mut dyn RunPlace<Image = RunImage>, &mut PrivateDirectory] {
         let error = place.load(&mut short, 6).err();
@@ -98,5 +105,6 @@ fn a_source_that_ends_early_is_a_fault_of_the_source() {
 
 #[test]
 fn an_empty_image_is_no_mapping() {
+    let _alone = ALONE.lock();
     assert_eq!(load(&mut SealedMemory::default(), b"").bytes(), b"");
 }

@@ -122,9 +122,10 @@ fn a_kill_is_no_crash_nothing_is_restored_and_the_client_starts() {
 fn a_signal_to_the_launcher_ends_the_updater_and_starts_nothing() {
     let device = sound(&script("1.0.0", "sleep 60 & child=$!; trap 'kill $child; exit 1' TERM; wait"));
     let before = Instant::now();
-    let child = device.command().stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
-    let child = child.unwrap();
-    std::thread::sleep(Duration::from_millis(400));
+    let mut command = device.command();
+    command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let child = support::patiently(|| command.spawn());
+    std::thread::sleep(Duration::from_millis(800));
     let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -138,7 +139,9 @@ fn a_signal_to_the_launcher_ends_the_updater_and_starts_nothing() {
 fn a_signal_to_the_launcher_is_passed_on_to_the_client() {
     let device = Device::from_factory(&script("1.0.0", "printf R >&$HOLDFAST_READY_FD"));
     device.client("trap 'exit 23' TERM; echo up; while :; do sleep 0.05; done");
-    let mut child = device.command().stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut command = device.command();
+    command.stdout(std::process::Stdio::piped());
+    let mut child = support::patiently(|| command.spawn());
     let mut up = [0; 3];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
     let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
@@ -381,7 +384,7 @@ fn usage_errors_and_missing_devices_have_their_statuses() {
     let device = Device::from_factory(&good_script("1.0.0"));
     let launcher = device.launcher();
     let run = |args: &[&str]| {
-        let output = std::process::Command::new(&launcher).args(args).output().unwrap();
+        let output = support::output(std::process::Command::new(&launcher).args(args));
         (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     for args in [&["--nonsense"][..], &["--free", "/tmp"], &["--virtual"], &["--device=x", "--free", "y"], &["extra"]] {

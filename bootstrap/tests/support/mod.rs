@@ -305,7 +305,7 @@ impl Device {
 
     /// Runs the launcher.
     pub fn start(&self, args: &[&str]) -> Ended {
-        Ended::of(self.command().args(args).output().unwrap())
+        Ended::of(output(self.command().args(args)))
     }
 
     /// Puts a client script into the free zone.
@@ -361,6 +361,21 @@ pub fn good_script(version: &'static str) -> Vec<u8> {
 /// Finds `--free` among the arguments and appends a line to `trace` beside it.
 pub const TRACE: &str = r#"trace() { line="$*"; shift; while [ $# -gt 0 ]; do
 if [ "$1" = --free ]; then echo "$line" >> "$2/../trace"; fi; shift; done; }"#;
+
+/// Starts what was just written. Another test's fork may hold the file open for writing for a moment.
+pub fn patiently<T>(mut start: impl FnMut() -> std::io::Result<T>) -> T {
+    loop {
+        match start() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            started => return started.unwrap(),
+        }
+    }
+}
+
+/// The output of a command that was just written.
+pub fn output(command: &mut Command) -> Output {
+    patiently(|| command.output())
+}
 
 /// How the launcher ended.
 #[derive(Debug)]
