@@ -3,16 +3,20 @@
 //! `*` and `?` match within a component, `**` any number of components (alone in one), `[a-z]` a set. A pattern matches
 //! the whole path: `settings.ini`, `logs/**`, `**/*.log`. Case does not count, as on FAT and Windows. A file that
 //! matches is installed where it is missing, and otherwise never touched.
+//!
+//! Names on a device are hostile. Components are matched one by one, so that no name makes a pattern try all ways of
+//! dividing it: within a component, a `*` that finds no match to the end ends the attempt.
 
 use glob::{MatchOptions, Pattern};
 
 use crate::error::StoreError;
+use crate::paths::fold;
 
 /// The most patterns of a release.
 pub const MAX_PATTERNS: usize = 256;
 /// The longest pattern, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 240;
-/// The most wildcards in a pattern: matching backtracks.
+/// The most wildcards in a pattern.
 pub const MAX_WILDCARDS: usize = 6;
 
 const OPTIONS: MatchOptions =
@@ -20,7 +24,16 @@ const OPTIONS: MatchOptions =
 
 /// Compiled patterns.
 #[derive(Debug, Clone, Default)]
-pub struct IgnorePatterns(Vec<Pattern>);
+pub struct IgnorePatterns(Vec<Vec<Component>>);
+
+/// A component of a pattern.
+#[derive(Debug, Clone)]
+enum Component {
+    /// `**`: any number of components; at the end, at least one.
+    Any,
+    /// One component.
+    One(Pattern),
+}
 
 impl IgnorePatterns {
     /// Compiles `patterns`.
@@ -42,11 +55,45 @@ impl IgnorePatterns {
 
     /// Whether `path` (relative to the managed directory, `/` between components) is the user's own.
     pub fn matches(&self, path: &str) -> bool {
-        self.0.iter().any(|pattern| pattern.matches_with(path, OPTIONS))
+        let path = fold(path);
+        let path: Vec<&str> = path.split('/').collect();
+        self.0.iter().any(|pattern| matches(pattern, &path))
     }
 }
 
-fn compile(pattern: &str) -> Result<Pattern, StoreError> {
+/// Whether `pattern` matches the whole of `path`. Where a later `**` is reached, no earlier one needs another try: what
+/// the later one may skip covers it.
+fn matches(pattern: &[Component], path: &[&str]) -> bool {
+    let (mut at, mut name) = (0, 0);
+    let mut retry = None;
+    loop {
+        match (pattern.get(at), path.get(name)) {
+            (None, None) => return true,
+            (Some(Component::Any), Some(_)) if at + 1 == pattern.len() => return true,
+            (Some(Component::Any), _) if at + 1 < pattern.len() => {
+                retry = Some((at + 1, name));
+                at += 1;
+                continue;
+            }
+            (Some(Component::One(one)), Some(found)) if one.matches_with(found, OPTIONS) => {
+                at += 1;
+                name += 1;
+                continue;
+            }
+            _ => {}
+        }
+        // The last `**` takes one component more.
+        match retry {
+            Some((after, from)) if from < path.len() => {
+                retry = Some((after, from + 1));
+                (at, name) = (after, from + 1);
+            }
+            _ => return false,
+        }
+    }
+}
+
+fn compile(pattern: &str) -> Result<Vec<Component>, StoreError> {
     let refuse = |reason: &str| StoreError::malformed(format!("the ignore pattern {pattern:?}"), reason);
     if pattern.is_empty() || pattern.len() > MAX_PATTERN_BYTES {
         return Err(refuse("it is empty or too long"));
@@ -58,5 +105,9 @@ fn compile(pattern: &str) -> Result<Pattern, StoreError> {
     if wildcards > MAX_WILDCARDS {
         return Err(refuse("it has too many wildcards; divide it into several"));
     }
-    Pattern::new(pattern).map_err(|error| refuse(error.msg))
+    let component = |part: &str| match part {
+        "**" => Ok(Component::Any),
+        part => Pattern::new(part).map(Component::One),
+    };
+    fold(pattern).split('/').map(component).collect::<Result<_, _>>().map_err(|error| refuse(error.msg))
 }
