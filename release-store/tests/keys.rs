@@ -159,3 +159,26 @@ fn a_factory_export_makes_devices_and_signs_nothing() {
         fs::remove_dir_all(&broken).unwrap();
     }
 }
+
+#[test]
+fn a_factory_export_shows_its_secrets_to_its_owner_alone_and_prints_none() {
+    let vendor = Vendor::new();
+    let dir = vendor.path("factory");
+    fs::create_dir(&dir).unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let export = FactoryExport::create(&dir, &vendor.keys, &passphrase(), &request(), &[]).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&dir), 0o700, "also where the directory was there");
+        for name in ["factory.json", "device-stick.cfg", "device-dual.cfg", "device-region.cfg"] {
+            assert_eq!(mode(&dir.join(name)), 0o600, "{name}");
+        }
+    }
+    let secret = *export.secrets().product_secret.expose();
+    let first = secret.map(|byte| byte.to_string()).join(", ");
+    assert!(!format!("{export:?}").contains(&first));
+    assert!(!format!("{:?}", KeySource::Factory(export)).contains(&first));
+}

@@ -8,6 +8,7 @@
 //! ```
 //! It is as secret as a device: whoever holds it can read releases, as every device can, and can make none.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,10 +20,10 @@ use firmware_image::updater_image::{MAX_IMAGE_BYTES, UpdaterVersion};
 use serde::{Deserialize, Serialize};
 
 use super::source::sign_config;
-use super::{ConfigRequest, KeyDir, KeyKind, Passphrase, ProductSecrets, SignedUpdater, decode_key, store_json};
+use super::{ConfigRequest, KeyDir, KeyKind, Passphrase, ProductSecrets, SignedUpdater, decode_key};
 use crate::content_key::{ContentKey, ContentKeys};
 use crate::error::StoreError;
-use crate::store_files::{read_small, sync_dir};
+use crate::store_files::{json, read_small, sync_dir, write_secret};
 use crate::trust::MAX_ROOT_BYTES;
 
 const FACTORY_FILE: &str = "factory.json";
@@ -59,7 +60,6 @@ pub struct FactoryUpdater {
 }
 
 /// A factory's export, opened.
-#[derive(Debug)]
 pub struct FactoryExport {
     dir: PathBuf,
     product: String,
@@ -72,6 +72,13 @@ pub struct FactoryExport {
     configs: Vec<(Profile, Vec<u8>)>,
     updaters: Vec<FactoryUpdater>,
     secrets: ProductSecrets,
+}
+
+impl fmt::Debug for FactoryExport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The configurations hold the product secret.
+        write!(f, "FactoryExport({}, {})", self.product, self.dir.display())
+    }
 }
 
 fn config_name(profile: Profile) -> String {
@@ -104,7 +111,8 @@ impl FactoryExport {
         let secrets = keys.secrets(passphrase)?;
         for profile in PROFILES {
             let config = sign_config(keys, &secrets, &vendor, &ConfigRequest { profile, ..request.clone() })?;
-            super::write_public(&dir.join(config_name(profile)), &config)?;
+            // It holds the product secret, as every device does.
+            write_secret(&dir.join(config_name(profile)), &config)?;
         }
         super::write_public(&dir.join(ROOT_FILE), &keys.root_json()?)?;
         let mut listed = Vec::new();
@@ -136,7 +144,7 @@ impl FactoryExport {
             updaters: listed,
         };
         // Last: what has it is complete.
-        store_json(&dir.join(FACTORY_FILE), &file)?;
+        write_secret(&dir.join(FACTORY_FILE), &json(&file))?;
         sync_dir(dir)?;
         Self::open(dir)
     }

@@ -27,7 +27,7 @@ pub use source::{ConfigRequest, KeySource, SignedUpdater, sign_updater};
 use crate::content_key::{CONTENT_KEY_BYTES, ContentKey, ContentKeys};
 use crate::error::StoreError;
 use crate::manifest::check_product;
-use crate::store_files::{self, json, read_small, sync_dir};
+use crate::store_files::{json, read_small, sync_dir};
 use crate::trust::MAX_ROOT_BYTES;
 use crate::tuf::{self, TufKey, TufPublicKey};
 
@@ -209,7 +209,7 @@ impl KeyDir {
     /// Puts a newer root in place of the one that new devices are given.
     pub(crate) fn replace_root(&self, root: &[u8]) -> Result<(), StoreError> {
         let (path, beside) = (self.dir.join(ROOT_FILE), self.dir.join("root.json.new"));
-        fs::write(&beside, root).map_err(StoreError::io("write", &beside))?;
+        write_public(&beside, root)?;
         fs::rename(&beside, &path).map_err(StoreError::io("rename", &path))?;
         sync_dir(&self.dir)
     }
@@ -300,20 +300,22 @@ fn decode_certificate(text: &str, vendor: &PublicKey) -> Option<KeyCertificate> 
     certificate.is_from(vendor).then_some(certificate)
 }
 
+/// Makes a directory that only its owner may read, or makes one that is there so.
 fn create_private_dir(dir: &Path) -> Result<(), StoreError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir).map_err(StoreError::io("create", dir))
+    builder.create(dir).map_err(StoreError::io("create", dir))?;
+    #[cfg(unix)]
+    {
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(dir, private).map_err(StoreError::io("make private", dir))?;
+    }
+    Ok(())
 }
 
 fn write_public(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let file = fs::File::create(path).map_err(StoreError::io("create", path))?;
     std::io::Write::write_all(&mut &file, bytes).and_then(|()| file.sync_all()).map_err(StoreError::io("write", path))
-}
-
-/// Used by both kinds of key directories.
-fn store_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
-    write_public(path, &store_files::json(value))
 }
