@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
+use std::ops::Range;
 use std::path::Path;
 
 use firmware_image::Digest;
@@ -14,7 +15,7 @@ use sigstore_tuf::{Metadata, Timestamp};
 use crate::error::StoreError;
 use crate::repository::{NoObserver, Observer};
 use crate::store_files::{LOCK, StoreWriter, TEMPORARY, digest_of, read_small};
-use crate::transport::Directory;
+use crate::transport::{Directory, GetOutcome, Sink, Transport, TransportError};
 use crate::trust::{MAX_ROOT_BYTES, MAX_TIMESTAMP_BYTES, MemoryCache, Trust};
 
 /// What a mirror run did.
@@ -74,7 +75,7 @@ pub fn mirror(
     let mut done = 0;
     let mut result = Mirrored::default();
     for item in &items {
-        if is_there(&writer, item, check)? {
+        if is_there(source, &writer, item, check)? {
             result.kept += 1;
         } else {
             copy(source, &writer, item)?;
@@ -84,14 +85,41 @@ pub fn mirror(
         done += item.bytes;
         observer.progress(done, total);
     }
+    // What devices will see must hang together, before they see it.
+    let promised = Promised { copy: Directory::new(destination), path: timestamp_path, timestamp: &timestamp };
+    Trust::new(&root, MemoryCache::new())?.offline(&promised)?;
     if read_small(&destination.join(timestamp_path), MAX_TIMESTAMP_BYTES)?.as_ref() != Some(&timestamp) {
         writer.replace(timestamp_path, &timestamp)?;
         result.files += 1;
         result.bytes += timestamp.len() as u64;
     }
-    // What devices will see must hang together.
-    Trust::new(&root, MemoryCache::new())?.offline(&Directory::new(destination))?;
     Ok(result)
+}
+
+/// A copy as it will be once its new timestamp stands.
+struct Promised<'a> {
+    copy: Directory,
+    path: &'a str,
+    timestamp: &'a [u8],
+}
+
+impl Transport for Promised<'_> {
+    fn describe(&self) -> String {
+        self.copy.describe()
+    }
+    fn get(
+        &self,
+        path: &str,
+        range: Option<Range<u64>>,
+        max_bytes: u64,
+        sink: &mut Sink<'_>,
+    ) -> Result<GetOutcome, TransportError> {
+        if path != self.path {
+            return self.copy.get(path, range, max_bytes, sink);
+        }
+        sink(0, self.timestamp)?;
+        Ok(GetOutcome::new(0, self.timestamp.len() as u64))
+    }
 }
 
 /// [`mirror`] with nobody watching.
@@ -184,7 +212,7 @@ pub(crate) fn named_digest(path: &str) -> Option<Digest> {
     Digest::from_hex(stem)
 }
 
-fn is_there(writer: &StoreWriter, item: &Item, check: bool) -> Result<bool, StoreError> {
+fn is_there(source: &Path, writer: &StoreWriter, item: &Item, check: bool) -> Result<bool, StoreError> {
     let path = writer.at(&item.path);
     match fs::metadata(&path) {
         // Another length, of a file that never changes, is damage: copy it again.
@@ -193,9 +221,11 @@ fn is_there(writer: &StoreWriter, item: &Item, check: bool) -> Result<bool, Stor
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(StoreError::io("read", path)(error)),
     }
-    match item.digest.filter(|_| check) {
+    match item.digest {
+        _ if !check => Ok(true),
         Some(digest) => Ok(digest_of(&path)? == digest),
-        None => Ok(true),
+        // Metadata has no digest in its name: the source says what it is.
+        None => Ok(digest_of(&path)? == digest_of(&source.join(&item.path))?),
     }
 }
 

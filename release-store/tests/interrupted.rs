@@ -176,6 +176,33 @@ fn a_mirror_heals_a_damaged_copy_and_refuses_a_damaged_source() {
 }
 
 #[test]
+fn a_mirror_with_damaged_metadata_is_healed_and_never_gets_a_timestamp_that_names_it() {
+    let (vendor, tree) = Vendor::with_release();
+    let copy = vendor.path("copy");
+    mirror_quietly(&vendor.store(), &copy).unwrap();
+    let before = fs::read(copy.join("metadata/timestamp.json")).unwrap();
+    fs::write(tree.join("new.bin"), content(100_000, 7)).unwrap();
+    vendor.publish(&tree, "1.1.0");
+    for name in ["metadata/3.targets.json", "metadata/3.snapshot.json"] {
+        // As a copy that was cut off and lost bytes: the length is right, the bytes are not.
+        let length = fs::metadata(vendor.store().join(name)).unwrap().len() as usize;
+        fs::write(copy.join(name), vec![0; length]).unwrap();
+        mirror_quietly(&vendor.store(), &copy).unwrap_err();
+        assert_eq!(fs::read(copy.join("metadata/timestamp.json")).unwrap(), before, "{name}");
+        let trust = Trust::new(&vendor.root(), MemoryCache::new()).unwrap();
+        assert_eq!(trust.refresh(&Directory::new(&copy), NOW).unwrap().releases.newest("stable").unwrap().serial, 1);
+        fs::remove_file(copy.join(name)).unwrap();
+    }
+    mirror_quietly(&vendor.store(), &copy).unwrap();
+    for name in ["metadata/3.targets.json", "metadata/3.snapshot.json"] {
+        let length = fs::metadata(copy.join(name)).unwrap().len() as usize;
+        fs::write(copy.join(name), vec![0; length]).unwrap();
+        assert_eq!(mirror(&vendor.store(), &copy, true, &mut NoObserver).unwrap().files, 1, "{name}");
+        assert_eq!(files(&copy), files(&vendor.store()));
+    }
+}
+
+#[test]
 fn a_mirror_never_goes_back_and_never_mixes_stores() {
     let (vendor, tree) = Vendor::with_release();
     let old = vendor.path("old");
