@@ -57,7 +57,7 @@ pub struct SoundImage {
 
 impl SoundImage {
     fn same(&self, other: &Self) -> bool {
-        self.platform == other.platform && self.sha256 == other.sha256 && self.length == other.length
+        self.platform == other.platform && self.length == other.length && self.statement == other.statement
     }
 }
 
@@ -436,7 +436,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         match result {
             Ok(_) => Ok(Some(generation)),
             Err(SlotError::TooLong) => {
-                self.alarm(format!("the {place} is too small for the updaters: they are not backed up there"));
+                // It will be so at every plug-in: said each time, logged never.
+                self.watch.note(&format!("the {place} is too small for the updaters: they are not backed up there"));
                 Ok(None)
             }
             Err(SlotError::Zone(ZoneError::ReadOnly | ZoneError::Denied)) => {

@@ -1,0 +1,367 @@
+//! The program itself: a signed updater on directories and on a whole image, as the launcher and a person call it.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::*;
+use firmware_image::host::{Access, FileZone};
+use firmware_image::image::any_zone::AnyFreeZone;
+use firmware_image::image::build::{Layout, stick};
+use firmware_image::image::device::Device;
+use firmware_image::image::gpt::Guids;
+use firmware_image::image::iso::{IsoFile, Source};
+use firmware_image::updater_image::{Floors, UpdaterVersion};
+use release_store::keys::KeySource;
+use release_store::publish::PublishRequest;
+
+/// The updater as it ships: stamped and signed.
+fn signed(world: &World, version: &str) -> PathBuf {
+    let program = fs::read(stripped(world)).unwrap();
+    let source = KeySource::open(&world.path("keys")).unwrap();
+    let version_number = UpdaterVersion::parse(version).unwrap();
+    let image =
+        source.updater(Some(&passphrase()), PLATFORM, program, version_number, Floors::default()).unwrap().image;
+    let path = world.path(&format!("updater-{version}"));
+    fs::write(&path, image).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// The built program without what only a debugger wants, where there is a tool for that.
+fn stripped(world: &World) -> PathBuf {
+    let built = PathBuf::from(env!("CARGO_BIN_EXE_updater"));
+    let small = world.path("stripped");
+    let status = Command::new("strip").arg("-o").arg(&small).arg(&built).status();
+    if status.is_ok_and(|status| status.success()) { small } else { built }
+}
+
+/// A device of directories, whose `device.cfg` names this server.
+fn device(servers: &[(String, u16)]) -> (World, PathBuf) {
+    let world = World::new();
+    world.write_config(servers);
+    let hidden = File::create(world.path("hidden.img")).unwrap();
+    hidden.set_len(160 << 20).unwrap();
+    let program = signed(&world, "1.0.0");
+    (world, program)
+}
+
+fn with_updater(program: &Path) -> impl FnOnce(&mut PublishRequest) {
+    let program = program.to_owned();
+    move |request| request.updaters.push((PLATFORM.into(), program))
+}
+
+fn command(world: &World, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("--virtual").arg(world.path("virtual"));
+    command.arg("--free").arg(world.free());
+    command.arg("--hidden").arg(world.path("hidden.img"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(world: &World, program: &Path, args: &[&str]) -> Output {
+    command(world, program).args(args).output().unwrap()
+}
+
+fn assert_status(output: &Output, status: i32) {
+    assert_eq!(output.status.code(), Some(status), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+fn reserved_port() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+fn serve_at(world: &World, listener: std::net::TcpListener) -> release_store::serve::Server {
+    release_store::serve::serve(listener, &world.store(), Default::default()).unwrap()
+}
+
+#[test]
+fn a_device_is_installed_verified_repaired_and_rolled_back_from_the_command_line() {
+    let (listener, url) = reserved_port();
+    let (world, program) = device(&[(url, 1)]);
+    world.publish_with("1.0.0", &first(), with_updater(&program));
+    let server = serve_at(&world, listener);
+
+    let output = run(&world, &program, &["check", "--json"]);
+    assert_status(&output, 0);
+    assert_eq!(json(&output)["newest"], "1.0.0");
+    assert_status(&run(&world, &program, &["update", "--dry-run"]), 0);
+    assert!(world.client_files().is_empty());
+    let output = run(&world, &program, &["update"]);
+    assert_status(&output, 0);
+    world.assert_client(&first());
+    assert_status(&run(&world, &program, &["verify"]), 0);
+    fs::write(world.client().join("run.sh"), "virus").unwrap();
+    let output = run(&world, &program, &["verify", "--json"]);
+    assert_status(&output, 3);
+    assert_eq!(json(&output)["damaged"][0]["path"], "run.sh");
+    assert_status(&run(&world, &program, &["repair"]), 0);
+    world.assert_client(&first());
+    world.publish("2.0.0", &second());
+    assert_status(&run(&world, &program, &["update"]), 0);
+    world.assert_client(&second());
+    drop(server);
+    assert_status(&run(&world, &program, &["rollback"]), 0);
+    world.assert_client(&first());
+    let output = run(&world, &program, &["status", "--json"]);
+    assert_status(&output, 0);
+    let status = json(&output);
+    assert_eq!((&status["version"], &status["held"]), (&"1.0.0".into(), &true.into()));
+    assert_eq!(status["files"]["whole"], true);
+    assert_status(&run(&world, &program, &["check"]), 10);
+    assert_status(&run(&world, &program, &["update", "--to", "7.7"]), 10);
+    // What was rolled back is still on the device, so even this needs no server.
+    let output = run(&world, &program, &["update", "--json"]);
+    assert_status(&output, 0);
+    assert_eq!((&json(&output)["offline"], &json(&output)["bytes_fetched"]), (&true.into(), &0.into()));
+    world.assert_client(&second());
+    assert_status(&run(&world, &program, &["update"]), 10);
+}
+
+#[test]
+fn the_updater_that_stands_on_the_device_needs_no_options() {
+    let (listener, url) = reserved_port();
+    let (world, program) = device(&[(url, 1)]);
+    world.publish_with("1.0.0", &first(), with_updater(&program));
+    let _server = serve_at(&world, listener);
+    assert_status(&run(&world, &program, &["run"]), 0);
+    let name = firmware_image::paths::updater_name(PLATFORM);
+    let output = Command::new(world.free().join(name.as_str())).args(["verify", "--json"]).output().unwrap();
+    assert_status(&output, 0);
+    assert_eq!(json(&output)["whole"], true);
+    // A copy anywhere else asks which device is meant.
+    let output = Command::new(&program).arg("verify").output().unwrap();
+    assert_status(&output, 16);
+}
+
+#[test]
+fn an_updater_without_a_vendor_key_or_with_another_vendors_does_nothing() {
+    let (world, _) = device(&[]);
+    let output = run(&world, Path::new(env!("CARGO_BIN_EXE_updater")), &["update"]);
+    assert_status(&output, 12);
+    let other = World::new();
+    let foreign = signed(&other, "1.0.0");
+    assert_status(&run(&world, &foreign, &["update"]), 12);
+    assert_eq!(
+        fs::read_dir(world.free()).unwrap().filter(|e| e.as_ref().unwrap().file_name() != ".holdfast").count(),
+        0
+    );
+}
+
+/// Starts `run` as the launcher does; what it says comes from the first pipe, the client's end is told by the second.
+fn launch(world: &World, program: &Path, args: &[&str]) -> (Child, File, OwnedFd) {
+    let (ready_out, ready_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let (client_out, client_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    for fd in [&ready_in, &client_out] {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).unwrap();
+    }
+    let child = command(world, program)
+        .args(args)
+        .env("HOLDFAST_READY_FD", ready_in.as_raw_fd().to_string())
+        .env("HOLDFAST_CLIENT_FD", client_out.as_raw_fd().to_string())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop((ready_in, client_out));
+    (child, File::from(ready_out), client_in)
+}
+
+#[test]
+fn the_launcher_hears_ready_and_go_and_the_commit_waits_for_the_client() {
+    let (listener, url) = reserved_port();
+    let (world, program) = device(&[(url, 1)]);
+    world.publish_with("1.0.0", &first(), with_updater(&program));
+    let _server = serve_at(&world, listener);
+    assert_status(&run(&world, &program, &["run"]), 0);
+    let mut files = second();
+    files.push(("film.bin", noise(5, 2_000_000)));
+    world.publish("2.0.0", &files);
+    let (mut child, mut ready, client) = launch(&world, &program, &["--limit-rate", "600k", "run"]);
+    let mut said = [0; 1];
+    ready.read_exact(&mut said).unwrap();
+    assert_eq!(said, *b"R");
+    ready.read_exact(&mut said).unwrap();
+    assert_eq!(said, *b"G");
+    // The client runs now; the download ends, and nothing is replaced.
+    std::thread::sleep(Duration::from_secs(8));
+    world.assert_client(&first());
+    assert_eq!(child.try_wait().unwrap(), None);
+    drop(client);
+    assert!(child.wait().unwrap().success());
+    world.assert_client(&files);
+}
+
+#[test]
+fn a_client_that_runs_from_the_device_keeps_its_files() {
+    let (listener, url) = reserved_port();
+    let (world, program) = device(&[(url, 1)]);
+    world.publish("1.0.0", &first());
+    let _server = serve_at(&world, listener);
+    assert_status(&run(&world, &program, &["update"]), 0);
+    world.publish("2.0.0", &second());
+    let mut sleeper = Command::new("sleep").arg("60").current_dir(world.client()).spawn().unwrap();
+    let output = run(&world, &program, &["update"]);
+    assert_status(&output, 4);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("sleep"), "{output:?}");
+    world.assert_client(&first());
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    // A lock says so too, as the launcher holds one for its client.
+    let directory = File::open(world.client()).unwrap();
+    directory.try_lock_shared().unwrap();
+    assert_status(&run(&world, &program, &["update"]), 4);
+    drop(directory);
+    assert_status(&run(&world, &program, &["update"]), 0);
+    world.assert_client(&second());
+}
+
+#[test]
+fn one_updater_at_a_time() {
+    let (world, program) = device(&[]);
+    fs::create_dir(world.free().join(".holdfast")).unwrap();
+    let lock = File::open(world.free().join(".holdfast")).unwrap();
+    lock.lock().unwrap();
+    assert_status(&run(&world, &program, &["run"]), 4);
+    assert_status(&run(&world, &program, &["update"]), 4);
+}
+
+#[test]
+fn an_updater_killed_again_and_again_ends_with_a_whole_client_and_no_frame_fetched_twice() {
+    let (listener, url) = reserved_port();
+    let (world, program) = device(&[(url, 1)]);
+    let published = world.publish("1.0.0", &[("a.bin", noise(1, 1_500_000)), ("b.bin", noise(2, 700_000))]);
+    let server = serve_at(&world, listener);
+    let mut kills = 0;
+    loop {
+        let mut child = command(&world, &program)
+            .args(["--limit-rate", "1500k", "update"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let end = Instant::now() + Duration::from_millis(450 + 37 * kills % 400);
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break Some(status),
+                None if Instant::now() >= end => break None,
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        if let Some(status) = status {
+            assert!(status.success());
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        assert!(kills < 60);
+    }
+    assert!(kills > 1, "{kills}");
+    world.assert_client(&[("a.bin", noise(1, 1_500_000)), ("b.bin", noise(2, 700_000))]);
+    // Each life reads metadata, and loses at most what was in flight: one frame and the buffers of one connection.
+    let most = published.pack_bytes + (kills + 1) * (20_000 + 262_144 + 400_000);
+    assert!(server.counters().bytes() <= most, "{} > {most}", server.counters().bytes());
+}
+
+#[test]
+fn a_new_updater_is_run_once_before_it_is_installed() {
+    let (listener, url) = reserved_port();
+    let (world, program) = device(&[(url, 1)]);
+    world.publish_with("1.0.0", &first(), with_updater(&program));
+    let _server = serve_at(&world, listener);
+    assert_status(&run(&world, &program, &["run"]), 0);
+    // Sound by its signature, and yet it does not run.
+    let broken = world.signed_updater(b"\x7fELF this is no program", "1.5.0", Floors::default());
+    fs::write(world.path("broken"), broken).unwrap();
+    world.publish_with("1.5.0", &second(), with_updater(&world.path("broken")));
+    let output = run(&world, &program, &["run", "--json"]);
+    assert_status(&output, 0);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("would not start"), "{output:?}");
+    let version = |world: &World| json(&run(world, &program, &["status", "--json"]))["updaters"][0]["version"].clone();
+    assert_eq!(version(&world), "1.0.0");
+    let new = signed(&world, "2.0.0");
+    world.publish_with("2.0.0", &second(), with_updater(&new));
+    assert_status(&run(&world, &program, &["run"]), 0);
+    assert_eq!(version(&world), "2.0.0");
+    // And from now on it is the one that runs, and proves itself.
+    let installed = world.free().join(firmware_image::paths::updater_name(PLATFORM).as_str());
+    assert_status(&run(&world, &installed, &["run"]), 0);
+    let status = json(&run(&world, &installed, &["status", "--json"]));
+    let backups: Vec<String> =
+        status["backups"].as_array().unwrap().iter().map(|backup| backup["updaters"][0].to_string()).collect();
+    assert_eq!(backups.len(), 3);
+    assert!(backups.iter().all(|backup| backup.contains("2.0.0")), "{backups:?}");
+}
+
+#[test]
+fn a_whole_image_is_installed_broken_and_mended_without_mounting() {
+    let (listener, url) = reserved_port();
+    let (world, program) = device(&[(url, 1)]);
+    world.publish_with("1.0.0", &first(), with_updater(&program));
+    let _server = serve_at(&world, listener);
+    let image = world.path("device.img");
+    let config = fs::read(world.path("virtual/device.cfg")).unwrap();
+    let layout = Layout {
+        disk_bytes: 256 << 20,
+        hidden_bytes: 96 << 20,
+        product: "Testbird".into(),
+        volume_id: 0x1234_5678,
+        guids: Guids { disk: [1; 16], partitions: [[2; 16], [3; 16], [4; 16]] },
+        timestamp: NOW,
+    };
+    stick(&image, &layout, &[IsoFile::new("device.cfg", Source::Bytes(config.into()))]).unwrap();
+    let run = |args: &[&str]| Command::new(&program).arg("--device").arg(&image).args(args).output().unwrap();
+    let output = run(&["run"]);
+    assert_status(&output, 0);
+    assert_status(&run(&["verify"]), 0);
+    {
+        let device = Device::open(&image, None, Access::ReadWrite).unwrap();
+        let free = device.free_zone().unwrap();
+        updater::zone_io::write_durable(&free, "client/run.sh", b"virus").unwrap();
+        updater::zone_io::write_durable(&free, "holiday.txt", b"mine").unwrap();
+        free.close().unwrap();
+    }
+    assert_status(&run(&["verify"]), 3);
+    let output = run(&["run", "--json"]);
+    assert_status(&output, 0);
+    assert_eq!(json(&output)["action"], "repaired");
+    assert_status(&run(&["verify"]), 0);
+    let before = fs::read(&image).unwrap();
+    assert_status(&run(&["run"]), 0);
+    // The signed updater runs by itself now: the other backup slot follows once.
+    assert_status(&run(&["run"]), 0);
+    let settled = fs::read(&image).unwrap();
+    assert_status(&run(&["run"]), 0);
+    assert!(settled == fs::read(&image).unwrap(), "a sound device was written to");
+    assert_eq!(before.len(), settled.len());
+    // Everything in the free zone is formatted away.
+    {
+        let device = Device::open(&image, None, Access::ReadWrite).unwrap();
+        device.format_free(*b"TESTBIRD   ", 7).unwrap();
+    }
+    assert_status(&run(&["run"]), 0);
+    assert_status(&run(&["verify"]), 0);
+    let device = Device::open(&image, None, Access::ReadOnly).unwrap();
+    let free = device.free_zone().unwrap();
+    assert!(matches!(free, AnyFreeZone::Fat(_)));
+    for (path, bytes) in first() {
+        let found = updater::zone_io::read_small(&free, &format!("client/{path}"), 1 << 20).unwrap();
+        assert_eq!(found.as_ref(), Some(&bytes), "{path}");
+    }
+    let _ = FileZone::open(&image, Access::ReadOnly).unwrap();
+}
