@@ -76,7 +76,7 @@ pub const fn max_stored_len(raw_len: u32) -> u32 {
 pub struct FrameId {
     /// What it holds.
     pub kind: FrameKind,
-    /// SHA-256 of the content; zeros where the frame is named by the digest of its sealed bytes (manifests).
+    /// SHA-256 of the content; [`UNNAMED`] for a manifest, which is named by the digest of its sealed bytes.
     pub digest: Digest,
     /// The content's length in bytes.
     pub raw_len: u32,
@@ -207,7 +207,9 @@ impl FrameReader {
         }
         let content = &self.content[..raw_len];
         let digest = Digest::of(content);
-        if id.digest != UNNAMED && digest != id.digest {
+        // Zeros on anything but a manifest are no leave to be anything.
+        let unnamed = id.kind == FrameKind::Manifest && id.digest == UNNAMED;
+        if !unnamed && digest != id.digest {
             return Err(StoreError::WrongDigest { object: id.object(), expected: id.digest, found: digest });
         }
         Ok(VerifiedFrame { digest, bytes: content })

@@ -160,6 +160,18 @@ fn every_flipped_byte_and_every_cut_of_a_frame_is_refused() {
 }
 
 #[test]
+fn a_digest_of_zeros_frees_no_chunk_from_being_what_it_is_named_by() {
+    let key = key(&expectations(&directory("pack")));
+    let mut writer = FrameWriter::new(&key, 3).unwrap();
+    let mut reader = FrameReader::new().unwrap();
+    for kind in [FrameKind::Chunk, FrameKind::ChunkList] {
+        let (id, frame) = writer.seal_unnamed(kind, b"anything").unwrap();
+        let error = reader.open(&key, &id, &frame).unwrap_err();
+        assert!(matches!(error, StoreError::WrongDigest { .. }), "{error}");
+    }
+}
+
+#[test]
 fn every_flipped_byte_and_every_cut_of_the_encodings_is_refused_or_harmless() {
     let manifests = directory("manifest");
     let keys = ContentKeys::from(key(&expectations(&manifests)));
