@@ -126,7 +126,7 @@ fn check_component(name: &str) -> Result<(), PathProblem> {
 fn is_forbidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\\' | ':' | '<' | '>' | '"' | '|' | '?' | '*')
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         || matches!(c, '\u{feff}' | '\u{fffd}' | '\u{fffe}' | '\u{ffff}')
 }
 
@@ -144,7 +144,8 @@ fn is_reserved(name: &str) -> bool {
 /// extension of up to three.
 fn is_short_alias(name: &str) -> bool {
     let (stem, extension) = name.split_once('.').unwrap_or((name, ""));
-    if stem.len() > 8 || extension.len() > 3 || extension.contains('.') {
+    // Characters, not bytes: an alias is made in the system's code page, where a letter like Ä is one byte.
+    if stem.chars().count() > 8 || extension.chars().count() > 3 || extension.contains('.') {
         return false;
     }
     let Some((front, digits)) = stem.rsplit_once('~') else { return false };

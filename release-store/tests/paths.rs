@@ -73,6 +73,8 @@ fn each_path_that_some_system_cannot_hold_is_refused_for_its_reason() {
         ("CONOUT$", P::Reserved("CONOUT$".into())),
         ("a~1", P::ShortAlias("a~1".into())),
         ("LONGNA~2.TXT", P::ShortAlias("LONGNA~2.TXT".into())),
+        ("ÄÖÜÄÖÜ~1.ÄÖÜ", P::ShortAlias("ÄÖÜÄÖÜ~1.ÄÖÜ".into())),
+        ("a\u{61c}b", P::Character('\u{61c}')),
         (&long, P::TooLong),
     ];
     for (path, problem) in cases {
