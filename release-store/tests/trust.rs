@@ -10,7 +10,7 @@ use release_store::publish::publish;
 use release_store::repository::NoObserver;
 use release_store::serve::{ServeOptions, serve};
 use release_store::transport::{Counted, Directory, TransportError};
-use release_store::trust::{Accepted, MemoryCache, SealedManifest, Trust};
+use release_store::trust::{Accepted, MAX_NEW_ROOTS, MemoryCache, SealedManifest, Trust};
 
 fn trust(vendor: &Vendor) -> Trust<CountingCache> {
     Trust::new(&vendor.root(), CountingCache::default()).unwrap()
@@ -239,6 +239,50 @@ fn a_new_root_is_followed_kept_and_never_left_again() {
     let hidden = Trust::new(&pinned, MemoryCache::new()).unwrap().remember(accepted);
     let error = hidden.refresh(&Directory::new(&old), NOW).unwrap_err();
     assert!(matches!(error, StoreError::Rollback { .. }), "{error}");
+}
+
+#[test]
+fn a_new_root_is_kept_also_where_the_rest_cannot_be_had() {
+    let (vendor, _) = Vendor::with_release();
+    let pinned = vendor.root();
+    let old = vendor.path("old");
+    copy_tree(&vendor.store(), &old);
+    let later = NOW + 6 * 365 * DAY;
+    vendor.open().renew(&passphrase(), later).unwrap();
+    let trust = Trust::new(&pinned, MemoryCache::new()).unwrap();
+    let cut = Tampering::new(vendor.transport(), |path, bytes| (!path.ends_with("timestamp.json")).then_some(bytes));
+    trust.refresh(&cut, later).unwrap_err();
+
+    // Whoever hides the new root afterwards does not bring the old one back.
+    let seen = trust.refresh(&Directory::new(&old), NOW).unwrap().accepted.root;
+    assert_eq!(seen, fs::read(vendor.store().join("metadata/2.root.json")).unwrap());
+}
+
+#[test]
+fn any_number_of_new_roots_is_followed_over_several_refreshes() {
+    let (vendor, _) = Vendor::with_release();
+    let pinned = vendor.root();
+    let mut later = NOW;
+    let mut renew = |times: u32| {
+        for _ in 0..times {
+            later += 6 * 365 * DAY;
+            assert!(vendor.open().renew(&passphrase(), later).unwrap().root);
+        }
+        later
+    };
+    let now = renew(MAX_NEW_ROOTS);
+    let trust = Trust::new(&pinned, MemoryCache::new()).unwrap();
+    assert!(trust.refresh(&vendor.transport(), now).unwrap().changed, "as many as one refresh follows");
+    assert!(!trust.refresh(&vendor.transport(), now).unwrap().changed);
+
+    let now = renew(1);
+    let late = Trust::new(&pinned, MemoryCache::new()).unwrap();
+    let error = late.refresh(&vendor.transport(), now).unwrap_err();
+    assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
+    for trust in [late, trust] {
+        trust.refresh(&vendor.transport(), now).unwrap();
+        assert!(!trust.refresh(&vendor.transport(), now).unwrap().changed);
+    }
 }
 
 #[test]

@@ -34,8 +34,10 @@ pub const MAX_TIMESTAMP_BYTES: u64 = 16 << 10;
 pub const MAX_SNAPSHOT_BYTES: u64 = 64 << 10;
 /// The longest targets metadata, in bytes: some ten thousand releases.
 pub const MAX_TARGETS_BYTES: u64 = 4 << 20;
-/// The most new roots that one refresh follows.
+/// The most new roots that one refresh follows. They are kept, so that the next one goes on from there.
 pub const MAX_NEW_ROOTS: u32 = 32;
+/// The most roots that are followed in a cache.
+pub const MAX_KEPT_ROOTS: u32 = 1024;
 
 /// A time before every expiry: with it, verification shows authenticity and leaves freshness aside.
 const NO_TIME: Timestamp = Timestamp::UNIX_EPOCH;
@@ -121,7 +123,10 @@ impl<C: TrustCache> Trust<C> {
     /// [`Trust::cached`].
     pub fn refresh<T: Transport + ?Sized>(&self, transport: &T, now: i64) -> Result<Refreshed, StoreError> {
         let mut known = self.start()?;
-        self.follow_roots(&mut known, transport)?;
+        let followed = self.follow_roots(&mut known, transport);
+        // At once (TUF 5.3.8): a root that takes trust from a stolen key counts, whatever becomes of the rest.
+        let (new_roots, root_error) = self.keep_roots(&known);
+        followed?;
         self.check_remembered_root(&known)?;
         self.seed(&mut known);
         let newest_known = releases(&known.set).and_then(|releases| releases.newest_publication());
@@ -148,6 +153,7 @@ impl<C: TrustCache> Trust<C> {
         let (changed, cache_error) = self.keep(&known);
         let accepted =
             Accepted { root: known.set.root_bytes().to_vec(), timestamp: known.timestamp, snapshot: known.snapshot };
+        let (changed, cache_error) = (changed || new_roots, root_error.or(cache_error));
         Ok(Refreshed { releases, accepted, changed, clock_disputed: clock.disputed, cache_error })
     }
 
@@ -189,7 +195,7 @@ impl<C: TrustCache> Trust<C> {
         let set = TrustedMetadataSet::from_root(&self.root).map_err(tuf("root"))?;
         let mut known =
             Known { set, roots: Vec::new(), timestamp: Vec::new(), snapshot: Vec::new(), targets: Vec::new() };
-        for _ in 0..MAX_NEW_ROOTS {
+        for _ in 0..MAX_KEPT_ROOTS {
             let next = known.set.root().version.saturating_add(1);
             let kept = self.cache.load(&root_name(next));
             let candidates = [kept.as_deref(), Some(self.remembered.root.as_slice())];
@@ -202,13 +208,16 @@ impl<C: TrustCache> Trust<C> {
 
     /// Follows the store's roots, one by one, until there is no next one (TUF 5.3).
     fn follow_roots<T: Transport + ?Sized>(&self, known: &mut Known, transport: &T) -> Result<(), StoreError> {
-        for _ in 0..MAX_NEW_ROOTS {
+        for followed in 0..=MAX_NEW_ROOTS {
             let next = known.set.root().version.saturating_add(1);
             let bytes = match get_all(transport, &format!("metadata/{}", root_name(next)), MAX_ROOT_BYTES) {
                 Ok(bytes) => bytes,
                 Err(TransportError::NotFound { .. }) => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
+            if followed == MAX_NEW_ROOTS {
+                break;
+            }
             known.set.update_root(&bytes).map_err(tuf("root"))?;
             if !known.set.root().consistent_snapshot {
                 return Err(StoreError::malformed(root_name(next), "it has no consistent snapshots"));
@@ -296,17 +305,26 @@ impl<C: TrustCache> Trust<C> {
         Ok(())
     }
 
-    /// Gives the cache what it lacks. Whether that was anything, and the first failure.
+    /// Gives the cache the roots that it lacks; see [`Trust::keep_all`].
+    fn keep_roots(&self, known: &Known) -> (bool, Option<std::io::Error>) {
+        self.keep_all(known.roots.iter().map(|(version, bytes)| (root_name(*version), bytes)))
+    }
+
+    /// Gives the cache what it lacks but roots; see [`Trust::keep_all`].
     fn keep(&self, known: &Known) -> (bool, Option<std::io::Error>) {
+        let files = [
+            ("targets.json", &known.targets),
+            ("snapshot.json", &known.snapshot),
+            ("timestamp.json", &known.timestamp),
+        ];
+        self.keep_all(files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)))
+    }
+
+    /// Gives the cache what it lacks. Whether that was anything, and the first failure.
+    fn keep_all<'b>(&self, files: impl Iterator<Item = (String, &'b Vec<u8>)>) -> (bool, Option<std::io::Error>) {
         let mut changed = false;
         let mut failure = None;
-        let roots = known.roots.iter().map(|(version, bytes)| (root_name(*version), bytes));
-        let others = [
-            ("targets.json".to_owned(), &known.targets),
-            ("snapshot.json".to_owned(), &known.snapshot),
-            ("timestamp.json".to_owned(), &known.timestamp),
-        ];
-        for (name, bytes) in roots.chain(others) {
+        for (name, bytes) in files {
             if self.cache.load(&name).as_ref() != Some(bytes) {
                 changed = true;
                 if let Err(error) = self.cache.store(&name, bytes) {
