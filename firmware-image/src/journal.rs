@@ -97,7 +97,6 @@ impl Journal {
     /// # Errors
     /// What writing reports.
     pub fn advance<F: FreeZone>(&mut self, zone: &F, state: State) -> Result<(), ZoneError> {
-        let next = Self { sequence: self.sequence + 1, state };
         let mut file = zone.open_rw(paths::JOURNAL)?;
         if file.len()? != 2 * JOURNAL_SLOT_BYTES as u64 {
             for slot in 0..2 {
@@ -107,8 +106,16 @@ impl Journal {
             file.flush()?;
             zone.sync_dir(paths::STATE_DIR)?;
         }
-        write_all_at(&mut file, next.sequence % 2 * JOURNAL_SLOT_BYTES as u64, &next.encode())?;
-        file.flush()?;
+        let next = match self.sequence.checked_add(1) {
+            Some(sequence) => Self { sequence, state },
+            // No device gets there: the journal was forged, and must not hold its state for ever. The highest number
+            // stands until slot 1 is written over, and slot 0 says the same by then.
+            None => {
+                write_entry(&mut file, &Self { sequence: 0, state })?;
+                Self { sequence: 1, state }
+            }
+        };
+        write_entry(&mut file, &next)?;
         *self = next;
         Ok(())
     }
@@ -146,4 +153,10 @@ impl Journal {
         sequence.copy_from_slice(&bytes[12..20]);
         Ok(Some(Self { sequence: u64::from_le_bytes(sequence), state }))
     }
+}
+
+/// Writes an entry into its slot, durably.
+fn write_entry<T: ZoneFile>(file: &mut T, entry: &Journal) -> Result<(), ZoneError> {
+    write_all_at(file, entry.sequence % 2 * JOURNAL_SLOT_BYTES as u64, &entry.encode())?;
+    file.flush()
 }

@@ -55,6 +55,41 @@ fn a_slot_torn_at_any_byte_leaves_the_state_before() {
 }
 
 #[test]
+fn a_journal_forged_with_the_highest_sequence_can_be_left_again() {
+    let (dir, zone) = zone();
+    let mut journal = Journal::read(&zone).unwrap();
+    journal.advance(&zone, committing()).unwrap();
+    let path = dir.path().join(paths::JOURNAL);
+    for forged in [&[1][..], &[0, 1], &[0]] {
+        let mut bytes = std::fs::read(&path).unwrap();
+        for slot in forged {
+            let slot = &mut bytes[slot * JOURNAL_SLOT_BYTES..][..JOURNAL_SLOT_BYTES];
+            slot.copy_from_slice(&committing_as(u64::MAX));
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let mut journal = Journal::read(&zone).unwrap();
+        assert_eq!(journal.state(), committing());
+        for state in [State::Cleaning { serial: 300 }, State::Idle] {
+            journal.advance(&zone, state).unwrap();
+            assert_eq!(Journal::read(&zone), Ok(journal), "slots {forged:?}");
+            assert_eq!(journal.state(), state);
+        }
+    }
+}
+
+/// The slot of an entry with this sequence, as anybody can make it.
+fn committing_as(sequence: u64) -> [u8; JOURNAL_SLOT_BYTES] {
+    let (_dir, zone) = zone();
+    let mut journal = Journal::read(&zone).unwrap();
+    journal.advance(&zone, committing()).unwrap();
+    let mut slot = journal.encode();
+    slot[12..20].copy_from_slice(&sequence.to_le_bytes());
+    let (body, checksum) = slot.split_at_mut(JOURNAL_SLOT_BYTES - 4);
+    checksum.copy_from_slice(&crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(body).to_le_bytes());
+    slot
+}
+
+#[test]
 fn a_note_is_read_as_written_and_a_damaged_one_is_empty() {
     let (dir, zone) = zone();
     assert_eq!(LauncherNote::read(&zone), Ok(LauncherNote::default()));
