@@ -84,6 +84,8 @@ pub enum SlotError {
     TooLong,
     /// The medium does not return what was written to it.
     ReadBack,
+    /// The body was another one when it was read the second time.
+    Changed,
     /// It could not be read or written.
     Zone(ZoneError),
 }
@@ -101,6 +103,7 @@ impl core::fmt::Display for SlotError {
             Self::Damaged { segment } => write!(f, "its segment {segment} is damaged"),
             Self::TooLong => f.write_str("its content is too long"),
             Self::ReadBack => f.write_str("the medium does not return what was written"),
+            Self::Changed => f.write_str("its content changed while it was sealed"),
             Self::Zone(error) => write!(f, "{error}"),
         }
     }
@@ -386,14 +389,15 @@ impl Write<'_> {
     /// flush, read back. Returns the bytes written.
     ///
     /// # Errors
-    /// `TooLong` where the slot is too small, `ReadBack` where the medium lies, or what it reports.
+    /// `TooLong` where the slot is too small, `ReadBack` where the medium lies, `Changed` where the body does, or what
+    /// they report. There is no new header then.
     pub fn write<Z: RawZone>(
         &self,
         zone: &mut Z,
         body: &mut dyn Body,
         buffer: &mut [u8; SEGMENT_BUFFER_BYTES],
     ) -> Result<u64, SlotError> {
-        let header = self.header(body, buffer)?;
+        let (header, plaintext) = self.header(body, buffer)?;
         let total = header.slot_bytes().ok_or(SlotError::TooLong)?;
         if total > zone.len()? {
             return Err(SlotError::TooLong);
@@ -401,14 +405,20 @@ impl Write<'_> {
         let cipher = header.cipher(self.kind, self.identity);
         let segment_bytes = header.segment_bytes();
         let segments = header.segments();
+        let mut hasher = Hasher::new();
         for segment in 0..segments {
             let start = segment * segment_bytes;
             let length = (header.body_bytes() - start).min(segment_bytes) as usize;
             body.read_at(start, &mut buffer[..length])?;
+            hasher.update(&buffer[..length]);
             let tag = cipher.seal_segment(segment as u32, segment + 1 == segments, &mut buffer[..length]);
             buffer[length..length + TAG_BYTES].copy_from_slice(&tag);
             let at = HEADER_BYTES as u64 + segment * (segment_bytes + TAG_BYTES as u64);
             write_all_at(zone, at, &buffer[..length + TAG_BYTES])?;
+        }
+        // The key follows from the plaintext: other bytes under it would be a second message for one key and nonce.
+        if hasher.finish() != plaintext {
+            return Err(SlotError::Changed);
         }
         zone.flush()?;
         zone.drop_caches()?;
@@ -431,7 +441,8 @@ impl Write<'_> {
         Ok(total)
     }
 
-    fn header(&self, body: &mut dyn Body, buffer: &mut [u8]) -> Result<Header, SlotError> {
+    /// The header for `body`, and the digest of the plaintext from which its salt was made.
+    fn header(&self, body: &mut dyn Body, buffer: &mut [u8]) -> Result<(Header, Digest), SlotError> {
         if !(MIN_SEGMENT_LOG2..=MAX_SEGMENT_LOG2).contains(&self.segment_log2) {
             return Err(SlotError::Malformed);
         }
@@ -460,6 +471,6 @@ impl Write<'_> {
         bytes[SALT_AT..SLOTS_AT].copy_from_slice(&salt);
         let crc = checksum(&bytes);
         bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-        Ok(Header { bytes })
+        Ok((Header { bytes }, plaintext))
     }
 }

@@ -10,7 +10,7 @@ use firmware_image::record::{Health, ModuleVersion, Release, StoredContentKey, V
 use firmware_image::seal::Secret;
 use firmware_image::slot::{self, Header, Kind, OpenSlot, SlotError};
 use firmware_image::storage::{MemoryZone, read_exact_at};
-use firmware_image::{Digest, RawZone};
+use firmware_image::{Digest, RawZone, ZoneError};
 
 const SLOT: usize = 64 << 10;
 
@@ -224,6 +224,28 @@ fn a_medium_that_does_not_keep_what_it_takes_is_found_out() {
     }
     let sealed = seal(&mut Lying(&mut zone), Kind::Record, 1, &identity(1), &[1; 5000]);
     assert_eq!(sealed, Err(SlotError::ReadBack));
+}
+
+#[test]
+fn a_body_that_changes_while_it_is_sealed_gets_no_header() {
+    /// Says something else when it is read again, as a file that another program writes to.
+    struct Changing(u8);
+    impl slot::Body for Changing {
+        fn len(&self) -> u64 {
+            5000
+        }
+        fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), ZoneError> {
+            self.0 += u8::from(offset == 0);
+            buf.fill(self.0);
+            Ok(())
+        }
+    }
+    let mut bytes = sealed(Kind::Backup, &[9; 5000]);
+    let before = bytes[..slot::HEADER_BYTES].to_vec();
+    let write = slot::Write { kind: Kind::Backup, generation: 8, identity: &identity(1), segment_log2: 12 };
+    let result = write.write(&mut MemoryZone::new(&mut bytes), &mut Changing(0), &mut scratch().segment);
+    assert_eq!(result, Err(SlotError::Changed));
+    assert_eq!(bytes[..slot::HEADER_BYTES], before);
 }
 
 #[test]
