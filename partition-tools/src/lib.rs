@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`create`] | a new device image from keys, programs and a release |
 //! | [`survey`] | what is on a device, and what of it is sound |
-//! | [`write`] | an image onto a real device |
+//! | [`mod@write`] | an image onto a real device |
 //! | [`identity`] | the sealed slots of a new or re-made device |
 //! | [`random`] | randomness that can be repeated |
 //! | [`size`] | sizes as people write them |

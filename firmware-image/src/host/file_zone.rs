@@ -22,6 +22,9 @@ pub enum Access {
     ReadOnly,
     /// Reads and writes.
     ReadWrite,
+    /// Reads and writes of an image that is still being made: `flush` waits for nothing. Who wants it durable syncs the
+    /// file when it is whole.
+    Draft,
 }
 
 /// A file or block device. See the module.
@@ -39,7 +42,7 @@ impl FileZone {
     /// # Errors
     /// What the operating system reports; `BadPath` for a directory.
     pub fn open(path: &Path, access: Access) -> Result<Self, ZoneError> {
-        let file = OpenOptions::new().read(true).write(access == Access::ReadWrite).open(path)?;
+        let file = OpenOptions::new().read(true).write(access != Access::ReadOnly).open(path)?;
         Self::from_file(file, access)
     }
 
@@ -49,9 +52,21 @@ impl FileZone {
     /// # Errors
     /// What the operating system reports; a file that exists is not touched.
     pub fn create_new(path: &Path, length: u64) -> Result<Self, ZoneError> {
+        Self::create(path, length, Access::ReadWrite)
+    }
+
+    /// As [`FileZone::create_new`], with [`Access::Draft`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_draft(path: &Path, length: u64) -> Result<Self, ZoneError> {
+        Self::create(path, length, Access::Draft)
+    }
+
+    fn create(path: &Path, length: u64, access: Access) -> Result<Self, ZoneError> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         file.set_len(length)?;
-        Ok(Self { sparse: true, ..Self::from_file(file, Access::ReadWrite)? })
+        Ok(Self { sparse: true, ..Self::from_file(file, access)? })
     }
 
     /// A zone over an open file, which must allow what `access` says.
@@ -148,7 +163,7 @@ impl Write for FileZone {
 
     fn flush(&mut self) -> Result<(), ZoneError> {
         match self.access {
-            Access::ReadOnly => Ok(()),
+            Access::ReadOnly | Access::Draft => Ok(()),
             Access::ReadWrite => Ok(self.file.sync_data()?),
         }
     }
@@ -167,7 +182,10 @@ impl RawZone for FileZone {
     }
 
     fn drop_caches(&mut self) -> Result<(), ZoneError> {
-        drop_file_caches(&self.file);
+        // What was not flushed can't be dropped; asking would only cost time.
+        if self.access != Access::Draft {
+            drop_file_caches(&self.file);
+        }
         Ok(())
     }
 }

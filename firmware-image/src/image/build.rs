@@ -1,6 +1,6 @@
 //! A new device: partition table, an empty free zone, the virtual zone with its files, room for the hidden zone.
 //!
-//! Nothing here is random and nothing reads a clock: equal arguments make equal bytes. Holes stay holes. What goes into
+//! The images are drafts: nothing waits for the disk, since an image that is not whole is not used. Nothing here is random and nothing reads a clock: equal arguments make equal bytes. Holes stay holes. What goes into
 //! the hidden and the free zone is the caller's, through [`Device`](super::device::Device).
 
 use std::io;
@@ -98,7 +98,7 @@ pub fn dual(disk: &Path, cd: &Path, tail_bytes: u64, layout: &Layout, files: &[I
     let needed = iso::bytes_needed(files).map_err(BuildError::Input)?;
     let room = needed.next_multiple_of(ALIGN_BYTES) + tail_bytes.next_multiple_of(iso::SECTOR_BYTES);
     let create = |source| BuildError::Create { path: cd.to_owned(), source };
-    let mut zone = FileZone::create_new(cd, room).map_err(create)?;
+    let mut zone = FileZone::create_draft(cd, room).map_err(create)?;
     let copy = zone.try_clone().map_err(create)?;
     let length = iso::build(copy, files, &layout.iso_options()).map_err(writing("virtual zone", cd))?;
     // Known only now: where the tail begins.
@@ -122,7 +122,7 @@ fn disk_with_tables(disk: &Path, layout: &Layout, virtual_bytes: Option<u64>) ->
         virtual_bytes: virtual_bytes.unwrap_or(0),
     })?;
     let create = |source| BuildError::Create { path: disk.to_owned(), source };
-    let zone = FileZone::create_new(disk, layout.disk_bytes).map_err(create)?;
+    let zone = FileZone::create_draft(disk, layout.disk_bytes).map_err(create)?;
     gpt::write(zone.try_clone().map_err(create)?, &plan, &layout.guids).map_err(writing("partition table", disk))?;
     let options = FormatOptions {
         label: FormatOptions::label_of(&layout.product),

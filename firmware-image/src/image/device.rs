@@ -59,7 +59,7 @@ impl Place {
         }
         let failed = |source| DeviceError::Open { path: path.to_owned(), source };
         let zone = FileZone::open(path, access).map_err(failed)?;
-        if access == Access::ReadWrite {
+        if access != Access::ReadOnly {
             lock(&zone).map_err(failed)?;
         }
         Ok(Self::Whole(zone))
@@ -107,7 +107,7 @@ impl Device {
     pub fn open(disk: &Path, virtual_zone: Option<&Path>, access: Access) -> Result<Self, DeviceError> {
         let failed = |source| DeviceError::Open { path: disk.to_owned(), source };
         let zone = FileZone::open(disk, access).map_err(failed)?;
-        if access == Access::ReadWrite {
+        if access != Access::ReadOnly {
             lock(&zone).map_err(failed)?;
         }
         let no_table = |source| DeviceError::Table { path: disk.to_owned(), source };

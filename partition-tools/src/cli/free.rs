@@ -8,7 +8,6 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Subcommand;
-use embedded_io::Read as _;
 use firmware_image::ZoneError;
 use firmware_image::free_zone::{FreeZone as _, Kind};
 use firmware_image::host::Access;
@@ -158,17 +157,9 @@ fn list(zone: &AnyFreeZone, path: &str, as_json: bool) -> anyhow::Result<()> {
 }
 
 fn cat(zone: &AnyFreeZone, path: &str) -> anyhow::Result<()> {
-    let failed = || ToolError::zone("read", named(path));
-    let Some(mut file) = zone.open(path).map_err(failed())? else { bail!("there is no file {path} in the free zone") };
-    let mut out = std::io::stdout().lock();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer).map_err(failed())? {
-            0 => break,
-            n => out.write_all(&buffer[..n])?,
-        }
-    }
-    Ok(out.flush()?)
+    let failed = |error| ToolError::zone("read", named(path))(error);
+    let Some(mut file) = zone.open(path).map_err(failed)? else { bail!("there is no file {path} in the free zone") };
+    terminal::print_file(&mut file, failed)
 }
 
 /// Written beside and renamed, so that a full zone leaves the old file.

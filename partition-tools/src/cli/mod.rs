@@ -7,6 +7,7 @@ mod free;
 mod inspect;
 mod terminal;
 mod verify;
+mod virtual_zone;
 mod write;
 
 use std::path::PathBuf;
@@ -55,6 +56,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Free(free::Free),
+    Virtual(virtual_zone::Virtual),
     Write(write::Write),
 }
 
@@ -93,6 +95,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Inspect(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Free(command) => command.run(),
+        Command::Virtual(command) => command.run(),
         Command::Write(command) => command.run(),
     };
     result.unwrap_or_else(|error| {

@@ -4,7 +4,9 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use firmware_image::ZoneError;
 use indicatif::{ProgressBar, ProgressStyle};
+use partition_tools::ToolError;
 use partition_tools::progress::Progress;
 use release_store::keys::{KeySource, Passphrase};
 
@@ -29,6 +31,21 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     serde_json::to_writer_pretty(&mut out, value)?;
     writeln!(out)?;
     Ok(())
+}
+
+/// Copies a zone's file to stdout.
+pub(super) fn print_file<F>(file: &mut F, failed: impl Fn(ZoneError) -> ToolError) -> anyhow::Result<()>
+where
+    F: embedded_io::Read<Error = ZoneError>,
+{
+    let mut out = std::io::stdout().lock();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer).map_err(&failed)? {
+            0 => return Ok(out.flush()?),
+            n => out.write_all(&buffer[..n])?,
+        }
+    }
 }
 
 /// The passphrase of the keys, where they need one.

@@ -134,7 +134,7 @@ pub fn create(
     let mut scratch = Box::<Scratch>::default();
     let random = |label: &str| request.random.bytes::<64>(label).map_err(ToolError::host("read", "the random source"));
     let owner = identity::mint(&random("device identity")?, &secrets.product_secret, &mut scratch)?;
-    let device = Device::open(disk.beside(), None, Access::ReadWrite)?;
+    let device = Device::open(disk.beside(), None, Access::Draft)?;
     let free = device.free_zone().map_err(ToolError::zone("opened", "the free zone"))?;
     check_room(&free, slot_bytes, &images, release.as_ref())?;
     let installed = match &release {
@@ -313,7 +313,7 @@ fn write_cd_tail(
 ) -> Result<(), ToolError> {
     let owner = identity::mint(random, &secrets.product_secret, scratch)?;
     let failed = || ToolError::zone("opened", cd.display().to_string());
-    let mut zone = firmware_image::host::FileZone::open(cd, Access::ReadWrite).map_err(failed())?;
+    let mut zone = firmware_image::host::FileZone::open(cd, Access::Draft).map_err(failed())?;
     let end = firmware_image::image::iso::file_system_bytes(&mut zone).map_err(failed())?;
     let start = end.next_multiple_of(DISK_ALIGN_BYTES);
     let length = firmware_image::RawZone::len(&mut zone).map_err(failed())?.saturating_sub(start);

@@ -4,8 +4,12 @@
 //! Trust begins with the vendor's public key: from the keys that are given, else from the stamp in the device's own
 //! launcher, which tells whether the parts of the device fit together, and no more.
 
+mod report;
+
 use std::path::Path;
 
+use crate::error::ToolError;
+use crate::progress::Progress;
 use embedded_io::{ErrorType, Read, Seek};
 use firmware_image::backup::{ImageReader, Index};
 use firmware_image::device_config::{DeviceConfig, MAX_CONFIG_BYTES};
@@ -20,7 +24,7 @@ use firmware_image::places::{Place, Places, Scratch};
 use firmware_image::record::MAX_RECORD_BYTES;
 use firmware_image::seal::Secret;
 use firmware_image::signature::PublicKey;
-use firmware_image::slot::{Header, Kind, OpenSlot, SlotError};
+use firmware_image::slot::{Header, Kind, OpenSlot};
 use firmware_image::stamp;
 use firmware_image::storage::Window;
 use firmware_image::updater_image::{
@@ -29,188 +33,8 @@ use firmware_image::updater_image::{
 use firmware_image::{Digest, RawZone as _, ZoneError, paths};
 use release_store::manifest::{MAX_SEALED_BYTES, Manifest, Policy};
 use release_store::{ContentKey, ContentKeys};
-use serde::Serialize;
 
-use crate::error::ToolError;
-use crate::progress::Progress;
-
-/// How something is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", content = "why", rename_all = "kebab-case")]
-pub enum State {
-    /// As it should be.
-    Sound,
-    /// There, and not as it should be.
-    Damaged(String),
-    /// Not there.
-    Missing,
-    /// Could not be looked at.
-    Unknown(String),
-}
-
-impl State {
-    fn of(error: ZoneError) -> Self {
-        match error {
-            ZoneError::NotFound => Self::Missing,
-            ZoneError::Corrupt => Self::Damaged("no file system of the right kind, or a damaged one".into()),
-            ZoneError::OutOfBounds => Self::Damaged("too small, or cut off".into()),
-            other => Self::Unknown(other.to_string()),
-        }
-    }
-
-    fn of_slot(error: SlotError) -> Self {
-        match error {
-            SlotError::Zone(ZoneError::NotFound) => Self::Missing,
-            SlotError::Zone(error) => Self::of(error),
-            other => Self::Damaged(other.to_string()),
-        }
-    }
-
-    /// Whether all is well.
-    pub fn is_sound(&self) -> bool {
-        *self == Self::Sound
-    }
-}
-
-/// A zone.
-#[derive(Debug, Clone, Serialize)]
-pub struct ZoneReport {
-    /// `virtual`, `free` or `hidden`.
-    pub zone: &'static str,
-    /// How it is.
-    #[serde(flatten)]
-    pub state: State,
-    /// Bytes of its storage, where that is known.
-    pub bytes: Option<u64>,
-    /// Bytes free in it.
-    pub free_bytes: Option<u64>,
-}
-
-/// A copy of the updater.
-#[derive(Debug, Clone, Serialize)]
-pub struct UpdaterReport {
-    /// Where it stands.
-    pub place: String,
-    /// Its platform.
-    pub platform: String,
-    /// Its version, as its trailer says.
-    pub version: Option<String>,
-    /// The serial of the key that signed it.
-    pub key_serial: Option<u32>,
-    /// SHA-256 of the whole file.
-    pub sha256: Option<String>,
-    /// How it is.
-    #[serde(flatten)]
-    pub state: State,
-}
-
-/// A sealed slot.
-#[derive(Debug, Clone, Serialize)]
-pub struct SlotReport {
-    /// Where it stands.
-    pub place: String,
-    /// Its generation.
-    pub generation: Option<u64>,
-    /// Whose it is.
-    pub device_id: Option<String>,
-    /// Bytes in it, unsealed.
-    pub body_bytes: Option<u64>,
-    /// How it is.
-    #[serde(flatten)]
-    pub state: State,
-}
-
-/// What the newest record says.
-#[derive(Debug, Clone, Serialize)]
-pub struct RecordReport {
-    /// Where it stood.
-    pub place: String,
-    /// Its generation.
-    pub generation: u64,
-    /// The device.
-    pub device_id: String,
-    /// The installed release.
-    pub release_version: Option<String>,
-    /// Its serial.
-    pub release_serial: Option<u64>,
-    /// Modules and their versions.
-    pub modules: Vec<(String, String)>,
-    /// Whether the release has proven itself.
-    pub proven: bool,
-    /// The lowest updater version that may run.
-    pub updater_floor: String,
-    /// The lowest serial of an updater key that counts.
-    pub key_serial_floor: u32,
-}
-
-/// What `device.cfg` says, without its secrets.
-#[derive(Debug, Clone, Serialize)]
-pub struct ConfigReport {
-    /// The product.
-    pub product: String,
-    /// The channel.
-    pub channel: String,
-    /// The profile.
-    pub profile: String,
-    /// Servers with their weights.
-    pub servers: Vec<(String, u16)>,
-    /// The client's commands by platform.
-    pub client_commands: Vec<(String, String)>,
-}
-
-/// What is on a device.
-#[derive(Debug, Clone, Serialize)]
-pub struct Survey {
-    /// The vendor's public key.
-    pub vendor_key: Option<String>,
-    /// Whether that key was given, and not taken from the device itself.
-    pub vendor_key_given: bool,
-    /// The partition table, where the device is a disk.
-    pub table: Option<State>,
-    /// The zones.
-    pub zones: Vec<ZoneReport>,
-    /// `device.cfg`.
-    pub config: Option<ConfigReport>,
-    /// How `device.cfg` is.
-    pub config_state: State,
-    /// Records and backups.
-    pub slots: Vec<SlotReport>,
-    /// Every copy of an updater.
-    pub updaters: Vec<UpdaterReport>,
-    /// The newest record.
-    pub record: Option<RecordReport>,
-    /// How the client's files are; only after a thorough look.
-    pub client: Option<State>,
-    /// Other findings, for people.
-    pub findings: Vec<String>,
-}
-
-impl Survey {
-    /// Everything that is not sound, one line each.
-    pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut look = |what: String, state: &State| match state {
-            State::Sound => {}
-            State::Damaged(why) => problems.push(format!("{what} is damaged: {why}")),
-            State::Missing => problems.push(format!("{what} is missing")),
-            State::Unknown(why) => problems.push(format!("{what} cannot be looked at: {why}")),
-        };
-        if let Some(state) = &self.table {
-            look("the partition table".into(), state);
-        }
-        self.zones.iter().for_each(|zone| look(format!("the {} zone", zone.zone), &zone.state));
-        look("device.cfg".into(), &self.config_state);
-        self.slots.iter().for_each(|slot| look(format!("the {}", slot.place), &slot.state));
-        for updater in &self.updaters {
-            look(format!("the updater for {} in the {}", updater.platform, updater.place), &updater.state);
-        }
-        if let Some(state) = &self.client {
-            look("the client".into(), state);
-        }
-        problems.extend(self.findings.iter().cloned());
-        problems
-    }
-}
+pub use self::report::{ConfigReport, RecordReport, SlotReport, State, Survey, UpdaterReport, ZoneReport};
 
 /// What to look at, and how.
 #[derive(Debug, Clone, Default)]
@@ -261,6 +85,12 @@ pub fn survey(
     let bytes =
         hidden.as_ref().err().is_none().then(|| device.hidden_zone().and_then(|mut zone| zone.len()).ok()).flatten();
     survey.add_zone("hidden", hidden.as_ref().err(), bytes, None);
+    if let Some(table) = device.table() {
+        let extents = [table.virtual_zone(), table.free(), table.hidden()];
+        for (zone, extent) in survey.zones.iter_mut().zip(extents) {
+            zone.start = extent.map(|extent| extent.start);
+        }
+    }
 
     let (virtual_zone, free) = (virtual_zone.ok(), free.ok());
     let Some(virtual_zone) = virtual_zone else {
@@ -336,7 +166,7 @@ fn platform_of(name: &str) -> Option<&str> {
 impl Survey {
     fn add_zone(&mut self, zone: &'static str, error: Option<&ZoneError>, bytes: Option<u64>, free_bytes: Option<u64>) {
         let state = error.map_or(State::Sound, |error| State::of(*error));
-        self.zones.push(ZoneReport { zone, state, bytes, free_bytes });
+        self.zones.push(ZoneReport { zone, state, start: None, bytes, free_bytes });
     }
 
     fn updaters_in_files(
