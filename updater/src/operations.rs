@@ -38,8 +38,6 @@ pub enum Action {
     Updated,
     /// Files of the installed release were mended.
     Repaired,
-    /// It waits until the client has ended.
-    Deferred,
 }
 
 /// What came of an operation.
@@ -259,10 +257,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let offline = match &asked {
             Ok(()) => false,
             Err(error) => {
-                if error.kind() != FailureKind::Offline {
-                    self.alarm(format!("the servers' answers are not accepted: {error}"));
-                }
                 self.watch.note(&error.to_string());
+                if error.kind() != FailureKind::Offline {
+                    // The message names servers, which the log does not.
+                    self.alarm("what the servers answer is not accepted");
+                }
                 true
             }
         };
@@ -347,11 +346,21 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         Ok(recovery)
     }
 
-    /// After everything else: backups, configuration, record.
+    /// After everything else: backups, configuration, record. On a write-protected device they wait.
     fn settle(&mut self) -> Result<(), EngineError> {
         if self.limits.dry_run {
             return Ok(());
         }
+        match self.try_settle() {
+            Err(error) if error.kind() == FailureKind::ReadOnly => {
+                self.watch.note("the device is write-protected: nothing new could be kept on it");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn try_settle(&mut self) -> Result<(), EngineError> {
         self.renew_backups()?;
         self.save_state()?;
         zone_io::write_if_changed(self.free, crate::CONFIG_COPY, self.config.bytes())?;

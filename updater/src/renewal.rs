@@ -165,6 +165,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             return Err(failed("the launcher could not start it".into()));
         }
         if step.platform == paths::THIS_PLATFORM {
+            // The new program reads the device through a view of its own.
+            self.free.sync_dir("").map_err(EngineError::zone("sync", "/"))?;
             let file = self.free.open(&staged).map_err(EngineError::zone("read", &staged))?;
             let file = file.ok_or(EngineError::Internal("a staged updater went away"))?;
             match self.host.probe(&mut StdReader(file)) {

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::*;
 use firmware_image::host::{Access, FileZone};
@@ -244,38 +244,45 @@ fn one_updater_at_a_time() {
 fn an_updater_killed_again_and_again_ends_with_a_whole_client_and_no_frame_fetched_twice() {
     let (listener, url) = reserved_port();
     let (world, program) = device(&[(url, 1)]);
-    let published = world.publish("1.0.0", &[("a.bin", noise(1, 1_500_000)), ("b.bin", noise(2, 700_000))]);
+    world.publish("1.0.0", &[("a.bin", noise(1, 1_500_000)), ("b.bin", noise(2, 700_000))]);
     let server = serve_at(&world, listener);
+    let output = run(&world, &program, &["update", "--dry-run", "--json"]);
+    let total = json(&output)["plan"]["frames"].as_u64().unwrap();
+    let free = firmware_image::host::DirZone::open(&world.free()).unwrap();
+    let spooled = || updater::spool::Spool::open(&free).unwrap().len() as u64;
     let mut kills = 0;
-    loop {
-        let mut child = command(&world, &program)
-            .args(["--limit-rate", "1500k", "update"])
-            .stdout(Stdio::null())
+    let mut before = 0;
+    let last = loop {
+        let child = command(&world, &program)
+            .args(["--limit-rate", "1500k", "--json", "update"])
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let end = Instant::now() + Duration::from_millis(450 + 37 * kills % 400);
-        let status = loop {
-            match child.try_wait().unwrap() {
-                Some(status) => break Some(status),
-                None if Instant::now() >= end => break None,
-                None => std::thread::sleep(Duration::from_millis(5)),
-            }
-        };
-        if let Some(status) = status {
-            assert!(status.success());
-            break;
+        let pid = rustix::process::Pid::from_child(&child);
+        // Reaped below, so that the number stays the child's until then.
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(450 + 37 * kills % 400));
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        });
+        let output = child.wait_with_output();
+        killer.join().unwrap();
+        let output = output.unwrap();
+        if output.status.success() {
+            break json(&output);
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let now = spooled();
+        assert!(now >= before, "frames were lost: {now} after {before}");
+        before = now;
         kills += 1;
         assert!(kills < 60);
-    }
+    };
     assert!(kills > 1, "{kills}");
     world.assert_client(&[("a.bin", noise(1, 1_500_000)), ("b.bin", noise(2, 700_000))]);
-    // Each life reads metadata, and loses at most what was in flight: one frame and the buffers of one connection.
-    let most = published.pack_bytes + (kills + 1) * (20_000 + 262_144 + 400_000);
-    assert!(server.counters().bytes() <= most, "{} > {most}", server.counters().bytes());
+    // What the last life fetched, and what was there before it, are all frames, each once.
+    assert!(before > 0);
+    assert_eq!(last["frames_fetched"].as_u64().unwrap() + before, total);
+    drop(server);
 }
 
 #[test]
@@ -364,4 +371,38 @@ fn a_whole_image_is_installed_broken_and_mended_without_mounting() {
         assert_eq!(found.as_ref(), Some(&bytes), "{path}");
     }
     let _ = FileZone::open(&image, Access::ReadOnly).unwrap();
+}
+
+#[test]
+fn a_full_free_zone_is_an_error_with_numbers_and_changes_nothing() {
+    let (listener, url) = reserved_port();
+    let (world, program) = device(&[(url, 1)]);
+    world.publish("1.0.0", &first());
+    let _server = serve_at(&world, listener);
+    let image = world.path("device.img");
+    let config = fs::read(world.path("virtual/device.cfg")).unwrap();
+    let layout = Layout {
+        disk_bytes: 96 << 20,
+        hidden_bytes: 16 << 20,
+        product: "Testbird".into(),
+        volume_id: 7,
+        guids: Guids { disk: [1; 16], partitions: [[2; 16], [3; 16], [4; 16]] },
+        timestamp: NOW,
+    };
+    stick(&image, &layout, &[IsoFile::new("device.cfg", Source::Bytes(config.into()))]).unwrap();
+    {
+        use firmware_image::free_zone::FreeZone as _;
+        let device = Device::open(&image, None, Access::ReadWrite).unwrap();
+        let free = device.free_zone().unwrap();
+        let room = free.free_bytes().unwrap() - (1 << 20);
+        let mut file = free.create("films.bin").unwrap();
+        firmware_image::free_zone::ZoneFile::set_len(&mut file, room).unwrap();
+        drop(file);
+        free.close().unwrap();
+    }
+    let output = Command::new(&program).arg("--device").arg(&image).arg("update").output().unwrap();
+    assert_status(&output, 11);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("bytes are needed"), "{output:?}");
+    let device = Device::open(&image, None, Access::ReadOnly).unwrap();
+    assert!(updater::zone_io::walk(&device.free_zone().unwrap(), "client").unwrap().is_empty());
 }

@@ -199,7 +199,6 @@ impl Session<'_> {
             Action::Repaired => {
                 format!("Release {version} is whole again: {} files were mended.", outcome.files_written)
             }
-            Action::Deferred => "The change waits for the client's end.".to_owned(),
         };
         println!("{text}");
         if outcome.bytes_fetched > 0 {

@@ -48,14 +48,16 @@ impl Launcher for PipedLauncher {
 /// Runs it; the exit status tells the launcher whether the client may start.
 pub fn main(session: &Session<'_>, args: &RunArgs) -> u8 {
     let mut launcher = PipedLauncher(platform::launcher_pipes());
+    let said = &mut launcher;
     let result = session.with_engine(Access::ReadWrite, |engine| {
+        let launcher = said;
         if args.recover {
             launcher.ready();
             let outcome = engine.recover_updater()?;
             session.print_outcome(&outcome)?;
             return Ok(exit::FINE);
         }
-        match engine.run(&mut launcher) {
+        match engine.run(launcher) {
             Ok(outcome) => {
                 session.print_outcome(&outcome)?;
                 Ok(if outcome.whole { exit::FINE } else { exit::NOT_WHOLE })
@@ -76,6 +78,10 @@ pub fn main(session: &Session<'_>, args: &RunArgs) -> u8 {
         Ok(status) => status,
         Err(error) => {
             print_error(&error);
+            if matches!(exit::of(&error), exit::NO_DEVICE | exit::READ_ONLY) {
+                // The device's fault, not this program's: no other copy would do better.
+                launcher.ready();
+            }
             let busy = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(EngineError::Busy)));
             // Nothing could be judged, so nothing was changed: whether the client is whole is as it was.
             if busy { exit::BUSY } else { exit::FAILED }
