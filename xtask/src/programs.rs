@@ -68,6 +68,10 @@ fn build(package: &str, profile: &str, features: &[&str], dir: &Path, name: &str
         .next_back()
         .with_context(|| format!("cargo did not say where it put {package}"))?;
     let kept = dir.join(name);
+    if kept.exists() {
+        // Beside a copy that still runs, not over it.
+        std::fs::remove_file(&kept).with_context(|| format!("cannot replace {}", kept.display()))?;
+    }
     std::fs::copy(&built, &kept).with_context(|| format!("cannot copy {} to {}", built.display(), kept.display()))?;
     Ok(kept)
 }

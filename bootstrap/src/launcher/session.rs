@@ -118,11 +118,14 @@ impl<Z: Zones> Run<'_, Z> {
         let align = u64::from(self.config.align_bytes);
         let platform = product.platform;
         let mut place = SealedMemory::default();
-        let mut opened = self.zones.open(align, platform);
-        let mut device = opened.device(&mut self.scratch);
-        let mut session = Session::open(product, &mut device, &mut self.record);
-        let first = session.next(&mut device, &mut place);
-        drop(opened);
+        // Every zone is closed again before the updater starts: it takes the device for itself.
+        let (mut session, first) = {
+            let mut opened = self.zones.open(align, platform);
+            let mut device = opened.device(&mut self.scratch);
+            let mut session = Session::open(product, &mut device, &mut self.record);
+            let first = session.next(&mut device, &mut place);
+            (session, first)
+        };
         let outcome = self.updater(&mut session, first, &mut place)?;
         self.teller.tell(&session);
 

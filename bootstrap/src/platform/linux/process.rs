@@ -58,6 +58,8 @@ impl Child {
         }
         let pipes = if start.pipes { Some(Pipes::new().map_err(StartError::System)?) } else { None };
         if let Some(pipes) = &pipes {
+            // What the updater says is for people; standard output is the client's.
+            command.stdout(io::stderr().as_fd().try_clone_to_owned().map_err(StartError::System)?);
             command.env(READY_FD, pipes.ready_in.as_raw_fd().to_string());
             command.env(CLIENT_FD, pipes.client_out.as_raw_fd().to_string());
             inherited.extend([pipes.ready_in.as_raw_fd(), pipes.client_out.as_raw_fd()]);
