@@ -162,7 +162,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         Ok(journal.state().is_open())
     }
 
-    /// As [`Engine::is_open`]; where that cannot be read, it counts as open.
+    /// Whether the managed directory may be a mixture; where the journal cannot be read, it counts as one.
     pub fn has_open_commit(&self) -> bool {
         self.is_open().unwrap_or(true)
     }

@@ -137,9 +137,22 @@ impl<'z, H: RawZone, F: FreeZone, C: RawZone> RecordStore<'z, H, F, C> {
         if self.stored.as_ref() == Some(&bytes) {
             return Ok(false);
         }
-        let generation = self.generation() + 1;
-        let hidden = self.write_hidden(&bytes, generation);
+        let Some(generation) = self.generation().checked_add(1) else { return self.start_over(bytes) };
+        let hidden = self.write_hidden(self.older_slot(), &bytes, generation);
         let mirror = self.write_mirror(&bytes, generation, hidden.is_err());
+        if hidden.is_err() {
+            mirror.map_err(|_| EngineError::NoRecordPlace)?;
+        }
+        self.stored = Some(bytes);
+        Ok(true)
+    }
+
+    /// Replaces records behind whose generation no other can come, which only a forger writes: the highest is overwritten
+    /// last, so that a cut leaves it or what is written now.
+    fn start_over(&mut self, bytes: Vec<u8>) -> Result<bool, EngineError> {
+        let first = self.older_slot();
+        let hidden = self.write_hidden(first, &bytes, 1).and_then(|()| self.write_hidden(1 - first, &bytes, 2));
+        let mirror = self.write_mirror(&bytes, 2, hidden.is_err());
         if hidden.is_err() {
             mirror.map_err(|_| EngineError::NoRecordPlace)?;
         }
@@ -154,12 +167,15 @@ impl<'z, H: RawZone, F: FreeZone, C: RawZone> RecordStore<'z, H, F, C> {
     pub fn heal(&mut self) -> Result<bool, EngineError> {
         let Some(bytes) = self.stored.clone() else { return Ok(false) };
         let generation = self.generation().max(1);
-        let hidden_lacks = self.has_hidden() && !self.hidden.contains(&Some(generation));
         let mirror_lacks = self.mirror != Some(generation);
         let mut written = false;
-        if hidden_lacks {
+        if self.has_hidden() && !self.hidden.contains(&Some(generation)) {
             // A hidden zone that cannot be written now is tried again next time; the mirror holds the record.
-            written |= self.write_hidden(&bytes, generation).is_ok();
+            written |= self.write_hidden(self.older_slot(), &bytes, generation).is_ok();
+        }
+        if self.has_hidden() && self.hidden.contains(&None) && self.hidden.contains(&Some(generation)) {
+            // The other slot does not open: two copies are what a cut needs. Tried again next time, likewise.
+            written |= self.write_hidden(self.older_slot(), &bytes, generation).is_ok();
         }
         if mirror_lacks {
             written |= self.write_mirror(&bytes, generation, !self.hidden.contains(&Some(generation))).is_ok();
@@ -167,12 +183,17 @@ impl<'z, H: RawZone, F: FreeZone, C: RawZone> RecordStore<'z, H, F, C> {
         Ok(written)
     }
 
-    fn write_hidden(&mut self, bytes: &[u8], generation: u64) -> Result<(), SlotError> {
-        let newest_is_a = match self.hidden {
-            [Some(a), Some(b)] => a >= b,
-            [a, _] => a.is_some(),
-        };
-        let (at, slot) = if newest_is_a { (1, SlotName::RecordB) } else { (0, SlotName::RecordA) };
+    /// The slot that may be written: not the one with the newest record.
+    fn older_slot(&self) -> usize {
+        match self.hidden {
+            [Some(a), Some(b)] if a < b => 0,
+            [None, _] => 0,
+            _ => 1,
+        }
+    }
+
+    fn write_hidden(&mut self, at: usize, bytes: &[u8], generation: u64) -> Result<(), SlotError> {
+        let slot = SlotName::RECORDS[at];
         let (identity, segment) = (&self.identity, &mut self.scratch.segment);
         let write = slot::Write { kind: Kind::Record, generation, identity, segment_log2: RECORD_SEGMENT_LOG2 };
         self.hidden[at] = None;

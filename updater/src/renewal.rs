@@ -264,20 +264,22 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             };
             let older = if generation_of(SlotName::BackupA) <= generation_of(SlotName::BackupB) { 0 } else { 1 };
             let proven = self.runs_newest(&wanted);
-            let target = match (slots[0].1, slots[1].1) {
-                (Some(true), Some(true)) => None,
-                // A slot that is damaged is mended at once, from the other or from the free zone.
-                (None, _) => Some(slots[0].0),
-                (_, None) => Some(slots[1].0),
-                (Some(false), Some(false)) => Some(slots[older].0),
+            let targets: Vec<SlotName> = match (slots[0].1, slots[1].1) {
+                // What is damaged is mended at once, from the other slot or from the free zone.
+                (None, _) | (_, None) => {
+                    slots.iter().filter(|(_, held)| held.is_none()).map(|(slot, _)| *slot).collect()
+                }
+                (Some(true), Some(true)) => Vec::new(),
+                (Some(false), Some(false)) => vec![slots[older].0],
                 // One holds the new updaters; the other follows when they have run by themselves.
-                (Some(true), Some(false)) if proven => Some(slots[1].0),
-                (Some(false), Some(true)) if proven => Some(slots[0].0),
-                _ => None,
+                (Some(true), Some(false)) if proven => vec![slots[1].0],
+                (Some(false), Some(true)) if proven => vec![slots[0].0],
+                _ => Vec::new(),
             };
-            if let Some(slot) = target {
-                written = self.write_backup(Place::Hidden(slot), &wanted, generation + 1)?;
-                if let Some(generation) = written {
+            for slot in targets {
+                let next = written.unwrap_or(generation).saturating_add(1);
+                if let Some(generation) = self.write_backup(Place::Hidden(slot), &wanted, next)? {
+                    written = Some(generation);
                     self.state.backup_generation = generation;
                     self.note(format!("the updater's copy in the hidden zone's {slot} was renewed"));
                 }
