@@ -139,6 +139,11 @@ impl<'z, H: RawZone, F: FreeZone, C: RawZone> RecordStore<'z, H, F, C> {
         }
         let Some(generation) = self.generation().checked_add(1) else { return self.start_over(bytes) };
         let hidden = self.write_hidden(self.older_slot(), &bytes, generation);
+        if hidden.is_ok() && self.hidden.contains(&None) {
+            // The other slot does not open, on a new device or after damage; not being able to write it is no failure of
+            // this, and healing tries again.
+            let _ = self.write_hidden(self.older_slot(), &bytes, generation);
+        }
         let mirror = self.write_mirror(&bytes, generation, hidden.is_err());
         if hidden.is_err() {
             mirror.map_err(|_| EngineError::NoRecordPlace)?;
