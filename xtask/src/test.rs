@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Result<()> {
         part("the demonstration", &mut || {
             let dir = tempfile::tempdir()?;
             let programs = Programs::build(Profile::Dev, &dir.path().join("bin"))?;
-            demo::tell(&programs, &dir.path().join("demo"))
+            demo::tell(&programs, &dir.path().join("demo")).map(drop)
         })?;
     }
     eprintln!();

@@ -37,23 +37,22 @@ pub fn run(args: &Args) -> Result<()> {
         }
     };
     let profile = if args.dev { Profile::Dev } else { Profile::Release };
-    let programs = Programs::build(profile, &dir.join("bin"))?;
+    let programs = Programs::build(profile, &dir.join("built"))?;
     let start = Instant::now();
-    tell(&programs, &dir)?;
+    let url = tell(&programs, &dir)?;
     println!("\nAll of it in {:.1} s.", start.elapsed().as_secs_f64());
     if args.keep.is_some() {
-        by_hand::print(&dir);
+        by_hand::print(&dir, &url);
     } else {
         println!("To break it yourself: cargo xtask demo --keep DIR");
     }
     Ok(())
 }
 
-/// Tells the story in `dir`; an error where a step does not end as it must.
-pub fn tell(programs: &Programs, dir: &Path) -> Result<()> {
+/// Tells the story in `dir`; an error where a step does not end as it must. Returns the server's address.
+pub fn tell(programs: &Programs, dir: &Path) -> Result<String> {
     std::fs::create_dir_all(dir)?;
-    story::tell(programs, dir).with_context(|| format!("the demonstration in {}", dir.display()))?;
-    Ok(())
+    story::tell(programs, dir).with_context(|| format!("the demonstration in {}", dir.display()))
 }
 
 /// The folder from which people type the commands that are printed.

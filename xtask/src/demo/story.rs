@@ -20,8 +20,8 @@ const PRODUCT: &str = "Field Handbook";
 const PASSPHRASE: &str = "demo";
 const MIB: u64 = 1 << 20;
 
-/// Tells it all; the first check that fails ends it.
-pub fn tell(programs: &Programs, dir: &Path) -> Result<()> {
+/// Tells it all; the first check that fails ends it. Returns the address at which the device looks for its server.
+pub fn tell(programs: &Programs, dir: &Path) -> Result<String> {
     let (trees, what) = corpus::client_trees(dir)?;
     println!("The client is {what}.");
     let mut story = Story::set_up(programs, dir, trees)?;
@@ -35,7 +35,7 @@ pub fn tell(programs: &Programs, dir: &Path) -> Result<()> {
     story.new_release()?;
     story.both_zones_destroyed()?;
     story.server_gone()?;
-    Ok(())
+    Ok(story.server.url.clone())
 }
 
 struct Story<'a> {
@@ -62,7 +62,7 @@ struct PlugIn {
 
 impl<'a> Story<'a> {
     fn set_up(programs: &'a Programs, dir: &Path, trees: [Tree; 2]) -> Result<Self> {
-        for name in ["store", "keys", "device.img", "server.log"] {
+        for name in ["store", "keys", "device.img", "server.log", "bin/updater"] {
             remove(&dir.join(name))?;
         }
         let (store, keys) = (dir.join("store"), dir.join("keys"));
@@ -98,20 +98,20 @@ impl<'a> Story<'a> {
         })?;
         let stored = disk_bytes(&story.image)?;
         story.says("device", &format!("256 MiB image, {} really written, {}", size(stored), seconds(took.elapsed())));
-        story.stamp_launcher(&keys)?;
+        story.take_programs(&keys)?;
         Ok(story)
     }
 
-    /// The launcher that opens images trusts nobody before it carries the vendor's key.
-    fn stamp_launcher(&self, keys: &Path) -> Result<()> {
+    /// Programs trust nobody before they carry the vendor's key: the launcher that opens images is given it here, the
+    /// updater got it in the factory.
+    fn take_programs(&self, keys: &Path) -> Result<()> {
         let product: Value = serde_json::from_slice(&fs::read(keys.join("product.json"))?)?;
         let vendor = find_key(&product, "vendor").context("product.json names no vendor key")?;
         let mut launcher = fs::read(&self.programs.bootstrap_image)?;
         firmware_image::stamp::stamp(&mut launcher, &vendor)?;
         fs::create_dir_all(self.dir.join("bin"))?;
-        fs::write(&self.launcher, launcher)?;
-        fs::set_permissions(&self.launcher, fs::Permissions::from_mode(0o755))?;
-        Ok(())
+        write_program(&self.launcher, &launcher)?;
+        write_program(&self.dir.join("bin/updater"), &self.virtual_file(&self.updater)?)
     }
 
     fn first_plug_in(&mut self) -> Result<()> {
@@ -235,8 +235,15 @@ impl<'a> Story<'a> {
     }
 
     fn says(&self, who: &str, text: &str) {
-        for (i, line) in text.lines().filter(|line| !line.trim().is_empty()).enumerate() {
+        const MOST: usize = 14;
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let (first, last) = if lines.len() > MOST { (4, 6) } else { (lines.len(), 0) };
+        for (i, line) in lines.iter().take(first).enumerate() {
             println!("   {:<8} {line}", if i == 0 { who } else { "" });
+        }
+        if last > 0 {
+            println!("   {:<8} … {} more lines …", "", lines.len() - first - last);
+            lines[lines.len() - last..].iter().for_each(|line| println!("   {:<8} {line}", ""));
         }
     }
 
@@ -272,7 +279,7 @@ impl<'a> Story<'a> {
         let image_before = digest(&self.image)?;
         let start = Instant::now();
         let mut launch = Command::new(&self.launcher);
-        launch.arg("--device").arg(&self.image).arg("--verbose");
+        launch.arg("--device").arg(&self.image);
         let output = run::capture(&mut launch)?;
         let took = start.elapsed();
         let after = self.server.total()?;
@@ -321,11 +328,7 @@ impl<'a> Story<'a> {
     }
 
     fn updater_says(&self, arguments: &[&str]) -> Result<String> {
-        let updater = self.dir.join("bin/updater-stamped");
-        if !updater.exists() {
-            fs::write(&updater, self.virtual_file(&self.updater)?)?;
-            fs::set_permissions(&updater, fs::Permissions::from_mode(0o755))?;
-        }
+        let updater = self.dir.join("bin/updater");
         let (_, said) = self.run_tool(&updater, |tool| {
             tool.arg("--device").arg(&self.image).args(arguments);
         })?;
@@ -456,6 +459,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn write_program(path: &Path, bytes: &[u8]) -> Result<()> {
+    remove(path)?;
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    fs::write(path, bytes)?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }
 
 fn find_key(value: &Value, name: &str) -> Option<PublicKey> {
