@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use story::Told;
 
 use crate::programs::{Profile, Programs};
 use crate::{run, system};
@@ -39,18 +40,18 @@ pub fn run(args: &Args) -> Result<()> {
     let profile = if args.dev { Profile::Dev } else { Profile::Release };
     let programs = Programs::build(profile, &dir.join("built"))?;
     let start = Instant::now();
-    let url = tell(&programs, &dir)?;
+    let told = tell(&programs, &dir)?;
     println!("\nAll of it in {:.1} s.", start.elapsed().as_secs_f64());
     if args.keep.is_some() {
-        by_hand::print(&dir, &url);
+        by_hand::print(&dir, &told);
     } else {
         println!("To break it yourself: cargo xtask demo --keep DIR");
     }
     Ok(())
 }
 
-/// Tells the story in `dir`; an error where a step does not end as it must. Returns the server's address.
-pub fn tell(programs: &Programs, dir: &Path) -> Result<String> {
+/// Tells the story in `dir`; an error where a step does not end as it must. Returns what a person needs to go on.
+pub fn tell(programs: &Programs, dir: &Path) -> Result<Told> {
     std::fs::create_dir_all(dir)?;
     story::tell(programs, dir).with_context(|| format!("the demonstration in {}", dir.display()))
 }

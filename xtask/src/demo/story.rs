@@ -20,8 +20,18 @@ const PRODUCT: &str = "Field Handbook";
 const PASSPHRASE: &str = "demo";
 const MIB: u64 = 1 << 20;
 
-/// Tells it all; the first check that fails ends it. Returns the address at which the device looks for its server.
-pub fn tell(programs: &Programs, dir: &Path) -> Result<String> {
+/// What a person needs who goes on by hand.
+pub struct Told {
+    /// Where the device looks for its server.
+    pub url: String,
+    /// Where the hidden zone starts, in MiB.
+    pub hidden_mib: u64,
+    /// The newest release's version.
+    pub version: String,
+}
+
+/// Tells it all; the first check that fails ends it.
+pub fn tell(programs: &Programs, dir: &Path) -> Result<Told> {
     let (trees, what) = corpus::client_trees(dir)?;
     println!("The client is {what}.");
     let mut story = Story::set_up(programs, dir, trees)?;
@@ -35,7 +45,11 @@ pub fn tell(programs: &Programs, dir: &Path) -> Result<String> {
     story.new_release()?;
     story.both_zones_destroyed()?;
     story.server_gone()?;
-    Ok(story.server.url.clone())
+    Ok(Told {
+        url: story.server.url.clone(),
+        hidden_mib: story.zone("hidden")?.0 / MIB,
+        version: story.trees[1].version.clone(),
+    })
 }
 
 struct Story<'a> {
