@@ -6,6 +6,7 @@ mod demo;
 mod memory;
 mod programs;
 mod run;
+mod server;
 mod system;
 mod test;
 

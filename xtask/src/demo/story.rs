@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::corpus::{self, Tree};
 use crate::programs::Programs;
+use crate::server::Server;
 use crate::{run, system};
 
 const PRODUCT: &str = "Field Handbook";
@@ -96,7 +97,7 @@ impl<'a> Story<'a> {
         })?;
         let updater = format!("{THIS_PLATFORM}={}", programs.updater.display());
         story.publish(0, Some(&updater))?;
-        story.server = Server::start(programs, dir, &store)?;
+        story.server = Server::start(programs, &store, dir.join("server.log"))?;
         let url = story.server.url.clone();
         let bootstrap = format!("{THIS_PLATFORM}={}", programs.bootstrap.display());
         let took = Instant::now();
@@ -423,55 +424,6 @@ impl<'a> Story<'a> {
             left -= take;
         }
         Ok(())
-    }
-}
-
-/// The static server, and what it was asked for.
-#[derive(Default)]
-struct Server {
-    child: Option<Child>,
-    url: String,
-    log: PathBuf,
-}
-
-impl Server {
-    fn start(programs: &Programs, dir: &Path, store: &Path) -> Result<Self> {
-        let log = dir.join("server.log");
-        let mut serve = Command::new(&programs.release_store);
-        serve.arg("serve").arg(store).args(["--listen", "127.0.0.1:0", "--verbose"]);
-        serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(fs::File::create(&log)?);
-        let mut child = serve.spawn().context("cannot start the server")?;
-        let mut line = String::new();
-        let said = child.stdout.take().context("the server's output")?;
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(said), &mut line)?;
-        let url = line.trim().to_owned();
-        let server = Self { child: Some(child), url, log };
-        ensure!(server.url.starts_with("http://"), "the server did not say where it listens: {line:?}");
-        Ok(server)
-    }
-
-    /// Requests answered and bytes sent so far.
-    fn total(&self) -> Result<(usize, u64)> {
-        if self.log.as_os_str().is_empty() {
-            return Ok((0, 0));
-        }
-        let log = fs::read_to_string(&self.log)?;
-        let sent = log.lines().filter_map(|line| line.strip_suffix(" bytes")?.rsplit(' ').next()?.parse::<u64>().ok());
-        Ok(sent.fold((0, 0), |(requests, bytes), more| (requests + 1, bytes + more)))
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // Already gone is as good.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 
