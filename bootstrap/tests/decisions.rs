@@ -206,7 +206,8 @@ fn floors_come_from_the_mirror_when_both_records_are_damaged() {
 
 #[test]
 fn a_forged_statement_raises_no_floor() {
-    let forged = Maker { vendor_seed: 9, floors: floor("9.0.0", 9), ..Maker::new("9.0.0") }.make(&body("x"));
+    let forged =
+        Maker { vendor_seed: 9, key_serial: 9, floors: floor("9.0.0", 9), ..Maker::new("9.0.0") }.make(&body("x"));
     let device = Device::from_factory(&image("1.0.0"));
     device.record(SlotName::RecordB, 2, &forged);
     assert_eq!(ready(&device).last().source, Source::Installed);

@@ -35,6 +35,8 @@ pub const IMAGE_ALIGN: usize = 8;
 
 const HEAD_BYTES: usize = 12;
 const TAIL_BYTES: usize = SIGNATURE_BYTES + 8;
+/// Which of a PE's data directories is the certificate table's.
+const CERTIFICATE_DIRECTORY: u32 = 4;
 
 /// An updater's version, compared field by field.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -173,6 +175,8 @@ pub enum ImageError {
     TooLong,
     /// Older than the floors allow.
     BelowFloor(UpdaterVersion),
+    /// Its own floors would not let it run: nothing is signed.
+    FloorAboveItself,
     /// It could not be read.
     Zone(ZoneError),
 }
@@ -190,6 +194,7 @@ impl fmt::Display for ImageError {
             Self::Damaged => f.write_str("the bytes are not those that were signed"),
             Self::TooLong => f.write_str("longer than an updater may be"),
             Self::BelowFloor(version) => write!(f, "version {version} is too old to be allowed"),
+            Self::FloorAboveItself => f.write_str("its floors are above its own version or key serial"),
             Self::Zone(error) => write!(f, "{error}"),
         }
     }
@@ -388,6 +393,7 @@ struct PeFields {
 }
 
 impl PeFields {
+    /// `None` for anything but a PE that has a certificate table's directory entry: such a file is taken as it is.
     fn read<F>(file: &mut F, length: u64) -> Result<Option<Self>, ImageError>
     where
         F: Read + Seek + ErrorType<Error = ZoneError> + ?Sized,
@@ -412,7 +418,15 @@ impl PeFields {
             0x20b => optional + 112,
             _ => return Ok(None),
         };
-        Ok(Some(Self { checksum: optional + 64, certificate_entry: directories + 4 * 8 }))
+        // NumberOfRvaAndSizes stands before the first directory. Without a fifth one there is no certificate table, what
+        // stands in its place is the program's, and Authenticode has nowhere to sign.
+        let mut count = [0; 4];
+        read_exact_at(file, directories - 4, &mut count)?;
+        if u32::from_le_bytes(count) <= CERTIFICATE_DIRECTORY {
+            return Ok(None);
+        }
+        let certificate_entry = directories + u64::from(CERTIFICATE_DIRECTORY) * 8;
+        Ok(Some(Self { checksum: optional + 64, certificate_entry }))
     }
 }
 
@@ -439,7 +453,7 @@ pub struct Statement<'a> {
 ///
 /// # Errors
 /// `TooLong` for a name or an executable over its limit, `Malformed` for an executable whose length is not a multiple of
-/// [`IMAGE_ALIGN`].
+/// [`IMAGE_ALIGN`], `FloorAboveItself` for floors that would lock out the very updater that states them.
 #[cfg(feature = "sign")]
 pub fn make_trailer<'b>(
     executable: &[u8],
@@ -456,6 +470,9 @@ pub fn make_trailer<'b>(
     }
     if !executable.len().is_multiple_of(IMAGE_ALIGN) {
         return Err(ImageError::Malformed);
+    }
+    if !statement.floors.admits(statement.version, certificate.serial) {
+        return Err(ImageError::FloorAboveItself);
     }
     let mut buffer = [0; 4096];
     let image_bytes = executable.len() as u64;

@@ -108,6 +108,7 @@ fn pe_program(length: usize) -> Vec<u8> {
     bytes[256..260].copy_from_slice(b"PE\0\0");
     bytes[280..282].copy_from_slice(&0x20bu16.to_le_bytes());
     bytes[280 + 64..280 + 68].fill(0);
+    bytes[280 + 108..280 + 112].copy_from_slice(&16u32.to_le_bytes());
     bytes[280 + 112 + 32..280 + 112 + 40].fill(0);
     bytes
 }
@@ -130,6 +131,37 @@ fn authenticode_signing_afterwards_leaves_the_image_accepted_and_nothing_else_do
     assert_eq!(accepted(&patched), Err(ImageError::Damaged));
     signed.pop();
     assert!(accepted(&signed).is_err(), "a certificate table that does not reach the end");
+}
+
+#[test]
+fn a_pe_without_a_certificate_table_has_no_byte_that_may_change() {
+    let mut program = pe_program(4_000);
+    program[280 + 108..280 + 112].copy_from_slice(&4u32.to_le_bytes());
+    // The program's own bytes, where other PE files have the table's entry.
+    program[280 + 144..280 + 152].fill(0x55);
+    let vendor_key = vendor().public();
+    let image = updater_image::sign(program, &statement("1.0.0"), &vendor_key, &certificate(), &updater_key()).unwrap();
+    assert!(accepted(&image).is_ok());
+    for at in [280 + 64, 280 + 108, 280 + 144, 280 + 151] {
+        let mut bad = image.clone();
+        bad[at] ^= 1;
+        assert!(accepted(&bad).is_err(), "byte {at} was changed and accepted");
+    }
+}
+
+#[test]
+fn floors_above_the_image_itself_are_not_signed() {
+    let vendor_key = vendor().public();
+    let signed = |version, key_serial| {
+        let floors = Floors { version: UpdaterVersion::parse(version).unwrap(), key_serial };
+        let raising = updater_image::Statement { floors, ..statement("1.2.0") };
+        updater_image::sign(program(2_000), &raising, &vendor_key, &certificate(), &updater_key())
+    };
+    assert!(signed("1.2.0", 1).is_ok());
+    for (version, key_serial) in [("1.2.1", 1), ("1.2.0", 2)] {
+        let refused = signed(version, key_serial);
+        assert!(matches!(refused, Err(updater_image::SignError::Image(ImageError::FloorAboveItself))), "{refused:?}");
+    }
 }
 
 #[test]

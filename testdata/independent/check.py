@@ -299,6 +299,15 @@ def image_of_pe():
         pack_into("<I", image, 60, 128)
         image[128:132] = b"PE\0\0"
         pack_into("<H", image, 152, magic)
+        pack_into("<I", image, 152 + directories - 4, 4)
+        data = bytearray(formats.write_updater_image(bytes(image), IMAGE, UPDATER_SEED))
+        read_image(bytes(data))
+        # Four directories: no certificate table, and no byte that may change.
+        for at in (152 + 64, 152 + directories + 32):
+            data[at] ^= 1
+            refused("digest differs", read_image, bytes(data))
+            data[at] ^= 1
+        pack_into("<I", image, 152 + directories - 4, 16)
         data = bytearray(formats.write_updater_image(bytes(image), IMAGE, UPDATER_SEED))
         read_image(bytes(data))
         # Authenticode: a checksum, a directory entry, a table at the end.

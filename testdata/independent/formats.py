@@ -65,7 +65,7 @@ MAX_TRAILER, MAX_IMAGE = 1024, 64 * MIB
 
 
 def _pe_fields(data):
-    """Where a PE file keeps its checksum and the certificate table's directory entry; None if it is no PE file."""
+    """Where a PE file keeps its checksum and the certificate table's directory entry; None if it has neither."""
     if data[:2] != b"MZ" or len(data) < 64:
         return None
     header = unpack_from("<I", data, 60)[0]
@@ -73,7 +73,9 @@ def _pe_fields(data):
         return None
     optional = header + 24
     directories = {0x10B: 96, 0x20B: 112}.get(unpack_from("<H", data, optional)[0])
-    if directories is None or len(data) < optional + directories + 40:
+    if directories is None or len(data) < optional + 240:
+        return None
+    if unpack_from("<I", data, optional + directories - 4)[0] < 5:
         return None
     return optional + 64, optional + directories + 4 * 8
 
@@ -90,7 +92,7 @@ def image_digest(data, image_bytes):
 def _signed_end(data):
     pe = _pe_fields(data)
     start, length = unpack_from("<II", data, pe[1]) if pe else (0, 0)
-    if start == 0 and length == 0:
+    if length == 0:
         return len(data)
     require(start + length == len(data), "no trailer", "the certificate table does not reach to the end")
     return start
