@@ -433,6 +433,44 @@ fn restore(path: &Path, raw: &[u8]) {
 }
 
 #[test]
+fn a_name_with_path_characters_is_neither_file_nor_directory_and_never_the_way_to_another() {
+    let dir = fast_dir();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 40 * MIB);
+    put(&zone, "client/app/file.txt", b"the real one");
+    for name in ["app+file.txt", "back+slash", "co+lon", "con+trol", "+planted dir/inner"] {
+        put(&zone, &format!("client/{name}"), b"planted");
+    }
+    zone.close().unwrap();
+    let mut raw = std::fs::read(&path).unwrap();
+    for (name, with) in
+        [("app+file", '/'), ("back+slas", '\\'), ("co+lon", ':'), ("con+trol", '\u{7}'), ("+planted dir", '/')]
+    {
+        // Units of a long name: 1–5 of an entry stand before its attributes, and each `+` here is among them.
+        let head: Vec<u8> = name.encode_utf16().take(5).flat_map(u16::to_le_bytes).collect();
+        let at = raw.windows(10).position(|window| window == head).unwrap();
+        let plus = name.find('+').unwrap();
+        raw[at + 2 * plus] = with as u8;
+    }
+    std::fs::write(&path, &raw).unwrap();
+    let zone = RawFat::open(FileZone::open(&path, Access::ReadWrite).unwrap(), false).unwrap();
+    let mut listed = Vec::new();
+    zone.list("client", &mut |name, metadata| {
+        listed.push((name.to_owned(), metadata.kind));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let others: Vec<_> = listed.iter().filter(|(_, kind)| *kind == Kind::Other).collect();
+    assert_eq!((listed.len(), others.len()), (6, 5), "{listed:?}");
+    assert!(listed.contains(&("app".into(), Kind::Directory)), "{listed:?}");
+    for (name, _) in others {
+        let barred = name.contains(['/', '\\', ':']) || name.chars().any(char::is_control);
+        assert!(!barred && !name.is_empty(), "{name:?}");
+    }
+    assert_eq!(get(&zone, "client/app/file.txt").unwrap(), b"the real one");
+}
+
+#[test]
 fn directory_loops_end() {
     let dir = fast_dir();
     let path = dir.path().join("x");

@@ -30,7 +30,7 @@ use self::geometry::Geometry;
 pub use self::geometry::{FormatOptions, format};
 use self::walk::{Entry, Found, Walk};
 use super::block_cache::{BlockCache, from_io};
-use crate::free_zone::{FreeZone, Metadata, check_path};
+use crate::free_zone::{FreeZone, Kind, Metadata, check_path};
 use crate::{RawZone, ZoneError};
 
 /// The longest name in UTF-16 units (FAT specification, section 7).
@@ -266,7 +266,7 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
         let mut found = Vec::new();
         self.walk(|walk| {
             walk.directory(first, &mut |name, entry| {
-                found.push((name.text(), entry.metadata()));
+                found.push(listed(name.text(), entry.metadata()));
                 ControlFlow::Continue(())
             })
         })?;
@@ -379,6 +379,21 @@ impl<Z: RawZone> RawFat<Z> {
         }
         Ok(())
     }
+}
+
+/// An entry as it may be listed. A name that is no component of a path, which only a foreign writer makes, must not be
+/// taken for the way to another file: it is shown with replacement characters, and as neither file nor directory.
+fn listed(name: String, metadata: Metadata) -> (String, Metadata) {
+    if !name.contains('/') && check_path(&name).is_ok() {
+        return (name, metadata);
+    }
+    let barred = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
+    let shown: String = name.chars().map(|c| if barred(c) { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    let shown = match shown.as_str() {
+        "" | "." | ".." => format!("{shown}{}", char::REPLACEMENT_CHARACTER),
+        _ => shown,
+    };
+    (shown, Metadata { length: metadata.length, kind: Kind::Other })
 }
 
 /// Whether `path` is `directory` or lies in it, as FAT compares names.
