@@ -228,7 +228,7 @@ impl Site {
         self.counters.bytes.fetch_add(sent, Ordering::Relaxed);
         if self.options.verbose {
             let range = request.range.as_deref().unwrap_or("-");
-            eprintln!("{} {} {range} → {status}, {sent} bytes", request.method, request.target);
+            eprintln!("{}", log_line(&request.method, &request.target, range, status, sent));
         }
         Ok(())
     }
@@ -274,6 +274,18 @@ impl Site {
         let etag = format!("\"{:x}-{:x}\"", metadata.len(), modified.unwrap_or_default().as_nanos());
         Some((file, metadata.len(), etag))
     }
+}
+
+/// What is printed of a request. What the client wrote is escaped: it must not steer a terminal, nor look like a line of
+/// its own.
+fn log_line(method: &str, target: &str, range: &str, status: &str, sent: u64) -> String {
+    let [method, target, range] = [method, target, range].map(escaped);
+    format!("{method} {target} {range} → {status}, {sent} bytes")
+}
+
+/// `text` with everything but printable ASCII as `\n` or `\u{1b}`.
+fn escaped(text: &str) -> String {
+    text.chars().flat_map(char::escape_default).collect()
 }
 
 /// Reads one request; `None` at the end of the connection, an inner error for what makes no sense.

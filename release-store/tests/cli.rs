@@ -61,6 +61,59 @@ fn each_failure_has_its_exit_status_and_names_its_object() {
     assert!(String::from_utf8(help).unwrap().contains("Exit status"));
 }
 
+#[test]
+fn a_clock_that_cannot_be_right_publishes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let go = |time: &str, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_release-store"));
+        command.args(arguments).current_dir(at).env("HOLDFAST_PASSPHRASE", "correct horse");
+        status(&command.env("SOURCE_DATE_EPOCH", time).stdin(std::process::Stdio::null()).output().unwrap())
+    };
+    assert_eq!(go("1790000000", &["init", "store", "--product", "Acme", "--keys", "keys"]).0, 0);
+    fs::create_dir(at.join("tree")).unwrap();
+    fs::write(at.join("tree/run.sh"), "#!/bin/sh\n").unwrap();
+    let publish = |time: &str, version: &str| {
+        go(time, &["publish", "store", "--keys", "keys", "--release-version", version, "tree"])
+    };
+    assert_eq!(publish("1790000000", "1.0.0").0, 0);
+    for (time, why) in [("1789913599", "newest release"), ("0", "newest release"), ("4133980800", "2100-12-31")] {
+        let (code, text) = publish(time, "1.1.0");
+        assert!(code == 1 && text.contains(why) && text.contains("SOURCE_DATE_EPOCH"), "{time}: {code} {text}");
+    }
+    // A day is allowed: machines that publish in turn need not agree to the second.
+    assert_eq!(publish("1789913600", "1.1.0").0, 0);
+}
+
+#[test]
+fn what_a_client_asks_for_cannot_steer_the_terminal() {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("store")).unwrap();
+    let mut server = Command::new(env!("CARGO_BIN_EXE_release-store"))
+        .args(["serve", "store", "--listen", "127.0.0.1:0", "--verbose"])
+        .current_dir(dir.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut url = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut url).unwrap();
+    let mut connection = std::net::TcpStream::connect(url.trim().trim_start_matches("http://")).unwrap();
+    connection
+        .write_all("GET /\u{1b}[2J\u{9b}1m\u{202e} HTTP/1.0\r\nRange: \u{1b}]0;x\u{7}\r\n\r\n".as_bytes())
+        .unwrap();
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 404"));
+    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
+    let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("404"))).unwrap().unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(!line.chars().any(char::is_control) && !line.contains('\u{202e}'), "{line:?}");
+    assert!(line.contains("GET /\\u{1b}[2J") && line.contains("\\u{1b}]0;x"), "{line:?}");
+}
+
 /// Some file below `directory`.
 fn walk(directory: &Path) -> std::path::PathBuf {
     let path = fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();

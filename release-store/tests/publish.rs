@@ -323,6 +323,18 @@ fn updaters_travel_are_signed_once_and_carried_on() {
     let named = publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver).unwrap();
     assert_eq!(named.updaters[0].version.major, 7);
 
+    // A floor above the updater itself would leave devices without any.
+    request.version = "1.5.1".into();
+    fs::write(&place, program(5)).unwrap();
+    request.updater_floors.version = UpdaterVersion { major: 7, minor: 0, patch: 1 };
+    let refused = publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver).unwrap_err().to_string();
+    assert!(refused.contains("7.0.0") && refused.contains("7.0.1") && refused.contains("floor"), "{refused}");
+    // Where the version is not named, one that the floor admits is taken.
+    request.updater_version = None;
+    let floored = publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver).unwrap();
+    assert_eq!(floored.updaters[0].version, request.updater_floors.version);
+    request.updater_floors = Default::default();
+
     // A signed one is taken as it is; one for another platform, another vendor's, or no updater at all is refused.
     fs::write(&place, image).unwrap();
     request.updater_version = None;

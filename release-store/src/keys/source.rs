@@ -9,7 +9,7 @@ use firmware_image::device_config::{
 use firmware_image::seal::Secret;
 use firmware_image::signature::{PublicKey, SigningKey};
 use firmware_image::updater_image::{
-    self, Floors, ImageError, KeyCertificate, MAX_TRAILER_BYTES, Statement, UpdaterVersion,
+    self, Floors, ImageError, KeyCertificate, MAX_TRAILER_BYTES, SignError, Statement, UpdaterVersion,
 };
 
 use super::{FactoryExport, KeyDir, KeyKind, Passphrase, ProductSecrets};
@@ -211,8 +211,19 @@ fn sign(
     key: &SigningKey,
 ) -> Result<SignedUpdater, StoreError> {
     let platform = statement.platform.to_owned();
-    let image = updater_image::sign(program, statement, vendor, certificate, key)
-        .map_err(|error| StoreError::Refused(format!("the updater for {platform} cannot be signed: {error}")))?;
+    let image = updater_image::sign(program, statement, vendor, certificate, key).map_err(|error| {
+        StoreError::Refused(match error {
+            SignError::Image(ImageError::FloorAboveItself) => {
+                let (version, floors) = (statement.version, statement.floors);
+                format!(
+                    "the updater for {platform} has version {version} and key serial {}, but states the floor {} and key \
+                     serial {}: no device could run it; lower the floor, or raise the version",
+                    certificate.serial, floors.version, floors.key_serial
+                )
+            }
+            error => format!("the updater for {platform} cannot be signed: {error}"),
+        })
+    })?;
     Ok(SignedUpdater { platform, version: statement.version, image, newly_signed: true })
 }
 

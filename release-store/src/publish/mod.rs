@@ -46,6 +46,11 @@ pub const DEFAULT_CHANNEL: &str = "stable";
 /// The module unless told otherwise.
 pub const DEFAULT_MODULE: &str = "client";
 
+/// How far behind the newest release's time of publication the clock may be, in seconds: a day.
+pub const MAX_CLOCK_BEHIND_SECS: i64 = 24 * 60 * 60;
+/// The latest time of publication, in seconds since 1970: the end of the year 2100.
+pub const MAX_PUBLISHED: i64 = 4_133_980_799;
+
 /// What to publish.
 #[derive(Debug, Clone)]
 pub struct PublishRequest {
@@ -117,8 +122,8 @@ pub struct Published {
 /// Publishes a release.
 ///
 /// # Errors
-/// `AlreadyPublished`; `Path`, `NotAFile`, `TooLarge` for a tree that no release can hold; `Refused`, `Key`,
-/// `WrongPassphrase`, `Io`; `Stopped` where `observer` said so. Nothing that was published changes.
+/// `AlreadyPublished`; `Path`, `NotAFile`, `TooLarge` for a tree that no release can hold; `Refused`, also for a clock that
+/// cannot be right; `Key`, `WrongPassphrase`, `Io`; `Stopped` where `observer` said so. Nothing that was published changes.
 pub fn publish(
     repository: &mut Repository<'_>,
     passphrase: &Passphrase,
@@ -129,6 +134,7 @@ pub fn publish(
     check_channel(&request.channel).map_err(StoreError::Refused)?;
     check_module(&request.module).map_err(StoreError::Refused)?;
     let ignore = IgnorePatterns::new(&request.ignore)?;
+    check_time(request.now, repository.releases().iter().map(|release| release.published).max())?;
     if let Some(known) = repository.releases().by_version(&request.channel, &request.version) {
         let (version, channel, serial) = (known.version.clone(), known.channel.clone(), known.serial);
         return Err(StoreError::AlreadyPublished { version, channel, serial });
@@ -305,6 +311,8 @@ fn make_updaters(
         let updater = match (request.updater_version, newest) {
             (Some(version), _) => sign(program, version)?,
             (None, None) => sign(program, first_version())?,
+            // Unchanged is only what its new floor admits.
+            (None, Some(newest)) if newest.version < floors.version => sign(program, next_version(newest.version)?)?,
             (None, Some(newest)) => {
                 // Signing is deterministic: an unchanged program gives the image that was published.
                 let same = sign(program.clone(), newest.version)?;
@@ -318,6 +326,27 @@ fn make_updaters(
         made.push(updater);
     }
     Ok(made)
+}
+
+/// Refuses a clock that cannot be right. Devices take the newest publication for the least that the time can be, so one
+/// release from the far future would make all metadata look expired to them, for ever.
+fn check_time(now: i64, newest: Option<i64>) -> Result<(), StoreError> {
+    let shown =
+        |seconds| jiff::Timestamp::from_second(seconds).map_or_else(|_| format!("{seconds}"), |at| at.to_string());
+    let advice = "set the clock (or SOURCE_DATE_EPOCH) right";
+    if now > MAX_PUBLISHED {
+        let (now, last) = (shown(now), shown(MAX_PUBLISHED));
+        return Err(StoreError::Refused(format!("it is {now} here, later than {last}: {advice}")));
+    }
+    match newest {
+        Some(newest) if now < newest.saturating_sub(MAX_CLOCK_BEHIND_SECS) => {
+            let (now, newest) = (shown(now), shown(newest));
+            Err(StoreError::Refused(format!(
+                "it is {now} here, more than a day before the newest release was published ({newest}): {advice}"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The version of a product's first updater: this workspace's, which updaters are built from.
