@@ -6,6 +6,8 @@ pub const CLIENT_DIR: &str = "client";
 pub const STATE_DIR: &str = ".holdfast";
 /// Mirror of the newest record slot.
 pub const RECORD_MIRROR: &str = ".holdfast/mirror/record";
+/// The record's mirror under its second name, while it is the only copy and is being replaced.
+pub const RECORD_MIRROR_NEW: &str = ".holdfast/mirror/record.new";
 /// Mirror of the newest backup slot.
 pub const BACKUP_MIRROR: &str = ".holdfast/mirror/backup";
 /// The double-slot commit journal.
@@ -18,8 +20,20 @@ pub const UNDO_DIR: &str = ".holdfast/undo";
 pub const QUARANTINE_DIR: &str = ".holdfast/quarantine";
 /// Accepted TUF metadata and sealed manifests.
 pub const TRUST_DIR: &str = ".holdfast/trust";
+/// The installed release's sealed manifest.
+pub const MANIFEST: &str = ".holdfast/trust/manifest";
+/// The sealed manifest of the release before it.
+pub const PREVIOUS_MANIFEST: &str = ".holdfast/trust/manifest.previous";
+/// The installed release's sealed chunk list.
+pub const CHUNK_LIST: &str = ".holdfast/trust/chunks";
+/// A copy of the signed configuration, so that a free zone alone suffices to start from.
+pub const CONFIG_COPY: &str = ".holdfast/trust/device.cfg";
+/// Digests of updater files that would not start here, one a line: they are not fetched again.
+pub const REFUSED_UPDATERS: &str = ".holdfast/trust/refused-updaters";
 /// The bounded log.
 pub const LOG: &str = ".holdfast/log";
+/// The log before it.
+pub const OLD_LOG: &str = ".holdfast/log.1";
 /// What the launcher noted: digests of updaters that would not start.
 pub const LAUNCHER_NOTE: &str = ".holdfast/launcher-note";
 /// The signed configuration, on the virtual zone.

@@ -1,7 +1,7 @@
 //! What is there to install: the store's releases, the choice among them, manifests and chunk lists.
 
 use firmware_image::free_zone::FreeZone;
-use firmware_image::{Digest, RawZone};
+use firmware_image::{Digest, RawZone, paths};
 use release_store::chunk_list::ChunkList;
 use release_store::manifest::{MAX_SEALED_BYTES, Manifest};
 use release_store::transport::get_all;
@@ -13,13 +13,6 @@ use crate::error::{EngineError, FailureKind};
 use crate::servers::pause;
 use crate::state::KnownRelease;
 use crate::zone_io;
-
-/// The installed release's sealed manifest.
-pub const MANIFEST: &str = ".holdfast/trust/manifest";
-/// The sealed manifest of the release before it.
-pub const PREVIOUS_MANIFEST: &str = ".holdfast/trust/manifest.previous";
-/// The installed release's sealed chunk list.
-pub const CHUNK_LIST: &str = ".holdfast/trust/chunks";
 
 /// Which release is wished for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +126,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// As [`Engine::get`]; what is had is verified.
     pub(crate) fn sealed_manifest(&self, release: &Release) -> Result<SealedManifest, EngineError> {
         let staged = Self::staged(&release.manifest_digest);
-        for path in [MANIFEST, PREVIOUS_MANIFEST, &staged] {
+        for path in [paths::MANIFEST, paths::PREVIOUS_MANIFEST, &staged] {
             if let Some(bytes) = zone_io::read_small(self.free, path, MAX_SEALED_BYTES)?
                 && let Ok(sealed) = SealedManifest::accept(release, bytes)
             {
@@ -161,7 +154,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// The manifest of the installed release, if it is on the device and authentic. Never asks a server.
     pub(crate) fn local_manifest(&self, known: &KnownRelease) -> Option<Manifest> {
         let release = self.authentic(known)?;
-        for path in [MANIFEST, PREVIOUS_MANIFEST] {
+        for path in [paths::MANIFEST, paths::PREVIOUS_MANIFEST] {
             let Ok(Some(bytes)) = zone_io::read_small(self.free, path, MAX_SEALED_BYTES) else { continue };
             if let Ok(sealed) = SealedManifest::accept(&release, bytes) {
                 return sealed.open(&self.config.product, &self.content_keys()).ok();
@@ -180,7 +173,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let limit = u64::from(at.stored_len);
         let good = |bytes: &Vec<u8>| Digest::of(bytes) == at.pack;
         let staged = Self::staged(&at.pack);
-        for path in [CHUNK_LIST, &staged] {
+        for path in [paths::CHUNK_LIST, &staged] {
             if let Some(bytes) = zone_io::read_small(self.free, path, limit)?.filter(good) {
                 return Ok(Some(bytes));
             }

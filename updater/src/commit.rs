@@ -18,7 +18,6 @@ use firmware_image::record::Health;
 use firmware_image::{Digest, RawZone, paths};
 use serde::{Deserialize, Serialize};
 
-use crate::check::{CHUNK_LIST, MANIFEST, PREVIOUS_MANIFEST};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::inventory::client_path;
@@ -277,13 +276,15 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         result?;
         self.watch.step("files");
 
-        let current = zone_io::read_small(self.free, MANIFEST, release_store::manifest::MAX_SEALED_BYTES)?;
+        let current = zone_io::read_small(self.free, paths::MANIFEST, release_store::manifest::MAX_SEALED_BYTES)?;
         let before = plan.previous.as_ref().map(|previous| previous.manifest);
         if let Some(bytes) = current.filter(|bytes| Some(Digest::of(bytes)) == before) {
-            zone_io::write_if_changed(self.free, PREVIOUS_MANIFEST, &bytes)?;
+            zone_io::write_if_changed(self.free, paths::PREVIOUS_MANIFEST, &bytes)?;
         }
-        let lists =
-            [Some((plan.release.manifest, plan.manifest_bytes, MANIFEST)), plan.list.map(|(d, n)| (d, n, CHUNK_LIST))];
+        let lists = [
+            Some((plan.release.manifest, plan.manifest_bytes, paths::MANIFEST)),
+            plan.list.map(|(d, n)| (d, n, paths::CHUNK_LIST)),
+        ];
         for (digest, length, target) in lists.into_iter().flatten() {
             if zone_io::file_is(self.free, target, length, &digest)? {
                 continue;

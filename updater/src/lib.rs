@@ -50,6 +50,3 @@ pub use engine::{Engine, Limits, Parts};
 pub use error::{EngineError, FailureKind};
 pub use host::{Host, Watch};
 pub use operations::{Action, Outcome};
-
-/// A copy of the signed configuration, so that a free zone alone suffices to start from.
-pub const CONFIG_COPY: &str = ".holdfast/trust/device.cfg";

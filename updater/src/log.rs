@@ -15,9 +15,6 @@ pub const MAX_LOG_BYTES: u64 = 64 << 10;
 /// The longest line.
 pub const MAX_LINE_BYTES: usize = 512;
 
-/// Where the previous log stands.
-const OLD_LOG: &str = ".holdfast/log.1";
-
 /// Adds lines. The log is no part of any promise, so the caller may go on where this fails.
 ///
 /// # Errors
@@ -40,8 +37,8 @@ pub fn append<F: FreeZone>(zone: &F, now: i64, lines: &[String]) -> Result<(), Z
     let mut length = file.len()?;
     if length + text.len() as u64 > MAX_LOG_BYTES && length > 0 {
         drop(file);
-        zone.remove(OLD_LOG)?;
-        zone.rename(paths::LOG, OLD_LOG)?;
+        zone.remove(paths::OLD_LOG)?;
+        zone.rename(paths::LOG, paths::OLD_LOG)?;
         file = zone.open_rw(paths::LOG)?;
         length = file.len()?;
     }

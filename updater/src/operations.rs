@@ -363,7 +363,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     fn try_settle(&mut self) -> Result<(), EngineError> {
         self.renew_backups()?;
         self.save_state()?;
-        zone_io::write_if_changed(self.free, crate::CONFIG_COPY, self.config.bytes())?;
+        zone_io::write_if_changed(self.free, paths::CONFIG_COPY, self.config.bytes())?;
         Ok(())
     }
 
@@ -577,7 +577,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 
     /// Puts the installed release's manifest back into the cache where a format took it.
     fn restore_manifest(&mut self, sealed: &release_store::trust::SealedManifest) -> Result<(), EngineError> {
-        zone_io::write_if_changed(self.free, crate::check::MANIFEST, sealed.bytes())?;
+        zone_io::write_if_changed(self.free, paths::MANIFEST, sealed.bytes())?;
         Ok(())
     }
 

@@ -20,8 +20,6 @@ use crate::zone_io::{self, Copied};
 
 /// Segments of records, as a power of two.
 const RECORD_SEGMENT_LOG2: u8 = 12;
-/// The second name of the mirror while it is the only copy.
-const RECORD_MIRROR_NEW: &str = ".holdfast/mirror/record.new";
 
 /// Where the identity came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,12 +208,12 @@ impl<'z, H: RawZone, F: FreeZone, C: RawZone> RecordStore<'z, H, F, C> {
     fn write_mirror(&mut self, bytes: &[u8], generation: u64, only_copy: bool) -> Result<(), EngineError> {
         self.mirror = None;
         if only_copy {
-            self.write_mirror_file(RECORD_MIRROR_NEW, bytes, generation)?;
+            self.write_mirror_file(paths::RECORD_MIRROR_NEW, bytes, generation)?;
         }
         self.write_mirror_file(paths::RECORD_MIRROR, bytes, generation)?;
         self.mirror = Some(generation);
-        if self.free.metadata(RECORD_MIRROR_NEW).is_ok_and(|found| found.is_some()) {
-            zone_io::remove(self.free, RECORD_MIRROR_NEW)?;
+        if self.free.metadata(paths::RECORD_MIRROR_NEW).is_ok_and(|found| found.is_some()) {
+            zone_io::remove(self.free, paths::RECORD_MIRROR_NEW)?;
         }
         Ok(())
     }
@@ -240,7 +238,7 @@ fn read_record_new<F: FreeZone>(
     scratch: &mut Scratch,
     out: &mut [u8],
 ) -> Option<(State, Identity)> {
-    let file = free.open(RECORD_MIRROR_NEW).ok()??;
+    let file = free.open(paths::RECORD_MIRROR_NEW).ok()??;
     let mut zone = MirrorFile(file);
     let header = Header::read(&mut zone, Kind::Record).ok()?;
     let identity = header.unlock(secret.expose(), &mut scratch.blocks).ok()?;
@@ -275,7 +273,7 @@ fn find_identity<H: RawZone, F: FreeZone, C: RawZone>(
 /// # Errors
 /// What the zone reports.
 pub fn finish_mirror<F: FreeZone>(free: &F) -> Result<(), EngineError> {
-    let path = RECORD_MIRROR_NEW;
+    let path = paths::RECORD_MIRROR_NEW;
     let Some(bytes) = zone_io::read_small(free, path, MAX_RECORD_BYTES as u64 * 2)? else { return Ok(()) };
     let digest = firmware_image::Digest::of(&bytes);
     let copied = zone_io::copy_checked(free, path, paths::RECORD_MIRROR, bytes.len() as u64, &digest, &|_| {})?;

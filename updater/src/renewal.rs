@@ -27,8 +27,6 @@ use crate::error::EngineError;
 use crate::host::Probe;
 use crate::zone_io::{self, Copied};
 
-/// Digests of updater files that would not start here: they are not fetched again.
-const REFUSED: &str = ".holdfast/trust/refused-updaters";
 /// The longest list of them, in bytes.
 const MAX_REFUSED_BYTES: u64 = 16 << 10;
 /// Segments of backups, as a power of two.
@@ -117,7 +115,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     }
 
     fn refused(&self) -> Result<Vec<Digest>, EngineError> {
-        let bytes = zone_io::read_small(self.free, REFUSED, MAX_REFUSED_BYTES)?.unwrap_or_default();
+        let bytes = zone_io::read_small(self.free, paths::REFUSED_UPDATERS, MAX_REFUSED_BYTES)?.unwrap_or_default();
         Ok(String::from_utf8_lossy(&bytes).lines().filter_map(Digest::from_hex).collect())
     }
 
@@ -126,7 +124,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         refused.push(*digest);
         let newest = &refused[refused.len().saturating_sub(64)..];
         let text: String = newest.iter().map(|digest| format!("{digest}\n")).collect();
-        zone_io::write_durable(self.free, REFUSED, text.as_bytes())
+        zone_io::write_durable(self.free, paths::REFUSED_UPDATERS, text.as_bytes())
     }
 
     /// Installs the staged updaters of a commit. One that is not accepted or does not start is refused and reported: it

@@ -183,19 +183,18 @@ impl Opened {
         })?;
         let cache = self.trust.cache();
         let mut kept = vec![
-            ("manifest".to_owned(), self.sealed.bytes().to_vec()),
-            ("chunks".to_owned(), self.sealed_list.clone()),
+            (paths::MANIFEST.to_owned(), self.sealed.bytes().to_vec()),
+            (paths::CHUNK_LIST.to_owned(), self.sealed_list.clone()),
         ];
         let names = ["timestamp.json", "snapshot.json", "targets.json"].map(str::to_owned);
         let roots =
             (2..=u64::from(release_store::trust::MAX_NEW_ROOTS) + 2).map(|version| format!("{version}.root.json"));
         for name in names.into_iter().chain(roots) {
             if let Some(bytes) = cache.load(&name) {
-                kept.push((name, bytes));
+                kept.push((format!("{}/{name}", paths::TRUST_DIR), bytes));
             }
         }
-        for (name, bytes) in kept {
-            let path = format!("{}/{name}", paths::TRUST_DIR);
+        for (path, bytes) in kept {
             crate::identity::put_file(free, &path, &mut bytes.as_slice(), |_| {})?;
         }
         let release = self.release();

@@ -360,8 +360,8 @@ fn client_state(device: &Device, free: &AnyFreeZone, config: &DeviceConfig<'_>) 
     for key in &found.record.content_keys {
         let _ = keys.insert(ContentKey::new(key.number, key.key));
     }
-    let path = format!("{}/manifest", paths::TRUST_DIR);
-    let mut file = free.open(&path).map_err(|error| error.to_string())?.ok_or("its manifest is not on the device")?;
+    let mut file =
+        free.open(paths::MANIFEST).map_err(|error| error.to_string())?.ok_or("its manifest is not on the device")?;
     let length = file.len().map_err(|error| error.to_string())?;
     if length > MAX_SEALED_BYTES {
         return Err("its manifest is too long".into());

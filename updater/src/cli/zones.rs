@@ -15,7 +15,7 @@ use firmware_image::storage::Window;
 use firmware_image::{FreeZone as _, RawZone as _, ZoneError, paths};
 use release_store::transport::{GetOutcome, Sink};
 use release_store::{Directory, Transport, TransportError};
-use updater::{CONFIG_COPY, Config};
+use updater::Config;
 
 use super::exit::{self, Status};
 use super::{Globals, ZoneArgs};
@@ -163,7 +163,7 @@ impl Zones {
 fn own_directory() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     let directory = program.parent()?;
-    directory.join(CONFIG_COPY).is_file().then(|| directory.to_owned())
+    directory.join(paths::CONFIG_COPY).is_file().then(|| directory.to_owned())
 }
 
 /// One updater at a time.
@@ -203,7 +203,7 @@ fn read_config(given: Option<Vec<u8>>, free: &AnyFreeZone, vendor: &PublicKey) -
     if let Some(bytes) = given {
         return Ok(Config::open(&bytes, vendor)?);
     }
-    match updater::zone_io::read_small(free, CONFIG_COPY, MAX_CONFIG_BYTES as u64)? {
+    match updater::zone_io::read_small(free, paths::CONFIG_COPY, MAX_CONFIG_BYTES as u64)? {
         Some(bytes) => Ok(Config::open(&bytes, vendor)?),
         None => Err(no_device(format!(
             "{} was found neither in a virtual zone nor in the free zone: name the virtual zone with --virtual",
