@@ -160,12 +160,13 @@ fn a_sound_image_is_not_written_and_its_client_runs_from_a_private_copy() {
         let device = RawDevice::new(is_dual, &ready());
         let before = bytes_of(&device.disk);
         let ended = device.start(&[]);
-        assert_eq!((ended.status, &*ended.said), (7, ""), "dual: {is_dual}");
+        assert_eq!(ended.status, 7, "dual: {is_dual}: {}", ended.said);
         let lines: Vec<_> = ended.out.lines().collect();
         let cd = device.cd.as_ref().map(|cd| format!(" --virtual {}", cd.display())).unwrap_or_default();
-        assert_eq!(lines[0], format!("updater: run --device {}{cd}", device.disk.display()));
-        assert_eq!(lines[1..3], ["from the image", "with arguments"]);
-        assert!(lines[3].starts_with(device.root.path().to_str().unwrap()), "{}", lines[3]);
+        // Standard output is the client's; what the updater says is for people.
+        assert_eq!(ended.said, format!("updater: run --device {}{cd}\n", device.disk.display()));
+        assert_eq!(lines[..2], ["from the image", "with arguments"]);
+        assert!(lines[2].starts_with(device.root.path().to_str().unwrap()), "{}", lines[2]);
         assert!(bytes_of(&device.disk) == before, "dual: {is_dual}: the image changed");
         assert_eq!(device.left_in_temporary_places(), 0);
     }
@@ -176,7 +177,8 @@ fn an_image_whose_updater_is_gone_heals_from_its_hidden_zone_and_then_from_its_v
     let device = RawDevice::new(false, &ready());
     device.with_free(|free| free.remove(&paths::updater_name(PLATFORM)).unwrap());
     let ended = device.start(&[]);
-    assert_eq!(ended.said, "The updater in the free zone was missing; restored version 1.0.0 from hidden backup A.\n");
+    let restored = "The updater in the free zone was missing; restored version 1.0.0 from hidden backup A.\n";
+    assert!(ended.said.starts_with(restored), "{}", ended.said);
     assert_eq!((ended.status, device.installed()), (7, Some(device.updater.clone())));
     assert_eq!(device.with_free(|free| read(free, "mine.txt")).unwrap(), b"the user's");
 

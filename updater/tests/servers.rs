@@ -144,17 +144,63 @@ fn pythons_file_server_serves_a_device() {
         return;
     };
     let url = format!("http://127.0.0.1:{port}");
-    for _ in 0..100 {
-        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    wait_for(port);
     let outcome = world.engine(&[&url], |engine| engine.update(&Wish::Newest));
     python.kill().unwrap();
     python.wait().unwrap();
     assert_eq!(outcome.unwrap().action, Action::Installed);
     world.assert_client(&first());
+}
+
+/// Waits until something listens on a port of this machine.
+fn wait_for(port: u16) {
+    for _ in 0..200 {
+        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("nothing listens on port {port}");
+}
+
+#[test]
+fn nginx_serves_an_install_and_the_ranges_of_a_repair() {
+    let world = World::new();
+    world.publish("1.0.0", &first());
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let home = tempfile::tempdir().unwrap();
+    let (at, log) = (home.path().display(), home.path().join("access.log"));
+    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+    let config = format!(
+        "daemon off; {user} pid {at}/pid; error_log {at}/error.log; events {{}}\n\
+         http {{ access_log {at}/access.log; client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f;\n\
+         uwsgi_temp_path {at}/u; scgi_temp_path {at}/s; server {{ listen 127.0.0.1:{port}; root {}; }} }}\n",
+        world.store().display()
+    );
+    std::fs::write(home.path().join("nginx.conf"), config).unwrap();
+    let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+    let spawned = std::process::Command::new("nginx")
+        .env("PATH", path)
+        .arg("-c")
+        .arg(home.path().join("nginx.conf"))
+        .args(["-p", &home.path().to_string_lossy()])
+        .spawn();
+    let Ok(mut nginx) = spawned else {
+        eprintln!("nginx is not there: not shown");
+        return;
+    };
+    wait_for(port);
+    let url = format!("http://127.0.0.1:{port}");
+    let installed = world.engine(&[&url], |engine| engine.update(&Wish::Newest));
+    std::fs::write(world.client().join("same.bin"), b"infected").unwrap();
+    let repaired = world.engine(&[&url], |engine| engine.run(&mut TestLauncher::default()));
+    nginx.kill().unwrap();
+    nginx.wait().unwrap();
+    assert_eq!(installed.unwrap().action, Action::Installed);
+    assert_eq!(repaired.unwrap().action, Action::Repaired);
+    world.assert_client(&first());
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains(" 206 "), "ranges were asked for and given: {log}");
 }
 
 #[test]
