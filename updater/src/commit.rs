@@ -438,7 +438,16 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         match found.map(|metadata| metadata.kind) {
             None | Some(Kind::File) => return Ok(()),
             Some(Kind::Directory) => {
-                for entry in zone_io::walk(self.free, &full)?.iter().rev() {
+                let walked = zone_io::walk(self.free, &full)?;
+                if !walked.skipped.is_empty() {
+                    // What cannot be looked through cannot be emptied: it is moved away as it is.
+                    let place = crate::quarantine::move_away(self.free, path)?;
+                    self.alarm(format!(
+                        "{path} was no plain file, but a tree too deep or too large: it was moved to {place}"
+                    ));
+                    return Ok(());
+                }
+                for entry in walked.entries.iter().rev() {
                     let inner = format!("{path}/{}", entry.path);
                     if entry.metadata.kind == Kind::Directory {
                         zone_io::remove(self.free, &client_path(&inner))?;

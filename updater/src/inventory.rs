@@ -8,13 +8,13 @@ use std::collections::{HashMap, HashSet};
 use firmware_image::free_zone::{FreeZone, Kind};
 use firmware_image::{Digest, ZoneError, paths};
 use release_store::Manifest;
-use release_store::manifest::Policy;
+use release_store::manifest::{FileEntry, Policy};
 use release_store::paths::fold;
 
 use crate::error::EngineError;
 use crate::hash::HashFiles;
 use crate::host::Watch;
-use crate::zone_io;
+use crate::zone_io::{self, Entry};
 
 /// How a file stands to the release that is wanted (P2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -84,6 +84,8 @@ pub struct Inventory {
     pub gone: Vec<Gone>,
     /// What no release lists.
     pub unlisted: Vec<Unlisted>,
+    /// Directories that no release can have made, and that were not looked through.
+    pub skipped: Vec<String>,
 }
 
 impl Inventory {
@@ -116,7 +118,10 @@ pub fn survey<F: FreeZone>(
     watch: &dyn Watch,
 ) -> Result<Inventory, EngineError> {
     let ignore = goal.ignore_patterns()?;
-    let entries = zone_io::walk(zone, paths::CLIENT_DIR)?;
+    let zone_io::Walked { mut entries, skipped } = zone_io::walk(zone, paths::CLIENT_DIR)?;
+    if !skipped.is_empty() {
+        add_unseen(zone, &mut entries, goal.files.iter().chain(installed.into_iter().flat_map(|old| &old.files)));
+    }
     let exact: HashMap<&str, usize> = entries.iter().enumerate().map(|(at, entry)| (entry.path.as_str(), at)).collect();
     let mut folded: HashMap<String, usize> = HashMap::new();
     for (at, entry) in entries.iter().enumerate() {
@@ -137,7 +142,7 @@ pub fn survey<F: FreeZone>(
         Ok(same.then_some(*at))
     };
 
-    let mut inventory = Inventory::default();
+    let mut inventory = Inventory { skipped, ..Inventory::default() };
     let mut listed = HashSet::new();
     let mut to_hash: Vec<String> = Vec::new();
     let mut hashed_items: Vec<usize> = Vec::new();
@@ -213,4 +218,18 @@ pub fn survey<F: FreeZone>(
         inventory.unlisted.push(Unlisted { path, length, executable });
     }
     Ok(inventory)
+}
+
+/// Adds the files of releases that a walk did not get to see, because something else used up what a walk may take in.
+fn add_unseen<'m, F: FreeZone>(zone: &F, entries: &mut Vec<Entry>, files: impl Iterator<Item = &'m FileEntry>) {
+    let mut seen: HashSet<String> = entries.iter().map(|entry| fold(&entry.path)).collect();
+    for file in files {
+        if !seen.insert(fold(&file.path)) {
+            continue;
+        }
+        // What cannot be asked for counts as missing, and writing it says why.
+        if let Ok(Some(metadata)) = zone.metadata(&client_path(&file.path)) {
+            entries.push(Entry { path: file.path.clone(), metadata });
+        }
+    }
 }

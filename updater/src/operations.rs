@@ -555,6 +555,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     fn report_damage(&mut self, inventory: &Inventory, manifest: &Manifest, installed: Option<u64>) {
         /// Paths that one run names; the rest is counted.
         const MAX_NAMED: usize = 20;
+        if let [first, rest @ ..] = &inventory.skipped[..] {
+            let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
+            let at = crate::inventory::client_path(first);
+            let text = format!("{at} cannot be looked through, and no release made it: it was passed over{more}");
+            if !self.alarms.contains(&text) {
+                self.alarm(text);
+            }
+        }
         if installed.is_none() {
             return;
         }

@@ -71,6 +71,26 @@ pub fn set_aside<F: FreeZone>(zone: &F, path: &str) -> Result<String, EngineErro
     Ok(target)
 }
 
+/// Moves the directory at `path` below the managed directory aside, whatever is in it; where it stands now.
+///
+/// # Errors
+/// What the zone reports.
+pub fn move_away<F: FreeZone>(zone: &F, path: &str) -> Result<String, EngineError> {
+    let full = client_path(path);
+    let mut target = place(path, &Digest::of(path.as_bytes()));
+    for number in 2.. {
+        if zone.metadata(&target).map_err(EngineError::zone("read", &target))?.is_none() {
+            break;
+        }
+        target = format!("{}-{number}", place(path, &Digest::of(path.as_bytes())));
+    }
+    zone.create_dir_all(paths::QUARANTINE_DIR).map_err(EngineError::zone("write", paths::QUARANTINE_DIR))?;
+    zone.rename(&full, &target).map_err(EngineError::zone("move", &full))?;
+    zone_io::sync_parents(zone, &target)?;
+    zone_io::sync_parents(zone, &full)?;
+    Ok(target)
+}
+
 fn place(path: &str, digest: &Digest) -> String {
     let name: String = path.replace('/', "_").chars().rev().take(MAX_NAME_CHARS).collect();
     let name: String = name.chars().rev().collect();

@@ -212,20 +212,33 @@ pub struct Entry {
     pub metadata: Metadata,
 }
 
-/// All entries below `root`, links not followed, directories included, in the order of their paths.
+/// What a walk found.
+#[derive(Debug, Clone, Default)]
+pub struct Walked {
+    /// Every entry that was seen, directories included, in the order of their paths.
+    pub entries: Vec<Entry>,
+    /// Directories that were not looked through, or not to their end: deeper than [`MAX_DEPTH`], beyond
+    /// [`MAX_ENTRIES`], or not to be read. No release makes such; a damaged or planted tree does.
+    pub skipped: Vec<String>,
+}
+
+/// All entries below `root`, links not followed. What no release can have made is passed over and named, so that nobody
+/// can stop an update by planting it.
 ///
 /// # Errors
-/// What listing reports; `Corrupt` for a tree deeper or larger than any release.
-pub fn walk<F: FreeZone>(zone: &F, root: &str) -> Result<Vec<Entry>, EngineError> {
+/// What listing `root` reports, and for directories in it what is no damage of theirs.
+pub fn walk<F: FreeZone>(zone: &F, root: &str) -> Result<Walked, EngineError> {
     let mut found: Vec<Entry> = Vec::new();
+    let mut skipped = Vec::new();
     let mut pending = vec![String::new()];
     while let Some(directory) = pending.pop() {
         let at = if directory.is_empty() { root.to_owned() } else { format!("{root}/{directory}") };
-        if directory.split('/').count() > MAX_DEPTH {
-            return Err(EngineError::zone("walk", &at)(ZoneError::Corrupt));
+        if directory.split('/').count() > MAX_DEPTH || found.len() >= MAX_ENTRIES {
+            skipped.push(directory);
+            continue;
         }
         let mut too_many = false;
-        zone.list(&at, &mut |name, metadata| {
+        let listed = zone.list(&at, &mut |name, metadata| {
             if found.len() >= MAX_ENTRIES {
                 too_many = true;
                 return ControlFlow::Break(());
@@ -236,14 +249,22 @@ pub fn walk<F: FreeZone>(zone: &F, root: &str) -> Result<Vec<Entry>, EngineError
             }
             found.push(Entry { path, metadata });
             ControlFlow::Continue(())
-        })
-        .map_err(EngineError::zone("list", &at))?;
-        if too_many {
-            return Err(EngineError::zone("walk", &at)(ZoneError::Corrupt));
+        });
+        match listed {
+            Ok(()) if !too_many => {}
+            Ok(()) => skipped.push(directory),
+            Err(error) if !directory.is_empty() && is_damage(error) => skipped.push(directory),
+            Err(error) => return Err(EngineError::zone("list", &at)(error)),
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(found)
+    skipped.sort();
+    Ok(Walked { entries: found, skipped })
+}
+
+/// Whether an error speaks of what stands there, and not of the zone as a whole.
+pub fn is_damage(error: ZoneError) -> bool {
+    matches!(error, ZoneError::Corrupt | ZoneError::OutOfBounds | ZoneError::BadPath | ZoneError::Io(_))
 }
 
 /// The names of the files in a directory.

@@ -184,3 +184,25 @@ fn a_name_in_other_case_is_a_file_of_its_own_only_where_the_zone_says_so() {
         assert!(!world.client().join("RUN.SH").exists(), "an unlisted program beside the listed one");
     }
 }
+
+#[test]
+fn a_planted_tree_too_deep_to_walk_stops_neither_repair_nor_update() {
+    let world = World::new();
+    world.publish("1.0.0", &first());
+    let server = world.serve();
+    world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    let deep = format!("planted/{}", ["d"; 80].join("/"));
+    fs::create_dir_all(world.client().join(&deep)).unwrap();
+    fs::write(world.client().join("readme.txt"), "damaged").unwrap();
+    let outcome = world.engine(&[&server.url()], |engine| engine.repair().unwrap());
+    assert_eq!(fs::read(world.client().join("readme.txt")).unwrap(), b"the first release\n");
+    let passed_over = outcome.alarms.iter().filter(|alarm| alarm.contains("passed over")).count();
+    assert_eq!(passed_over, 1, "{:?}", outcome.alarms);
+    assert!(world.engine(&[], |engine| engine.is_whole()));
+    // In the place of a file of the next release, likewise.
+    fs::create_dir_all(world.client().join(format!("app/new.bin/{}", ["d"; 80].join("/")))).unwrap();
+    world.publish("2.0.0", &second());
+    world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    world.assert_client(&second());
+    assert!(world.client().join(&deep).is_dir(), "what is foreign stays");
+}

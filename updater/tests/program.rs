@@ -404,5 +404,5 @@ fn a_full_free_zone_is_an_error_with_numbers_and_changes_nothing() {
     assert_status(&output, 11);
     assert!(String::from_utf8_lossy(&output.stderr).contains("bytes are needed"), "{output:?}");
     let device = Device::open(&image, None, Access::ReadOnly).unwrap();
-    assert!(updater::zone_io::walk(&device.free_zone().unwrap(), "client").unwrap().is_empty());
+    assert!(updater::zone_io::walk(&device.free_zone().unwrap(), "client").unwrap().entries.is_empty());
 }
