@@ -11,6 +11,7 @@ use embedded_io::Write as _;
 use firmware_image::backup::{BackupBody, ImageReader, Index};
 use firmware_image::free_zone::{FreeZone, ZoneFile as _};
 use firmware_image::hidden::SlotName;
+use firmware_image::key_slot::Identity;
 use firmware_image::launcher_note::LauncherNote;
 use firmware_image::places::{MirrorFile, Place};
 use firmware_image::slot::{self, Body, Header, Kind, OpenSlot, SlotError};
@@ -68,6 +69,13 @@ pub struct FoundBackup {
     pub generation: u64,
     /// What it holds; each image verified.
     pub images: Vec<SoundImage>,
+}
+
+impl FoundBackup {
+    /// The newest first, the hidden zone's before its mirror, and the factory's, which is never renewed, last.
+    fn precedence(&self) -> (bool, u64, bool) {
+        (self.place != Place::CdTail, self.generation, matches!(self.place, Place::Hidden(_)))
+    }
 }
 
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
@@ -204,12 +212,21 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 
     /// Every backup that is whole.
     pub fn backups(&mut self) -> Vec<FoundBackup> {
-        let places = [Place::Hidden(SlotName::BackupA), Place::Hidden(SlotName::BackupB), Place::BackupMirror];
-        places.into_iter().filter_map(|place| self.backup(place).ok()).collect()
+        Place::BACKUPS.into_iter().filter_map(|place| self.backup(place).ok()).collect()
+    }
+
+    /// Whose a backup in some place has to be: this device's, but for the factory's on the CD. A CD is the same for every
+    /// unit, and has an identity of its own under the product secret.
+    fn owner(&mut self, place: Place) -> Result<Identity, SlotError> {
+        if place != Place::CdTail {
+            return Ok(self.records.identity.clone());
+        }
+        let header = self.records.places.header(place)?;
+        header.unlock(self.config.secret.expose(), &mut self.records.scratch.blocks)
     }
 
     fn backup(&mut self, place: Place) -> Result<FoundBackup, SlotError> {
-        let identity = self.records.identity.clone();
+        let identity = self.owner(place)?;
         let segment = &mut self.records.scratch.segment;
         let (vendor, product) = (self.vendor, self.config.product.clone());
         self.records.places.with(place, |zone| {
@@ -240,11 +257,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             return Ok(());
         }
         let found = self.backups();
-        let newest = found.iter().max_by_key(|backup| (backup.generation, matches!(backup.place, Place::Hidden(_))));
+        let newest = found.iter().max_by_key(|backup| backup.precedence());
         if let Some(newest) = newest.cloned() {
             self.restore_updaters(&newest)?;
         }
-        let newest = found.iter().max_by_key(|backup| backup.generation);
+        let newest = found.iter().max_by_key(|backup| backup.precedence());
         let wanted = self.best_images(newest.map_or(&[], |backup| &backup.images[..]))?;
         if wanted.is_empty() {
             return Ok(());
@@ -302,7 +319,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 
     /// Restores updaters in the free zone from the newest backup, where they are missing or damaged.
     pub(crate) fn restore_from_backups(&mut self) -> Result<(), EngineError> {
-        let newest = self.backups().into_iter().max_by_key(|backup| backup.generation);
+        let newest = self.backups().into_iter().max_by_key(FoundBackup::precedence);
         newest.map_or(Ok(()), |newest| self.restore_updaters(&newest))
     }
 
@@ -330,8 +347,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     fn restore_updater(&mut self, place: Place, image: &SoundImage, target: &str) -> Result<(), EngineError> {
         let beside = format!("{target}{NEW_ENDING}");
         let free = self.free;
+        let identity = self.owner(place).map_err(|source| EngineError::Slot { place, source })?;
         let mut file = free.create(&beside).map_err(EngineError::zone("write", &beside))?;
-        let identity = self.records.identity.clone();
         let segment = &mut self.records.scratch.segment;
         let mut hasher = firmware_image::digest::Hasher::new();
         self.records
@@ -405,7 +422,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let mut bodies = Vec::new();
         for image in images {
             let path = paths::updater_name(&image.platform);
-            // Verified a moment ago; what opens must be as long as it was then, and the slot is read back.
+            // Verified a moment ago. Whether what is sealed now is that shows afterwards, from the slot itself.
             let Some(mut file) = free.open(&path).map_err(EngineError::zone("read", &path))? else { return Ok(None) };
             if file.len() != Ok(image.length) {
                 return Ok(None);
@@ -436,7 +453,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             place => self.records.places.with(place, |mut zone| write.write(&mut zone, &mut body, segment)),
         };
         match result {
-            Ok(_) => Ok(Some(generation)),
+            Ok(_) if self.backup(place).is_ok_and(|found| same_images(&found.images, images)) => Ok(Some(generation)),
+            Ok(_) | Err(SlotError::Changed) => {
+                self.images.borrow_mut().clear();
+                self.alarm(format!(
+                    "an updater in the free zone changed while it was copied to the {place}: that copy counts for nothing"
+                ));
+                Ok(None)
+            }
             Err(SlotError::TooLong) => {
                 // It will be so at every plug-in: said each time, logged never.
                 self.watch.note(&format!("the {place} is too small for the updaters: they are not backed up there"));

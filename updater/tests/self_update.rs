@@ -133,3 +133,93 @@ fn damaged_backups_are_mended() {
     run();
     assert_eq!(sound(), 3);
 }
+
+/// What the factory puts behind the CD's file system: a backup under an identity of its own.
+fn write_cd(world: &World, image: &[u8]) -> std::path::PathBuf {
+    use firmware_image::backup::{BackupBody, Index};
+    use firmware_image::host::{Access, FileZone};
+    use firmware_image::key_slot::Identity;
+    use firmware_image::places::Scratch;
+    use firmware_image::slot::{Kind, Write};
+    let path = world.path("cd-tail.img");
+    fs::write(&path, vec![0; 1 << 20]).unwrap();
+    let mut scratch = Box::<Scratch>::default();
+    let identity = Identity::mint(&[77; 64], &world.config().secret, &mut scratch.blocks).unwrap();
+    let layout = Index::layout([(PLATFORM, image.len() as u64)].into_iter()).unwrap();
+    let mut images = [image];
+    let mut body = BackupBody::new(layout, &mut images).unwrap();
+    let mut zone = FileZone::open(&path, Access::ReadWrite).unwrap();
+    Write { kind: Kind::Backup, generation: 9, identity: &identity, segment_log2: 16 }
+        .write(&mut zone, &mut body, &mut scratch.segment)
+        .unwrap();
+    path
+}
+
+#[test]
+fn from_the_factory_backup_on_the_cd_alone_updater_and_backups_come_back() {
+    let world = World::new();
+    publish(&world, "1.0.0", b"one", "1.0.0", "0.0.0");
+    let server = world.serve();
+    let image = world.signed_updater(b"one", "1.0.0", Floors::default());
+    let cd = write_cd(&world, &image);
+    let before = fs::read(&cd).unwrap();
+    world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    world.wipe_hidden();
+    world.wipe_free();
+    let with_cd = || {
+        let mut setup = world.setup(&[]);
+        setup.cd_tail = Some(cd.clone());
+        setup
+    };
+    // Nothing is installed and no server answers: that run fails, after it did what is the updater's own.
+    let _ = with_cd().run(|engine| engine.run(&mut TestLauncher::default()));
+    let name = firmware_image::paths::updater_name(PLATFORM);
+    assert_eq!(fs::read(world.free().join(name.as_str())).unwrap(), image);
+    let places = with_cd().run(|engine| engine.backups().iter().map(|b| b.place.to_string()).collect::<Vec<_>>());
+    assert_eq!(places, ["hidden backup A", "hidden backup B", "backup mirror", "factory backup on the CD"]);
+    assert_eq!(fs::read(&cd).unwrap(), before, "the CD is only read");
+}
+
+#[test]
+fn the_factory_backup_on_the_cd_never_takes_precedence_over_the_devices_own() {
+    let world = World::new();
+    publish(&world, "2.0.0", b"two", "2.0.0", "0.0.0");
+    let server = world.serve();
+    *world.host.own_version.lock().unwrap() = Some(version("2.0.0"));
+    world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    let cd = write_cd(&world, &world.signed_updater(b"one", "1.0.0", Floors::default()));
+    let name = firmware_image::paths::updater_name(PLATFORM);
+    fs::remove_file(world.free().join(name.as_str())).unwrap();
+    let mut setup = world.setup(&[]);
+    setup.cd_tail = Some(cd);
+    setup.run(|engine| engine.run(&mut TestLauncher::default()).unwrap());
+    assert_eq!(free_version(&world).as_deref(), Some("2.0.0"));
+}
+
+#[test]
+fn an_updater_that_changed_since_it_was_verified_makes_no_backup_and_an_alarm() {
+    let world = World::new();
+    publish(&world, "1.0.0", b"one", "1.0.0", "0.0.0");
+    let server = world.serve();
+    world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    world.wipe_hidden();
+    fs::remove_dir_all(world.free().join(".holdfast/mirror")).unwrap();
+    let name = firmware_image::paths::updater_name(PLATFORM);
+    let path = world.free().join(name.as_str());
+    let good = fs::read(&path).unwrap();
+    let (alarms, sound) = world.engine(&[], |engine| {
+        // This verifies the file, which then changes in place.
+        engine.status().unwrap();
+        let mut bad = good.clone();
+        bad[0] ^= 1;
+        fs::write(&path, &bad).unwrap();
+        let _ = engine.run(&mut TestLauncher::default());
+        (engine.alarms().to_vec(), engine.backups().len())
+    });
+    assert!(alarms.iter().any(|alarm| alarm.contains("counts for nothing")), "{alarms:?}");
+    assert_eq!(sound, 0);
+    // With a good one again all is mended.
+    fs::write(&path, &good).unwrap();
+    world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    assert_eq!(world.engine(&[], |engine| engine.backups().len()), 3);
+}

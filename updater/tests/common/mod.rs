@@ -234,6 +234,7 @@ impl World {
             rate: None,
             hidden: true,
             offline: None,
+            cd_tail: None,
             watch: &Silent,
             limits: Limits { dry_run: false, rounds: 2 },
         }
@@ -278,6 +279,7 @@ pub struct Setup<'w> {
     pub rate: Option<u64>,
     pub hidden: bool,
     pub offline: Option<PathBuf>,
+    pub cd_tail: Option<PathBuf>,
     pub watch: &'w dyn Watch,
     pub limits: Limits,
 }
@@ -315,10 +317,11 @@ impl Setup<'_> {
             Servers::new(self.transports.into_iter().map(metered).collect(), &meter, &world.host)
         };
         let hidden = hidden.map(|zone| HiddenZone::new(zone, config.align_bytes).unwrap());
+        let cd_tail = self.cd_tail.map(|path| FileZone::open(&path, Access::ReadOnly).unwrap());
         let offline = self.offline.map(|path| Box::new(Directory::new(path)) as Box<dyn Transport>);
         let mut engine = Engine::load(Parts {
             free,
-            places: Places { hidden, free: Some(free), cd_tail: None::<FileZone> },
+            places: Places { hidden, free: Some(free), cd_tail },
             config,
             vendor: *world.keys.vendor_key(),
             servers,
