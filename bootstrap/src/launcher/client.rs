@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::PathBuf;
 
 use firmware_image::free_zone::check_path;
-use firmware_image::paths;
 
 use super::zones::ClientHome;
 use crate::platform::{Child, Lock, Program, Start, StartError};
@@ -60,13 +59,4 @@ pub fn start(home: &ClientHome, command: &str, lock: Option<&Lock>) -> Result<Ch
         lock,
     };
     Child::start_file(start).map_err(|error| ClientError::Start { path, error })
-}
-
-/// The managed directory of a mounted free zone, which a running client locks.
-pub fn managed_directory(home: &ClientHome) -> Option<PathBuf> {
-    match home {
-        ClientHome::Mounted(path) => Some(path.join(paths::CLIENT_DIR)),
-        // Nobody changes a private copy.
-        ClientHome::Private(_) => None,
-    }
 }

@@ -143,6 +143,10 @@ impl Zones for Image {
         Ok(home)
     }
 
+    fn managed_directory(&self) -> Option<PathBuf> {
+        None
+    }
+
     fn presence(&self) -> Presence {
         Presence::of([Some(&self.device), self.virtual_zone.as_ref()].into_iter().flatten().map(PathBuf::as_path))
     }

@@ -32,22 +32,22 @@ pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
     let options = match args::parse(args) {
         Ok(Parsed::Run(options)) => options,
         Ok(Parsed::Help) => {
-            print!("{}", args::HELP);
+            words::out(args::HELP.trim_end());
             return 0;
         }
         Ok(Parsed::Version) => {
-            println!("bootstrap {} ({})", env!("CARGO_PKG_VERSION"), paths::THIS_PLATFORM);
+            words::out(&format!("bootstrap {} ({})", env!("CARGO_PKG_VERSION"), paths::THIS_PLATFORM));
             return 0;
         }
         Err(error) => {
-            eprintln!("{error}\nRun with --help for what can be said.");
+            words::err(&format!("{error}\nRun with --help for what can be said."));
             return Exit::Usage.status();
         }
     };
     let mut teller = Teller::new(options.verbose);
     let exit = run(&options, &mut teller);
     if options.json {
-        println!("{}", teller.json(exit));
+        words::out(&teller.json(exit));
     }
     exit.status()
 }

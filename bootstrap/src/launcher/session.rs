@@ -18,7 +18,9 @@ use super::words::Teller;
 use super::zones::Zones;
 use crate::decide::{Session, Start};
 use crate::device::Product;
-use crate::platform::{self, Asked, Child, End, Events, Presence, Program, RunImage, SealedMemory, StartError, Wakeup};
+use crate::platform::{
+    self, Asked, Child, End, Events, Lock, Presence, Program, RunImage, SealedMemory, SharedLock, StartError, Wakeup,
+};
 use crate::report::Crash;
 use crate::trial::{self, ClientRun};
 
@@ -32,6 +34,8 @@ const UPDATER_NOT_WHOLE: i32 = 3;
 const UPDATER_BUSY: i32 = 4;
 /// How long a child that was asked to end may take.
 const GRACE: Duration = Duration::from_secs(10);
+/// How often is looked whether another updater has finished.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How the attempt to have an updater run went.
 enum Outcome {
@@ -369,6 +373,12 @@ impl<Z: Zones> Run<'_, Z> {
             self.teller.detail("This product has no client for this platform.");
             return Ok(ClientOutcome::NotStarted(Exit::Fine));
         };
+        // The lock comes first: an updater that holds it may be ended in the middle of its change, and what the journal said
+        // before that is worth nothing.
+        let lock = match self.client_lock()? {
+            Ok(lock) => lock,
+            Err(signal) => return Ok(ClientOutcome::NotStarted(Exit::Interrupted(signal))),
+        };
         let mut opened = self.zones.open(u64::from(self.config.align_bytes), platform);
         match opened.free.as_ref().map(Journal::read) {
             Some(Ok(journal)) if journal.state().is_open() => {
@@ -378,7 +388,16 @@ impl<Z: Zones> Run<'_, Z> {
                 );
                 return Ok(ClientOutcome::NotStarted(Exit::ClientNotWhole));
             }
-            Some(Err(error)) => self.teller.say(&format!("The journal in the free zone cannot be read: {error}.")),
+            Some(Err(error)) => {
+                self.teller.problem(
+                    &format!(
+                        "Whether the client is whole cannot be told, so it was not started: the journal in the free zone \
+                         cannot be read ({error})."
+                    ),
+                    "Plug the device in again where there is a network; if this stays so, format its free zone.",
+                );
+                return Ok(ClientOutcome::NotStarted(Exit::ClientNotWhole));
+            }
             Some(Ok(_)) | None => {}
         }
         let on_probation = self.on_probation(&mut opened);
@@ -391,9 +410,6 @@ impl<Z: Zones> Run<'_, Z> {
                 return Ok(ClientOutcome::NotStarted(Exit::NoClient));
             }
         };
-        let lock = client::managed_directory(&home).and_then(|directory| {
-            platform::lock_shared(&directory, || self.teller.say("Waiting for another updater to finish its change."))
-        });
         let mut child = match client::start(&home, command, lock.as_ref()) {
             Ok(child) => child,
             Err(error) => {
@@ -444,6 +460,26 @@ impl<Z: Zones> Run<'_, Z> {
             self.note_after(updater, serial, run.unwrap_or(early))?;
         }
         Ok(ClientOutcome::Ended(end))
+    }
+
+    /// The lock that a client holds, once nobody changes its files; `Err`: the launcher was asked to end with this signal.
+    fn client_lock(&mut self) -> io::Result<Result<Option<Lock>, i32>> {
+        let Some(directory) = self.zones.managed_directory() else { return Ok(Ok(None)) };
+        let mut said = false;
+        loop {
+            match platform::try_lock_shared(&directory) {
+                SharedLock::Held(lock) => return Ok(Ok(Some(lock))),
+                SharedLock::None => return Ok(Ok(None)),
+                SharedLock::Busy => {}
+            }
+            if !said {
+                self.teller.say("Waiting for another updater to finish its change.");
+                said = true;
+            }
+            if let Wakeup::Asked(Asked { signal, .. }) = self.events.wait(None, Some(Instant::now() + LOOK))? {
+                return Ok(Err(signal));
+            }
+        }
     }
 
     fn policies(&self) -> Policies {

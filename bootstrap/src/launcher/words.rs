@@ -1,6 +1,7 @@
 //! What people are told, on standard error: what was found, what was done, what to do next. Silent when all is well.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 use firmware_image::ZoneError;
 use firmware_image::paths;
@@ -10,6 +11,16 @@ use super::exit::Exit;
 use crate::decide::Session;
 use crate::device::{CopyFault, Source};
 use crate::report::Event;
+
+/// Prints a line for people. A reader that has gone away is no reason to leave a device half healed.
+pub fn err(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Prints a line of data; as [`err`] where nobody reads it.
+pub fn out(line: &str) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
 
 /// Speaks, and remembers what was said.
 pub struct Teller {
@@ -27,7 +38,7 @@ impl Teller {
 
     /// Says what everybody should know.
     pub fn say(&mut self, line: &str) {
-        eprintln!("{line}");
+        err(line);
         self.said.push(line.to_owned());
     }
 

@@ -81,6 +81,10 @@ pub trait Zones {
     /// Why there is none.
     fn client_home(&self) -> io::Result<ClientHome>;
 
+    /// The managed directory, which a running client locks; `None` where the client runs from a private copy, which nobody
+    /// changes.
+    fn managed_directory(&self) -> Option<PathBuf>;
+
     /// Tells whether the device was pulled.
     fn presence(&self) -> Presence;
 
@@ -247,6 +251,10 @@ impl Zones for Directories {
     fn client_home(&self) -> io::Result<ClientHome> {
         let free = self.free.clone().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no free zone"))?;
         Ok(ClientHome::Mounted(free))
+    }
+
+    fn managed_directory(&self) -> Option<PathBuf> {
+        Some(self.free.as_ref()?.join(paths::CLIENT_DIR))
     }
 
     fn presence(&self) -> Presence {

@@ -148,8 +148,8 @@ impl Child {
 pub enum Lock {}
 
 /// No locks.
-pub fn lock_shared(_directory: &Path, _on_wait: impl FnOnce()) -> Option<Lock> {
-    None
+pub fn try_lock_shared(_directory: &Path) -> super::SharedLock {
+    super::SharedLock::None
 }
 
 /// Every file may be run that may be read.

@@ -5,20 +5,30 @@
 mod linux;
 #[cfg(target_os = "linux")]
 pub use linux::{
-    Asked, Child, Events, Lock, Presence, PrivateDirectory, PrivateMount, RunImage, SealedMemory, Wakeup, lock_shared,
-    make_executable, mount_privately, private_directory,
+    Asked, Child, Events, Lock, Presence, PrivateDirectory, PrivateMount, RunImage, SealedMemory, Wakeup,
+    make_executable, mount_privately, private_directory, try_lock_shared,
 };
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{
-    Asked, Child, Events, Lock, Presence, PrivateDirectory, PrivateMount, RunImage, SealedMemory, Wakeup, lock_shared,
-    make_executable, mount_privately, private_directory,
+    Asked, Child, Events, Lock, Presence, PrivateDirectory, PrivateMount, RunImage, SealedMemory, Wakeup,
+    make_executable, mount_privately, private_directory, try_lock_shared,
 };
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// What came of asking for a shared lock.
+pub enum SharedLock {
+    /// It is held.
+    Held(Lock),
+    /// Somebody changes what is in the directory.
+    Busy,
+    /// There is no such directory, or its file system knows no locks.
+    None,
+}
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,4 +8,4 @@ mod process;
 pub use events::{Asked, Events, Wakeup};
 pub use image::{PrivateDirectory, RunImage, SealedMemory, make_executable, private_directory};
 pub use mounts::{Presence, PrivateMount, mount_privately};
-pub use process::{Child, Lock, lock_shared};
+pub use process::{Child, Lock, try_lock_shared};

@@ -13,12 +13,12 @@ use std::process::{Command, ExitStatus};
 
 use firmware_image::RawZone as _;
 use firmware_image::host::{Access, FileZone};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
-use super::super::{End, Program, Start, StartError};
+use super::super::{End, Program, SharedLock, Start, StartError};
 use super::image::SealedMemory;
 use crate::verified::{RunPlace as _, SealedBytes as _};
 
@@ -283,20 +283,16 @@ impl Pipes {
 /// A shared lock on a directory, which a child may inherit.
 pub struct Lock(OwnedFd);
 
-/// Locks `directory` against an updater that wants to change it, waiting (after calling `on_wait`) while one does. `None`:
-/// there is no such directory, or its file system knows no locks.
-pub fn lock_shared(directory: &Path, on_wait: impl FnOnce()) -> Option<Lock> {
-    let fd = OwnedFd::from(File::open(directory).ok()?);
+/// Locks `directory` against an updater that wants to change it.
+pub fn try_lock_shared(directory: &Path) -> SharedLock {
+    // Never waits, whatever stands there under that name.
+    let Ok(fd) = rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    else {
+        return SharedLock::None;
+    };
     match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => return Some(Lock(fd)),
-        Err(Errno::WOULDBLOCK) => on_wait(),
-        Err(_) => return None,
-    }
-    loop {
-        match rustix::fs::flock(&fd, FlockOperation::LockShared) {
-            Ok(()) => return Some(Lock(fd)),
-            Err(Errno::INTR) => {}
-            Err(_) => return None,
-        }
+        Ok(()) => SharedLock::Held(Lock(fd)),
+        Err(Errno::WOULDBLOCK) => SharedLock::Busy,
+        Err(_) => SharedLock::None,
     }
 }
