@@ -113,7 +113,10 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 }
                 let installed = self.state.release.as_ref().ok_or_else(none)?;
                 let earlier = |release: &&Release| {
-                    release.channel == *channel && release.withdrawn.is_none() && release.serial < installed.serial
+                    release.channel == *channel
+                        && release.withdrawn.is_none()
+                        && release.serial < installed.serial
+                        && !self.state.skips(release.serial)
                 };
                 releases.iter().rev().find(earlier).cloned().ok_or_else(none)
             }

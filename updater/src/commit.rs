@@ -328,6 +328,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             Intent::Repair => {}
             Intent::Undo { failed } => {
                 state.skip(failed);
+                // What a person chose is gone.
+                state.held = false;
                 state.health = Health::Proven;
                 // What failed is nothing to go back to.
                 state.previous = None;

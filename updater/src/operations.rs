@@ -249,11 +249,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let failed = self.judge_trial()?;
         let began = Instant::now();
         let window = Duration::from_secs(self.config.policies.check_timeout_secs.into());
-        let rounds = std::mem::replace(&mut self.limits.rounds, 1);
-        self.servers.meter().set_deadline(Some(began + window));
-        let asked = self.refresh();
-        self.servers.meter().set_deadline(None);
-        self.limits.rounds = rounds;
+        let asked = self.within(Some(began + window), Self::refresh);
         let offline = match &asked {
             Ok(()) => false,
             Err(error) => {
@@ -445,16 +441,33 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         intent: Intent,
         mut background: Option<(&mut dyn Launcher, Instant)>,
     ) -> Result<Outcome, EngineError> {
-        let mut basis = self.basis(release)?;
         let before = self.state.release.clone();
         let mut let_go = false;
+        // Until the client was let go, what must be known of the release has to come within the check window.
+        let mut window = background.as_ref().filter(|_| before.is_some()).map(|(_, deadline)| *deadline);
+        let mut basis = match self.within(window, |engine| engine.basis(release)) {
+            Err(error) if window.is_some() && error.kind() == FailureKind::Offline => {
+                let_go = self.let_go(&mut background, error)?;
+                window = None;
+                self.basis(release)?
+            }
+            other => other?,
+        };
         if !self.limits.dry_run && !self.outdated_updaters(&basis.manifest)?.is_empty() {
             // What a backup holds need not be fetched.
             self.restore_from_backups()?;
         }
         for _ in 0..MAX_PLANS {
             let mut spool = Spool::open(self.free)?;
-            let plan = match self.plan(&basis, &spool) {
+            let planned = match self.within(window, |engine| engine.plan(&basis, &spool)) {
+                Err(error) if window.is_some() && error.kind() == FailureKind::Offline => {
+                    let_go = self.let_go(&mut background, error)?;
+                    window = None;
+                    self.plan(&basis, &spool)
+                }
+                other => other,
+            };
+            let plan = match planned {
                 Err(error) if error.kind() == FailureKind::Offline && !basis.without_updaters => {
                     // Where only an updater is out of reach, the client must not wait for it.
                     self.watch.detail(&error.to_string());
@@ -531,7 +544,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 Err(EngineError::StagingDamaged { .. }) => continue,
                 Err(error) => return Err(error),
             }
-            self.set_aside_locked(&programs)?;
+            self.set_aside_locked(&programs);
             drop(guard);
             let action = match &before {
                 None => Action::Installed,
@@ -549,6 +562,37 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             return Ok(Outcome { previous, files_written: files, ..self.outcome(action) });
         }
         Err(EngineError::Internal("the medium does not keep what is written to it"))
+    }
+
+    /// Does something in one round over the servers that ends at `deadline`; without one, as patiently as ever.
+    fn within<R>(
+        &mut self,
+        deadline: Option<Instant>,
+        f: impl FnOnce(&mut Self) -> Result<R, EngineError>,
+    ) -> Result<R, EngineError> {
+        if deadline.is_none() {
+            return f(self);
+        }
+        let rounds = std::mem::replace(&mut self.limits.rounds, 1);
+        self.servers.meter().set_deadline(deadline);
+        let result = f(self);
+        self.servers.meter().set_deadline(None);
+        self.limits.rounds = rounds;
+        result
+    }
+
+    /// The check window is over: lets the client go, and goes on behind it. A client that is not whole is mended first:
+    /// then `late`, which says why, is returned.
+    fn let_go(
+        &mut self,
+        background: &mut Option<(&mut dyn Launcher, Instant)>,
+        late: EngineError,
+    ) -> Result<bool, EngineError> {
+        if !self.is_whole() {
+            return Err(late);
+        }
+        self.watch.detail(&format!("{late}; trying on"));
+        Ok(background.as_mut().is_some_and(|(launcher, _)| launcher.go()))
     }
 
     /// Alarms about files of the installed release that somebody changed or deleted (P2).
@@ -594,7 +638,10 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             return Ok(());
         }
         match self.lock_client() {
-            Ok(_guard) => self.set_aside_locked(programs),
+            Ok(_guard) => {
+                self.set_aside_locked(programs);
+                Ok(())
+            }
             Err(EngineError::ClientRunning) => {
                 self.alarm(format!("{} unlisted programs wait to be set aside: the client is running", programs.len()));
                 Ok(())
@@ -603,12 +650,20 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
     }
 
-    fn set_aside_locked(&mut self, programs: &[String]) -> Result<(), EngineError> {
+    /// One that cannot be set aside (its copy has no room, say) stays, and keeps nobody from anything else.
+    fn set_aside_locked(&mut self, programs: &[String]) {
         for path in programs {
-            crate::quarantine::set_aside(self.free, path)?;
-            self.alarm(format!("{path} is a program that no release lists: it was set aside"));
+            match crate::quarantine::set_aside(self.free, path) {
+                Ok(_) => self.alarm(format!("{path} is a program that no release lists: it was set aside")),
+                Err(error) => {
+                    let reason =
+                        std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
+                    self.alarm(format!(
+                        "{path} is a program that no release lists, and could not be set aside: {error}{reason}"
+                    ));
+                }
+            }
         }
-        Ok(())
     }
 
     /// Keeps the client from starting, or waits until it has ended (F5).

@@ -477,8 +477,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let frame_bytes = |chunk: &ChunkEntry| missing.contains(&chunk.digest).then_some(u64::from(chunk.stored_len));
         let wanted: u64 = list.chunks.iter().filter_map(frame_bytes).sum();
         let worth_it = u64::from(installed.chunk_list.stored_len).saturating_mul(4) < wanted;
-        // Not having it only means more to download.
-        let sealed = self.sealed_chunk_list(installed, worth_it).ok().flatten();
+        let sealed = match self.sealed_chunk_list(installed, worth_it) {
+            Ok(sealed) => sealed,
+            // Only the check window is over: behind the client there is time for it.
+            Err(error) if self.servers.meter().time_left().is_some_and(|left| left.is_zero()) => return Err(error),
+            // Not having it only means more to download.
+            Err(_) => None,
+        };
         Ok(sealed.and_then(|sealed| self.open_chunk_list(&sealed, installed).ok()))
     }
 

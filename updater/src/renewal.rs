@@ -9,6 +9,7 @@ use std::io;
 
 use embedded_io::Write as _;
 use firmware_image::backup::{BackupBody, ImageReader, Index};
+use firmware_image::digest::Hasher;
 use firmware_image::free_zone::{FreeZone, ZoneFile as _};
 use firmware_image::hidden::SlotName;
 use firmware_image::key_slot::Identity;
@@ -175,7 +176,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             self.free.sync_dir("").map_err(EngineError::zone("sync", "/"))?;
             let file = self.free.open(&staged).map_err(EngineError::zone("read", &staged))?;
             let file = file.ok_or(EngineError::Internal("a staged updater went away"))?;
-            match self.host.probe(&mut StdReader(file)) {
+            let mut image = CheckedReader::new(file, step.size, step.digest);
+            let probe = self.host.probe(&mut image);
+            if image.wrong {
+                return Err(EngineError::StagingDamaged { path: target.to_owned() });
+            }
+            match probe {
                 Probe::Ready => {}
                 Probe::NotTried(reason) => self.watch.detail(&format!("the new updater was not tried: {reason}")),
                 Probe::Failed(reason) => return Err(failed(reason)),
@@ -350,7 +356,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let identity = self.owner(place).map_err(|source| EngineError::Slot { place, source })?;
         let mut file = free.create(&beside).map_err(EngineError::zone("write", &beside))?;
         let segment = &mut self.records.scratch.segment;
-        let mut hasher = firmware_image::digest::Hasher::new();
+        let mut hasher = Hasher::new();
         self.records
             .places
             .with(place, |zone| {
@@ -544,11 +550,76 @@ impl<T: firmware_image::ZoneFile> Body for ImageFile<T> {
     }
 }
 
-/// A file of the zone for the standard library.
-struct StdReader<T>(T);
+/// A file of the zone for the standard library. Reading ends well only where every byte of `length` came and is what
+/// `digest` says: what was verified a moment ago may have changed since, and this reading is the one that is run.
+struct CheckedReader<T> {
+    file: T,
+    left: u64,
+    digest: Digest,
+    hasher: Option<Hasher>,
+    wrong: bool,
+}
 
-impl<T: embedded_io::Read<Error = ZoneError>> io::Read for StdReader<T> {
+impl<T> CheckedReader<T> {
+    fn new(file: T, length: u64, digest: Digest) -> Self {
+        Self { file, left: length, digest, hasher: Some(Hasher::new()), wrong: false }
+    }
+}
+
+impl<T: embedded_io::Read<Error = ZoneError>> io::Read for CheckedReader<T> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf).map_err(io::Error::other)
+        let n = self.file.read(buf).map_err(io::Error::other)?;
+        let Some(left) = self.left.checked_sub(n as u64) else {
+            self.wrong = true;
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        self.left = left;
+        if n > 0 {
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&buf[..n]);
+            }
+        } else if !buf.is_empty()
+            && let Some(hasher) = self.hasher.take()
+            && (left > 0 || hasher.finish() != self.digest)
+        {
+            self.wrong = true;
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    struct Bytes<'b>(&'b [u8]);
+
+    impl embedded_io::ErrorType for Bytes<'_> {
+        type Error = ZoneError;
+    }
+
+    impl embedded_io::Read for Bytes<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> Result<usize, ZoneError> {
+            let n = self.0.len().min(buf.len()).min(3);
+            buf[..n].copy_from_slice(&self.0[..n]);
+            self.0 = &self.0[n..];
+            Ok(n)
+        }
+    }
+
+    #[test]
+    fn an_image_that_changed_since_it_was_verified_is_not_read_to_its_end() {
+        let good = b"verified";
+        let read = |bytes: &[u8]| {
+            let mut reader = CheckedReader::new(Bytes(bytes), good.len() as u64, Digest::of(good));
+            (reader.read_to_end(&mut Vec::new()).is_ok(), reader.wrong)
+        };
+        assert_eq!(read(good), (true, false));
+        for changed in [&b"verifieD"[..], b"verifie", b"verified!", b""] {
+            assert_eq!(read(changed), (false, true), "{changed:?}");
+        }
     }
 }

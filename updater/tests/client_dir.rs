@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use common::*;
 use firmware_image::host::DirZone;
@@ -159,6 +160,118 @@ fn a_release_that_fails_three_starts_is_undone_and_skipped() {
     // The next release is taken again.
     world.publish("3.0.0", &second());
     assert_eq!(run().version.as_deref(), Some("3.0.0"));
+}
+
+#[test]
+fn what_a_person_chose_is_held_no_more_when_it_was_undone() {
+    let (world, server) = installed();
+    world.publish("2.0.0", &second());
+    world.engine(&[&server.url()], |engine| engine.update(&Wish::Version("2.0.0".into())).unwrap());
+    let zone = DirZone::open(&world.free()).unwrap();
+    let trial = Some(Trial { serial: 2, failed_starts: 3, proven: false });
+    LauncherNote { trial, ..LauncherNote::default() }.write(&zone).unwrap();
+    let run = || world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    assert_eq!(run().version.as_deref(), Some("1.0.0"));
+    world.publish("3.0.0", &second());
+    assert_eq!(run().version.as_deref(), Some("3.0.0"));
+}
+
+#[test]
+fn a_rollback_never_goes_to_a_release_that_failed_here() {
+    let (world, server) = installed();
+    world.publish("2.0.0", &second());
+    let run = || world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    run();
+    let zone = DirZone::open(&world.free()).unwrap();
+    let trial = Some(Trial { serial: 2, failed_starts: 3, proven: false });
+    LauncherNote { trial, ..LauncherNote::default() }.write(&zone).unwrap();
+    assert_eq!(run().version.as_deref(), Some("1.0.0"));
+    world.publish("3.0.0", &second());
+    assert_eq!(run().version.as_deref(), Some("3.0.0"));
+    // The record forgets 1.0.0 when 3.0.0 is undone, too; then the list of releases decides.
+    world.publish("4.0.0", &first());
+    let trial = Some(Trial { serial: 3, failed_starts: 3, proven: false });
+    LauncherNote { trial, ..LauncherNote::default() }.write(&zone).unwrap();
+    world.withdraw("1.0.0");
+    run();
+    run();
+    world.engine(&[&server.url()], |engine| {
+        assert!(engine.state().skips(2) && engine.state().skips(3));
+        let state = engine.state().clone();
+        let chosen = engine.choose(&Wish::Previous).map(|release| release.serial);
+        assert!(!matches!(chosen, Ok(2 | 3)), "{chosen:?} {state:?}");
+    });
+}
+
+#[test]
+fn a_program_that_cannot_be_set_aside_keeps_nobody_from_an_update() {
+    let (world, server) = installed();
+    write(&world.client().join("evil.exe"), b"not even an exe");
+    write(&world.free().join(".holdfast/quarantine"), b"in the way");
+    let run = || world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    let outcome = run();
+    assert!(outcome.alarms.iter().any(|alarm| alarm.contains("could not be set aside")), "{:?}", outcome.alarms);
+    assert!(world.client().join("evil.exe").exists());
+    world.publish("2.0.0", &second());
+    assert_eq!(run().action, Action::Updated);
+}
+
+/// A server whose manifests and packs do not come within the check window.
+struct Slow {
+    store: release_store::Directory,
+    stalls: std::sync::atomic::AtomicU32,
+}
+
+impl release_store::Transport for Slow {
+    fn describe(&self) -> String {
+        "a slow server".into()
+    }
+    fn get(
+        &self,
+        path: &str,
+        range: Option<std::ops::Range<u64>>,
+        max_bytes: u64,
+        sink: &mut release_store::transport::Sink<'_>,
+    ) -> Result<release_store::transport::GetOutcome, release_store::TransportError> {
+        if path.contains("manifest-")
+            && self.stalls.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+        {
+            return Err(release_store::TransportError::Unreachable { path: path.into(), source: "time-out".into() });
+        }
+        self.store.get(path, range, max_bytes, sink)
+    }
+}
+
+fn run_slowly(world: &World, stalls: u32) -> (String, updater::Outcome, Duration) {
+    let mut launcher = TestLauncher { can_go: true, ..TestLauncher::default() };
+    let mut setup = world.setup(&[]);
+    setup.limits.rounds = 5;
+    setup.transports =
+        vec![Box::new(Slow { store: release_store::Directory::new(world.store()), stalls: stalls.into() })];
+    *world.host.slept.lock().unwrap() = Duration::ZERO;
+    let outcome = setup.run(|engine| engine.run(&mut launcher).unwrap());
+    let slept = *world.host.slept.lock().unwrap();
+    (launcher.said, outcome, slept)
+}
+
+#[test]
+fn a_manifest_that_does_not_come_in_the_check_window_is_waited_for_behind_the_client() {
+    let (world, _server) = installed();
+    world.publish("2.0.0", &second());
+    let (said, outcome, _) = run_slowly(&world, 3);
+    assert_eq!((&*said, outcome.action), ("RGW", Action::Updated));
+    world.assert_client(&second());
+}
+
+#[test]
+fn a_damaged_client_is_mended_before_a_slow_server_is_waited_for() {
+    let (world, _server) = installed();
+    world.publish("2.0.0", &second());
+    fs::remove_file(world.client().join("app/empty")).unwrap();
+    let (said, outcome, slept) = run_slowly(&world, 3);
+    assert_eq!((&*said, outcome.action, slept), ("R", Action::Repaired, Duration::ZERO));
+    world.assert_client(&first());
+    assert_eq!(run_slowly(&world, 0).1.action, Action::Updated);
 }
 
 #[test]

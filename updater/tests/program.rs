@@ -406,3 +406,29 @@ fn a_full_free_zone_is_an_error_with_numbers_and_changes_nothing() {
     let device = Device::open(&image, None, Access::ReadOnly).unwrap();
     assert!(updater::zone_io::walk(&device.free_zone().unwrap(), "client").unwrap().entries.is_empty());
 }
+
+#[test]
+fn output_that_nobody_reads_stops_nothing() {
+    let (listener, url) = reserved_port();
+    let (world, program) = device(&[(url, 1)]);
+    world.publish_with("1.0.0", &first(), with_updater(&program));
+    let _server = serve_at(&world, listener);
+    let closed = || {
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        write
+    };
+    let deaf = |args: &[&str]| {
+        let status = command(&world, &program).args(args).stdout(closed()).stderr(closed()).status().unwrap();
+        status.code()
+    };
+    assert_eq!(deaf(&["update"]), Some(0));
+    world.assert_client(&first());
+    fs::write(world.client().join("run.sh"), "virus").unwrap();
+    assert_eq!(deaf(&["verify"]), Some(3));
+    assert_eq!(deaf(&["run"]), Some(0));
+    world.assert_client(&first());
+    for args in [&["status"][..], &["status", "--json"], &["check"], &["repair"]] {
+        assert_eq!(deaf(args), Some(0), "{args:?}");
+    }
+}

@@ -172,7 +172,7 @@ fn nginx_serves_an_install_and_the_ranges_of_a_repair() {
     let (at, log) = (home.path().display(), home.path().join("access.log"));
     let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
     let config = format!(
-        "daemon off; {user} pid {at}/pid; error_log {at}/error.log; events {{}}\n\
+        "daemon off; master_process off; {user} pid {at}/pid; error_log {at}/error.log; events {{}}\n\
          http {{ access_log {at}/access.log; client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f;\n\
          uwsgi_temp_path {at}/u; scgi_temp_path {at}/s; server {{ listen 127.0.0.1:{port}; root {}; }} }}\n",
         world.store().display()

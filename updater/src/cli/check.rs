@@ -8,20 +8,20 @@ use super::{Session, exit};
 pub fn run(session: &Session<'_>) -> Result<u8> {
     let report = session.with_engine(Access::ReadWrite, |engine| Ok(engine.check()?))?;
     if session.globals.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(exit::FINE);
     }
     match &report.installed {
-        Some(version) => println!("Installed: {version}{}", if report.held { " (held)" } else { "" }),
-        None => println!("Installed: nothing yet"),
+        Some(version) => outln!("Installed: {version}{}", if report.held { " (held)" } else { "" }),
+        None => outln!("Installed: nothing yet"),
     }
     if let Some(reason) = &report.withdrawn {
-        println!("The installed release was withdrawn: {}", if reason.is_empty() { "no reason given" } else { reason });
+        outln!("The installed release was withdrawn: {}", if reason.is_empty() { "no reason given" } else { reason });
     }
     match &report.newest {
-        Some(version) if report.update => println!("Newest:    {version}: `update` installs it"),
-        Some(version) => println!("Newest:    {version}: nothing to do"),
-        None => println!("Newest:    the store has no release for this channel"),
+        Some(version) if report.update => outln!("Newest:    {version}: `update` installs it"),
+        Some(version) => outln!("Newest:    {version}: nothing to do"),
+        None => outln!("Newest:    the store has no release for this channel"),
     }
     Ok(exit::FINE)
 }

@@ -85,12 +85,10 @@ impl Host for Machine {
         let users = self.users();
         let by = if users.is_empty() { String::new() } else { format!(": {}", users.join(", ")) };
         if self.patience == Patience::None {
-            eprintln!("The client is running{by}.");
+            errln!("The client is running{by}.");
             return false;
         }
-        eprintln!(
-            "The client is running{by}. Close it; its files are replaced then. (Ctrl-C gives up; nothing is lost.)"
-        );
+        errln!("The client is running{by}. Close it; its files are replaced then. (Ctrl-C gives up; nothing is lost.)");
         loop {
             std::thread::sleep(LOOK);
             match self.lock_client() {

@@ -1,5 +1,8 @@
 //! The command line: arguments, the device, and what each subcommand prints.
 
+#[macro_use]
+mod lines;
+
 mod check;
 pub mod exit;
 mod machine;
@@ -179,7 +182,7 @@ impl Session<'_> {
     /// Prints an outcome: for people on stderr, for scripts on stdout.
     pub fn print_outcome(&self, outcome: &Outcome) -> Result<()> {
         if self.globals.json {
-            println!("{}", serde_json::to_string_pretty(outcome)?);
+            outln!("{}", serde_json::to_string_pretty(outcome)?);
             return Ok(());
         }
         if let Some(plan) = &outcome.plan {
@@ -200,9 +203,9 @@ impl Session<'_> {
                 format!("Release {version} is whole again: {} files were mended.", outcome.files_written)
             }
         };
-        println!("{text}");
+        outln!("{text}");
         if outcome.bytes_fetched > 0 {
-            println!(
+            outln!(
                 "Downloaded {} in {} requests, {} frames.",
                 size::show(outcome.bytes_fetched),
                 outcome.requests,
@@ -225,8 +228,8 @@ fn hash_any(zone: &AnyFreeZone, paths: &[String], watch: &dyn updater::Watch) ->
 pub fn main() -> u8 {
     let cli = Cli::parse();
     let Some(vendor) = stamp::vendor_key() else {
-        eprintln!("error: this updater carries no vendor key, so there is nobody it could trust");
-        eprintln!("       publish it with `release-store publish --updater`, or sign it with `partition-tools create`");
+        errln!("error: this updater carries no vendor key, so there is nobody it could trust");
+        errln!("       publish it with `release-store publish --updater`, or sign it with `partition-tools create`");
         return exit::NOT_AUTHENTIC;
     };
     let session = Session { globals: &cli.globals, vendor, screen: Screen::new(cli.globals.verbose, cli.globals.json) };
@@ -258,7 +261,7 @@ pub fn print_error(error: &anyhow::Error) {
             causes.push(text);
         }
     }
-    eprintln!("error: {}", causes.join(": "));
+    errln!("error: {}", causes.join(": "));
 }
 
 /// The failure of an operation that may have left the client damaged: status 3 goes before all others then.

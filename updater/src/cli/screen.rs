@@ -28,8 +28,8 @@ impl Screen {
 
     fn print(&self, text: &str) {
         self.with_bar(|bar| match bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| errln!("{text}")),
+            None => errln!("{text}"),
         });
     }
 }

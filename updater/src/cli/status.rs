@@ -9,7 +9,7 @@ use super::{Session, exit};
 pub fn run(session: &Session<'_>) -> Result<u8> {
     let report = session.with_engine(Access::ReadOnly, |engine| Ok(engine.status()?))?;
     if session.globals.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print(&report);
     }
@@ -17,7 +17,7 @@ pub fn run(session: &Session<'_>) -> Result<u8> {
 }
 
 fn print(report: &StatusReport) {
-    let field = |name: &str, text: &str| println!("{name:<12} {text}");
+    let field = |name: &str, text: &str| outln!("{name:<12} {text}");
     field("product", &format!("{} (channel {})", report.product, report.channel));
     field("device", &report.device_id);
     let mut release = match (&report.version, report.serial) {

@@ -31,17 +31,17 @@ pub fn go(session: &Session<'_>, wish: &Wish) -> Result<u8> {
 
 /// Prints a plan as a table.
 pub fn print_plan(plan: &Summary) {
-    println!("Release {} (serial {})", plan.version, plan.serial);
+    outln!("Release {} (serial {})", plan.version, plan.serial);
     if plan.files.is_empty() {
-        println!("Nothing to do: {} files are as they should be.", plan.kept);
+        outln!("Nothing to do: {} files are as they should be.", plan.kept);
         return;
     }
-    println!("{:<12} {:<24} {:>11} {:>11}  file", "state", "way", "size", "download");
+    outln!("{:<12} {:<24} {:>11} {:>11}  file", "state", "way", "size", "download");
     for line in &plan.files {
         let fetch = if line.fetch_bytes == 0 { "-".to_owned() } else { size::show(line.fetch_bytes) };
-        println!("{:<12} {:<24} {:>11} {:>11}  {}", line.state, line.way, size::show(line.bytes), fetch, line.path);
+        outln!("{:<12} {:<24} {:>11} {:>11}  {}", line.state, line.way, size::show(line.bytes), fetch, line.path);
     }
-    println!(
+    outln!(
         "{} files are kept, {} change; {} are written, {} downloaded in {} frames.",
         plan.kept,
         plan.files.len(),

@@ -9,19 +9,19 @@ pub fn run(session: &Session<'_>) -> Result<u8> {
     let report = session.with_engine(Access::ReadOnly, |engine| Ok(engine.verify()?))?;
     let whole = report.whole && !report.open_commit;
     if session.globals.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         for file in &report.damaged {
-            println!("{:<9} {}", file.state, file.path);
+            outln!("{:<9} {}", file.state, file.path);
         }
         for path in &report.unlisted_programs {
-            println!("{:<9} {path} (a program that the release does not list)", "unlisted");
+            outln!("{:<9} {path} (a program that the release does not list)", "unlisted");
         }
         if report.open_commit {
-            println!("An interrupted change waits to be finished: run `repair`.");
+            outln!("An interrupted change waits to be finished: run `repair`.");
         }
         let (current, ignored) = (report.current, report.ignored);
-        println!(
+        outln!(
             "Release {}: {current} files current, {ignored} the user's own, {} missing or modified.",
             report.version,
             report.damaged.len()

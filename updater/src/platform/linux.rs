@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use updater::host::Probe;
 
@@ -21,10 +22,11 @@ use super::{CLIENT_FD, Locked, Pipes, READY_FD};
 /// # Errors
 /// What the operating system reports.
 pub fn lock_directory(directory: &Path) -> io::Result<Locked> {
-    let file = match File::open(directory) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Locked::Held(None)),
-        Err(error) => return Err(error),
+    // Never waits, whatever stands there under that name.
+    let file = match rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(descriptor) => File::from(descriptor),
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Locked::Held(None)),
+        Err(error) => return Err(error.into()),
     };
     match file.try_lock() {
         Ok(()) => Ok(Locked::Held(Some(file))),
@@ -148,7 +150,7 @@ fn wait_for_byte(pipe: &mut File, deadline: Instant) -> bool {
                 let mut byte = [0];
                 return matches!(pipe.read(&mut byte), Ok(1)) && byte == *b"R";
             }
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(_) => return false,
         }
     }
