@@ -252,6 +252,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let asked = self.within(Some(began + window), Self::refresh);
         let offline = match &asked {
             Ok(()) => false,
+            Err(error) if error.kind() == FailureKind::Offline && self.state.release.is_some() => {
+                self.watch.note("No server could be reached: the device goes on with what it has.");
+                self.watch.detail(&error.to_string());
+                true
+            }
             Err(error) => {
                 self.watch.note(&error.to_string());
                 if error.kind() != FailureKind::Offline {

@@ -200,7 +200,8 @@ impl Session<'_> {
                 None => format!("Release {version} is installed."),
             },
             Action::Repaired => {
-                format!("Release {version} is whole again: {} files were mended.", outcome.files_written)
+                let files = if outcome.files_written == 1 { "file was" } else { "files were" };
+                format!("Release {version} is whole again: {} {files} mended.", outcome.files_written)
             }
         };
         outln!("{text}");
