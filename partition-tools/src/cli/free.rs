@@ -60,6 +60,9 @@ enum FreeCommand {
         source: PathBuf,
         /// The file in the zone; directories are made
         path: String,
+        /// Print what was put as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Remove a file or an empty directory
     Rm {
@@ -70,6 +73,9 @@ enum FreeCommand {
         /// A directory with all that is in it
         #[arg(short, long)]
         recursive: bool,
+        /// Print what was removed as JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -84,19 +90,25 @@ impl Free {
                 let (_device, zone) = open(&image, Access::ReadOnly)?;
                 cat(&zone, trim(&path))?;
             }
-            FreeCommand::Put { image, source, path } => {
+            FreeCommand::Put { image, source, path, json } => {
                 let mut reader: Box<dyn std::io::Read> = match source.as_os_str() == "-" {
                     true => Box::new(std::io::stdin().lock()),
                     false => Box::new(File::open(&source).map_err(ToolError::host("read", &source))?),
                 };
                 let (_device, zone) = open(&image, Access::ReadWrite)?;
-                put(&zone, trim(&path), &mut reader)?;
+                let bytes = put(&zone, trim(&path), &mut reader)?;
                 close(zone)?;
+                if json {
+                    terminal::print_json(&json!({"path": trim(&path), "bytes": bytes}))?;
+                }
             }
-            FreeCommand::Rm { image, path, recursive } => {
+            FreeCommand::Rm { image, path, recursive, json } => {
                 let (_device, zone) = open(&image, Access::ReadWrite)?;
                 remove(&zone, trim(&path), recursive)?;
                 close(zone)?;
+                if json {
+                    terminal::print_json(&json!({"removed": trim(&path)}))?;
+                }
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -163,7 +175,7 @@ fn cat(zone: &AnyFreeZone, path: &str) -> anyhow::Result<()> {
 }
 
 /// Written beside and renamed, so that a full zone leaves the old file.
-fn put(zone: &AnyFreeZone, path: &str, reader: &mut dyn std::io::Read) -> anyhow::Result<()> {
+fn put(zone: &AnyFreeZone, path: &str, reader: &mut dyn std::io::Read) -> anyhow::Result<u64> {
     let beside = format!("{path}.part");
     let mut written = 0;
     let result = put_file(zone, &beside, reader, |bytes| written += bytes);
@@ -181,7 +193,7 @@ fn put(zone: &AnyFreeZone, path: &str, reader: &mut dyn std::io::Read) -> anyhow
     }
     zone.rename(&beside, path).map_err(ToolError::zone("written", named(path)))?;
     eprintln!("Put {written} bytes into {path}.");
-    Ok(())
+    Ok(written)
 }
 
 fn remove(zone: &AnyFreeZone, path: &str, recursive: bool) -> anyhow::Result<()> {
