@@ -1,1 +1,29 @@
-//! Real machines, real sticks: the main road proven on real host software.
+//! Real machines, real sticks: the main road proven on real host software. A real Linux kernel with its USB, disk, CD and
+//! file system drivers, the real systemd and udevd, real images of `partition-tools`, a real plug and a real unplug.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`guest`] | kernel and initramfs, out of this machine's own files |
+//! | [`machine`] | a QEMU process with a booted guest |
+//! | [`qmp`], [`agent`] | its two ears: the machine's and the guest's |
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod guest;
+pub mod machine;
+pub mod qmp;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+/// Where what is made once is kept: in the build's own directory.
+///
+/// # Errors
+/// It cannot be made.
+pub fn cache_directory() -> Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| xtask::run::root().join("target"), PathBuf::from);
+    let directory = std::path::absolute(target)?.join("qemu-tests");
+    std::fs::create_dir_all(&directory)?;
+    Ok(directory)
+}

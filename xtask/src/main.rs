@@ -1,17 +1,8 @@
 //! `cargo xtask`: the project's own chores, so that a fresh machine needs two commands and no instructions.
 
-mod bench;
-mod corpus;
-mod demo;
-mod memory;
-mod programs;
-mod run;
-mod server;
-mod system;
-mod test;
-
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xtask::{bench, demo, memory, test};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Holdfast's chores: the demonstration, the tests, the benchmarks")]

@@ -1,0 +1,12 @@
+//! The project's own chores: the demonstration, the tests, the benchmarks; and what they share with `qemu-tests`: the
+//! programs as they ship, what the system lends, a served store.
+
+pub mod bench;
+pub mod corpus;
+pub mod demo;
+pub mod memory;
+pub mod programs;
+pub mod run;
+pub mod server;
+pub mod system;
+pub mod test;
