@@ -6,12 +6,26 @@
 //! | [`guest`] | kernel and initramfs, out of this machine's own files |
 //! | [`machine`] | a QEMU process with a booted guest |
 //! | [`qmp`], [`agent`] | its two ears: the machine's and the guest's |
+//! | [`world`] | the programs as they ship, a vendor's keys, a store with two releases |
+//! | [`stick`] | a device made by `partition-tools`: plugged in, pulled out |
+//! | [`block_log`] | what a disk was told, as QEMU recorded it |
+//! | [`replay`] | the states that a power cut could have left of it |
+//! | [`verdict`] | what is demanded of each |
+//! | [`sweep`] | many of them, judged on all cores |
+//! | [`recorded_file`] | an image whose writes are recorded, without a guest |
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod block_log;
 pub mod guest;
 pub mod machine;
 pub mod qmp;
+pub mod recorded_file;
+pub mod replay;
+pub mod stick;
+pub mod sweep;
+pub mod verdict;
+pub mod world;
 
 use std::path::PathBuf;
 

@@ -31,6 +31,18 @@ pub enum Profile {
 }
 
 impl Programs {
+    /// The programs that [`Self::build`] has put into `dir`.
+    pub fn built_in(dir: &Path) -> Self {
+        let [bootstrap, bootstrap_image, updater, partition_tools, release_store] =
+            ["bootstrap", "bootstrap-image", "updater", "partition-tools", "release-store"].map(|name| dir.join(name));
+        Self { bootstrap, bootstrap_image, updater, partition_tools, release_store }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> [&Path; 5] {
+        [&self.bootstrap, &self.bootstrap_image, &self.updater, &self.partition_tools, &self.release_store]
+    }
+
     /// Builds them all and puts a copy of each into `dir`.
     pub fn build(profile: Profile, dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -38,24 +50,18 @@ impl Programs {
             Profile::Release => ("release", "launcher"),
             Profile::Dev => ("dev", "dev"),
         };
-        Ok(Self {
-            release_store: build("release-store", usual, &[], dir, "release-store")?,
-            partition_tools: build("partition-tools", usual, &[], dir, "partition-tools")?,
-            updater: build("updater", usual, &[], dir, "updater")?,
-            bootstrap_image: build("bootstrap", usual, &[], dir, "bootstrap-image")?,
-            bootstrap: build(
-                "bootstrap",
-                launcher,
-                &["--no-default-features", "--features", "launcher"],
-                dir,
-                "bootstrap",
-            )?,
-        })
+        let programs = Self::built_in(dir);
+        build("release-store", usual, &[], &programs.release_store)?;
+        build("partition-tools", usual, &[], &programs.partition_tools)?;
+        build("updater", usual, &[], &programs.updater)?;
+        build("bootstrap", usual, &[], &programs.bootstrap_image)?;
+        build("bootstrap", launcher, &["--no-default-features", "--features", "launcher"], &programs.bootstrap)?;
+        Ok(programs)
     }
 }
 
-fn build(package: &str, profile: &str, features: &[&str], dir: &Path, name: &str) -> Result<PathBuf> {
-    eprintln!("building {name}");
+fn build(package: &str, profile: &str, features: &[&str], kept: &Path) -> Result<()> {
+    eprintln!("building {}", kept.file_name().unwrap_or_default().display());
     let mut cargo = run::cargo();
     cargo.args(["build", "--quiet", "--package", package, "--bin", package, "--profile", profile]);
     cargo.args(features).args(["--message-format", "json-render-diagnostics"]);
@@ -67,11 +73,10 @@ fn build(package: &str, profile: &str, features: &[&str], dir: &Path, name: &str
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
         .next_back()
         .with_context(|| format!("cargo did not say where it put {package}"))?;
-    let kept = dir.join(name);
     if kept.exists() {
         // Beside a copy that still runs, not over it.
-        std::fs::remove_file(&kept).with_context(|| format!("cannot replace {}", kept.display()))?;
+        std::fs::remove_file(kept).with_context(|| format!("cannot replace {}", kept.display()))?;
     }
-    std::fs::copy(&built, &kept).with_context(|| format!("cannot copy {} to {}", built.display(), kept.display()))?;
-    Ok(kept)
+    std::fs::copy(&built, kept).with_context(|| format!("cannot copy {} to {}", built.display(), kept.display()))?;
+    Ok(())
 }

@@ -48,6 +48,7 @@ const MODULES: &[&str] = &[
 
 /// Programs beyond those of busybox: what the host's software is made of, and what a person would use.
 const PROGRAMS: &[&str] = &[
+    "/bin/dash",
     "/lib/systemd/systemd",
     "/lib/systemd/systemd-journald",
     "/bin/systemctl",
@@ -79,7 +80,6 @@ const PROGRAMS: &[&str] = &[
 
 /// What busybox stands in for.
 const APPLETS: &[&str] = &[
-    "sh",
     "ls",
     "mkdir",
     "rmdir",
@@ -202,6 +202,8 @@ fn initramfs(release: &str) -> Result<Vec<u8>> {
     }
     root.link("usr/lib/systemd/systemd-udevd", "/usr/bin/udevadm");
     root.link("usr/sbin/modprobe", "/usr/bin/kmod");
+    // Not busybox as the shell: it would prefer its own applets to the programs that a person has.
+    root.link("usr/bin/sh", "dash");
     root.file("usr/bin/busybox", 0o755, fs::read("/bin/busybox").context("busybox is needed in the guest")?);
     for applet in APPLETS {
         root.link(&format!("usr/bin/{applet}"), "busybox");
