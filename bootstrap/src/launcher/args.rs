@@ -11,14 +11,18 @@ Checks the device's updater, restores it if it must, runs it, then runs the clie
 Usage: bootstrap [options]
        bootstrap [options] --device IMAGE_OR_BLOCK_DEVICE [--virtual CD_ISO_OR_DIR]
        bootstrap [options] --virtual DIR --free DIR [--hidden FILE_OR_DEVICE]
+       bootstrap [options] --plugged NODE
 
-Without --device or --virtual the launcher finds the device that it was started from.
+Without --device, --virtual or --plugged the launcher finds the device that it was started from.
 
 Options:
   --device PATH    a device image or a whole block device; the client runs from a private copy
   --virtual PATH   the virtual zone: a mounted directory (with --device also an ISO image)
   --free DIR       the free zone, mounted
   --hidden PATH    the hidden zone: its partition, or a file
+  --plugged NODE   the device whose virtual zone is this partition or CD-ROM unit: its zones are mounted where nobody else sees
+                   them, then every capability is given up. For systemd units; wants CAP_SYS_ADMIN and no other right
+  --allow-root     with --plugged: run what is on the device as root, on a board that has no other user
   --no-client      do everything but start the client
   --verbose        say what was looked at, also when all is well
   --json           print a report on standard output when all is done
@@ -29,6 +33,7 @@ Examples:
   bootstrap                                    what autorun and a double-click do
   bootstrap --device device.img                heal, update and run a device image
   bootstrap --virtual /media/cd --free /media/stick --hidden /dev/sdb2 --verbose
+  bootstrap --plugged /dev/sr0                 what the unit of `partition-tools host` does
 
 Exit status: the client's own when it ran (128 + N: ended by signal N), or 0; else
   64  the command line makes no sense
@@ -39,7 +44,7 @@ Exit status: the client's own when it ran (128 + N: ended by signal N), or 0; el
   72  the client cannot be started
   73  the client is not whole, and was not started
   74  the device was pulled
-  77  this system refuses to run the updater (likewise)
+  77  this system refuses to run the updater (likewise), or to mount the device's zones; or root used --plugged
   78  the device's configuration is missing, damaged, or another vendor's
   128+N  the launcher itself was ended by signal N
 ";
@@ -64,6 +69,13 @@ pub enum Mode {
         device: PathBuf,
         /// The virtual zone, where it is elsewhere.
         virtual_zone: Option<PathBuf>,
+    },
+    /// A device that was plugged in, to be mounted.
+    Plugged {
+        /// The block device that is its virtual zone.
+        node: PathBuf,
+        /// Whether root may run what is on it.
+        allow_root: bool,
     },
 }
 
@@ -123,8 +135,8 @@ impl std::error::Error for UsageError {}
 /// See [`UsageError`].
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Parsed, UsageError> {
     let mut args = args;
-    let (mut device, mut virtual_zone, mut free, mut hidden) = (None, None, None, None);
-    let (mut no_client, mut verbose, mut json) = (false, false, false);
+    let (mut device, mut virtual_zone, mut free, mut hidden, mut plugged) = (None, None, None, None, None);
+    let (mut no_client, mut verbose, mut json, mut allow_root) = (false, false, false, false);
     while let Some(word) = args.next() {
         let text = word.to_string_lossy();
         let (name, attached) = match text.split_once('=') {
@@ -136,6 +148,11 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Parsed, UsageError>
             ("--virtual", _) => ("--virtual", &mut virtual_zone),
             ("--free", _) => ("--free", &mut free),
             ("--hidden", _) => ("--hidden", &mut hidden),
+            ("--plugged", _) => ("--plugged", &mut plugged),
+            ("--allow-root", false) => {
+                allow_root = true;
+                continue;
+            }
             ("--no-client", false) => {
                 no_client = true;
                 continue;
@@ -156,6 +173,15 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Parsed, UsageError>
         if slot.replace(value.ok_or(UsageError::NoValue(option))?.into()).is_some() {
             return Err(UsageError::Twice(option));
         }
+    }
+    if allow_root && plugged.is_none() {
+        return Err(UsageError::Combination("--allow-root goes with --plugged."));
+    }
+    if let Some(node) = plugged {
+        if device.is_some() || virtual_zone.is_some() || free.is_some() || hidden.is_some() {
+            return Err(UsageError::Combination("--plugged finds the zones by itself: name none beside it."));
+        }
+        return Ok(Parsed::Run(Options { mode: Mode::Plugged { node, allow_root }, no_client, verbose, json }));
     }
     let mode = match (device, virtual_zone) {
         (Some(_), _) if free.is_some() || hidden.is_some() => {

@@ -24,7 +24,7 @@ pub enum Exit {
     ClientNotWhole,
     /// The device was pulled.
     DeviceGone,
-    /// The system refuses to run the updater.
+    /// The system refuses to run the updater or to mount the zones, or root asked for what root should not do.
     Refused,
     /// The device's configuration is missing, damaged, or another vendor's.
     BadConfig,

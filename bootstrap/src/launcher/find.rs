@@ -1,24 +1,30 @@
-//! The device that this launcher was started from: its own file → the mount that holds it → the partition or CD-ROM unit
-//! under that → the partitions beside it, by name.
+//! A device and its zones: the one that this launcher was started from, or the one that was just plugged in.
 //!
 //! ```text
-//! /proc/self/exe ─▶ mountinfo ─▶ MAJ:MIN ─▶ sysfs ┬▶ partition of a disk ─▶ the disk's partitions
-//!                                                 └▶ CD-ROM of a SCSI target ─▶ disks of the same target ─▶ partitions
+//! /proc/self/exe ─▶ mountinfo ─▶ MAJ:MINOR ┐
+//!                       --plugged ─▶ node ─┴▶ sysfs ┬▶ partition of a disk ─▶ the other partitions of that disk
+//!                                                   └▶ CD-ROM of a SCSI target ─▶ the disks of the same target
 //! ```
-//! Reads text files only, below roots that a test can set.
+//! Nothing else is looked at: never another disk, whatever its partitions are called. Reads text files only, below roots
+//! that a test can set.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use firmware_image::paths;
 
+use super::mountinfo::Mount;
+use super::sysfs::{Unit, read_text};
+
 /// The partition name of the free zone.
 pub const FREE_NAME: &str = "HOLDFAST-FREE";
+/// The partition name of the virtual zone.
+pub const VIRTUAL_NAME: &str = "HOLDFAST-VIRTUAL";
 /// The partition name of the hidden zone.
 pub const HIDDEN_NAME: &str = "HOLDFAST-HIDDEN";
-/// The longest file that is read here, in bytes.
-const MAX_TEXT_BYTES: u64 = 4 << 20;
+/// How often a device that is still being recognised is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Where the system tells of itself.
 #[derive(Debug, Clone)]
@@ -31,6 +37,8 @@ pub struct System {
     pub sys: PathBuf,
     /// Device nodes.
     pub dev: PathBuf,
+    /// What udev knows: an entry `bMAJOR:MINOR` for each device that it has finished with.
+    pub udev: PathBuf,
 }
 
 impl Default for System {
@@ -40,6 +48,7 @@ impl Default for System {
             mountinfo: "/proc/self/mountinfo".into(),
             sys: "/sys".into(),
             dev: "/dev".into(),
+            udev: "/run/udev/data".into(),
         }
     }
 }
@@ -53,17 +62,33 @@ pub struct Block {
     pub mounted: Option<PathBuf>,
 }
 
-/// What was found.
+/// The zones beside a virtual zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// The virtual zone's directory.
-    pub virtual_zone: PathBuf,
+pub struct Siblings {
     /// The CD-ROM unit, if that is what the virtual zone is on.
     pub cd: Option<PathBuf>,
     /// The free zone.
     pub free: Option<Block>,
     /// The hidden zone's node.
     pub hidden: Option<PathBuf>,
+}
+
+/// The device that holds this program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The virtual zone's directory.
+    pub virtual_zone: PathBuf,
+    /// The zones beside it.
+    pub siblings: Siblings,
+}
+
+/// A device that was plugged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plugged {
+    /// The virtual zone.
+    pub virtual_zone: Block,
+    /// The zones beside it.
+    pub siblings: Siblings,
 }
 
 /// Why there is no device.
@@ -77,7 +102,9 @@ pub enum FindError {
     NoMounts(PathBuf),
     /// The directory is on no block device.
     NoBlockDevice(PathBuf),
-    /// No partition of this disk has the names of a device.
+    /// The node is none of a disk, a partition or a CD-ROM.
+    NoSuchUnit(PathBuf),
+    /// Nothing beside this virtual zone can be a zone of its device.
     NoZones(PathBuf),
 }
 
@@ -88,8 +115,13 @@ impl FindError {
             Self::NotOnADevice(_) | Self::NoProgram => {
                 "Start the launcher from the device, or say which one: --device PATH, or --virtual DIR --free DIR."
             }
-            Self::NoMounts(_) | Self::NoBlockDevice(_) | Self::NoZones(_) => {
+            Self::NoSuchUnit(_) => "Is the device still plugged in?",
+            Self::NoMounts(_) | Self::NoBlockDevice(_) => {
                 "Say where the zones are: --virtual DIR --free DIR --hidden DEVICE."
+            }
+            Self::NoZones(_) => {
+                "If this is the device: its partitions are gone. Make one (FAT32) where they were, and start again; or say \
+                 where the zones are: --virtual DIR --free DIR --hidden DEVICE."
             }
         }
     }
@@ -104,7 +136,8 @@ impl fmt::Display for FindError {
             }
             Self::NoMounts(path) => write!(f, "{} cannot be read.", path.display()),
             Self::NoBlockDevice(directory) => write!(f, "{} is on no disk or CD-ROM.", directory.display()),
-            Self::NoZones(disk) => write!(f, "No free and no hidden zone belongs to {}.", disk.display()),
+            Self::NoSuchUnit(node) => write!(f, "{} is no disk, partition or CD-ROM of this computer.", node.display()),
+            Self::NoZones(node) => write!(f, "No free and no hidden zone belongs to {}.", node.display()),
         }
     }
 }
@@ -122,138 +155,99 @@ pub fn own_device(system: &System) -> Result<Found, FindError> {
         return Err(FindError::NotOnADevice(virtual_zone));
     }
     let text = read_text(&system.mountinfo).ok_or_else(|| FindError::NoMounts(system.mountinfo.clone()))?;
-    let mounts: Vec<Mount> = text.lines().filter_map(Mount::parse).collect();
-    // The last of the longest: what was mounted over an earlier mount hides it.
-    let mount = mounts.iter().filter(|mount| virtual_zone.starts_with(&mount.at)).max_by_key(|mount| mount.depth());
-    let no_block_device = || FindError::NoBlockDevice(virtual_zone.clone());
-    let mount = mount.ok_or_else(no_block_device)?;
-    let own = fs::canonicalize(system.sys.join("dev/block").join(&mount.device)).map_err(|_| no_block_device())?;
-    let is_partition = own.join("partition").exists();
-    let (disks, cd) = if is_partition {
-        (own.parent().map(Path::to_path_buf).into_iter().collect(), None)
-    } else {
-        (units_beside(&own), own.file_name().map(|name| system.dev.join(name)))
+    let mounts = Mount::all(&text);
+    let own = Mount::of(&mounts, &virtual_zone).and_then(|mount| Unit::by_number(&system.sys, &mount.device));
+    let own = own.ok_or_else(|| FindError::NoBlockDevice(virtual_zone.clone()))?;
+    let siblings = siblings(system, &own, &mounts).ok_or_else(|| FindError::NoZones(own.node(&system.dev)))?;
+    Ok(Found { virtual_zone, siblings })
+}
+
+/// Finds the zones beside the virtual zone on `node`, which may just have appeared: waits up to `patience` until the system
+/// has recognised what belongs to it.
+///
+/// # Errors
+/// See [`FindError`].
+pub fn plugged_device(system: &System, node: &Path, patience: Duration) -> Result<Plugged, FindError> {
+    let own = Unit::by_node(&system.sys, node).ok_or_else(|| FindError::NoSuchUnit(node.to_path_buf()))?;
+    let until = Instant::now() + patience;
+    while !is_settled(system, &own) && Instant::now() < until {
+        std::thread::sleep(LOOK);
+    }
+    // A mountinfo that cannot be read hides nothing that is needed: every zone is mounted anew.
+    let mounts = Mount::all(&read_text(&system.mountinfo).unwrap_or_default());
+    let siblings = siblings(system, &own, &mounts).ok_or_else(|| FindError::NoZones(own.node(&system.dev)))?;
+    Ok(Plugged { virtual_zone: block(system, &own, &mounts), siblings })
+}
+
+fn block(system: &System, unit: &Unit, mounts: &[Mount]) -> Block {
+    let node = unit.node(&system.dev);
+    let mounted = Mount::place_of(mounts, unit.number().as_deref(), &node);
+    Block { node, mounted }
+}
+
+/// Whether kernel and udev have finished with everything that may belong to the device: its disk is there, it has been looked
+/// through for partitions, and their nodes have the rights that rules give them.
+fn is_settled(system: &System, own: &Unit) -> bool {
+    let knows = |unit: &Unit| unit.number().is_some_and(|number| system.udev.join(format!("b{number}")).exists());
+    // Where no udev is at work there is nobody to wait for but the kernel.
+    let done = |unit: &Unit| !knows(own) || knows(unit);
+    if own.partition_number().is_some() {
+        return own.disk().is_none_or(|disk| disk.partitions().iter().all(done));
+    }
+    let disks = own.beside();
+    let recognised = |disk: &Unit| {
+        let partitions = disk.partitions();
+        // The kernel names the partitions before udev hears of the disk. Without udev, a disk without any may be one that is
+        // still being read.
+        disk.has_medium() && done(disk) && partitions.iter().all(done) && (knows(own) || !partitions.is_empty())
     };
+    !disks.is_empty() && disks.iter().all(recognised)
+}
+
+/// The zones beside the virtual zone in `own`; `None`: there are none.
+fn siblings(system: &System, own: &Unit, mounts: &[Mount]) -> Option<Siblings> {
+    let found = |cd, free: Option<&Unit>, hidden: Option<&Unit>| Siblings {
+        cd,
+        free: free.map(|unit| block(system, unit, mounts)),
+        hidden: hidden.map(|unit| unit.node(&system.dev)),
+    };
+    if own.partition_number().is_some() {
+        let (free, hidden) = zones_of(&own.disk()?, own, own.partition_name() == VIRTUAL_NAME);
+        return (free.is_some() || hidden.is_some()).then(|| found(None, free.as_ref(), hidden.as_ref()));
+    }
+    let cd = Some(own.node(&system.dev));
+    let disks: Vec<Unit> = own.beside().into_iter().filter(Unit::has_medium).collect();
     for disk in &disks {
-        let partitions = Partition::of(disk);
-        let others = || partitions.iter().filter(|partition| partition.directory != own);
-        let hidden = others().find(|partition| partition.name == HIDDEN_NAME);
-        // A format may take the name away; the free zone is then the first partition beside a hidden zone.
-        let free = others().find(|partition| partition.name == FREE_NAME).or_else(|| {
-            let first = |partition: &&Partition| partition.number == 1 && partition.name != HIDDEN_NAME;
-            hidden.and_then(|_| others().find(first))
-        });
-        if free.is_none() && hidden.is_none() {
-            continue;
+        let (free, hidden) = zones_of(disk, own, false);
+        if free.is_some() || hidden.is_some() {
+            return Some(found(cd, free.as_ref(), hidden.as_ref()));
         }
-        let free = free.map(|partition| {
-            let node = partition.node(&system.dev);
-            let mounted = mounts.iter().rev().find(|mount| {
-                mount.root == "/"
-                    && (Some(&mount.device) == partition.device.as_ref() || Path::new(&mount.source) == node)
-            });
-            Block { node, mounted: mounted.map(|mount| mount.at.clone()) }
-        });
-        let hidden = hidden.map(|partition| partition.node(&system.dev));
-        return Ok(Found { virtual_zone, cd, free, hidden });
     }
-    Err(FindError::NoZones(disks.first().cloned().unwrap_or(own)))
-}
-
-/// A line of mountinfo (proc_pid_mountinfo(5)).
-struct Mount {
-    device: String,
-    root: String,
-    at: PathBuf,
-    source: String,
-}
-
-impl Mount {
-    fn parse(line: &str) -> Option<Self> {
-        let mut fields = line.split(' ').skip(2);
-        let device = fields.next()?.to_owned();
-        let root = unescape(fields.next()?);
-        let at = PathBuf::from(unescape(fields.next()?));
-        let mut rest = fields.skip_while(|field| *field != "-").skip(2);
-        Some(Self { device, root, at, source: unescape(rest.next()?) })
-    }
-
-    fn depth(&self) -> usize {
-        self.at.components().count()
+    // No name is left. If the target has one disk only, it is the device's: somebody partitioned or formatted it anew.
+    let [disk] = &disks[..] else { return None };
+    match zones_of(disk, own, true) {
+        (None, None) => Some(found(cd, Some(disk), None)),
+        (free, hidden) => Some(found(cd, free.as_ref(), hidden.as_ref())),
     }
 }
 
-/// mountinfo writes blank, tab, newline and backslash as three octal digits.
-fn unescape(field: &str) -> String {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let [byte, tail @ ..] = rest {
-        rest = match rest {
-            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
-                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                tail
-            }
-            _ => {
-                out.push(*byte);
-                tail
-            }
-        };
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// The disks at the same SCSI target as a unit: `…/targetH:C:T/H:C:T:L/block/NAME`.
-fn units_beside(unit: &Path) -> Vec<PathBuf> {
-    let Some(lun) = unit.parent().and_then(Path::parent) else { return Vec::new() };
-    let Some(target) = lun.parent() else { return Vec::new() };
-    let is_target = target.file_name().is_some_and(|name| name.to_string_lossy().starts_with("target"));
-    if !is_target {
-        return Vec::new();
-    }
-    let mut disks: Vec<PathBuf> = entries(target)
+/// Free and hidden zone of a disk. A format may take the free zone's name away: it is then the first partition that nothing
+/// else can be, provided that a hidden zone is there, or the disk is `known` to be a device's.
+fn zones_of(disk: &Unit, own: &Unit, known: bool) -> (Option<Unit>, Option<Unit>) {
+    let mut others: Vec<(String, Unit)> = disk
+        .partitions()
         .into_iter()
-        .filter(|beside| beside != lun)
-        .flat_map(|beside| entries(&beside.join("block")))
+        .filter(|partition| partition != own)
+        .map(|partition| (partition.partition_name(), partition))
         .collect();
-    disks.sort();
-    disks
-}
-
-struct Partition {
-    directory: PathBuf,
-    number: u32,
-    name: String,
-    device: Option<String>,
-}
-
-impl Partition {
-    fn of(disk: &Path) -> Vec<Self> {
-        let mut partitions: Vec<Self> = entries(disk).into_iter().filter_map(Self::read).collect();
-        partitions.sort_by_key(|partition| partition.number);
-        partitions
-    }
-
-    fn read(directory: PathBuf) -> Option<Self> {
-        let number = read_text(&directory.join("partition"))?.trim().parse().ok()?;
-        let uevent = read_text(&directory.join("uevent")).unwrap_or_default();
-        let name = uevent.lines().find_map(|line| line.strip_prefix("PARTNAME=")).unwrap_or_default().to_owned();
-        let device = read_text(&directory.join("dev")).map(|text| text.trim().to_owned());
-        Some(Self { directory, number, name, device })
-    }
-
-    fn node(&self, dev: &Path) -> PathBuf {
-        dev.join(self.directory.file_name().unwrap_or_default())
-    }
-}
-
-fn entries(directory: &Path) -> Vec<PathBuf> {
-    let Ok(read) = fs::read_dir(directory) else { return Vec::new() };
-    read.filter_map(|entry| Some(entry.ok()?.path())).collect()
-}
-
-fn read_text(path: &Path) -> Option<String> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    fs::File::open(path).ok()?.take(MAX_TEXT_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    let mut take = |wanted: &dyn Fn(&str) -> bool| {
+        let at = others.iter().position(|(name, _)| wanted(name))?;
+        Some(others.remove(at).1)
+    };
+    let hidden = take(&|name| name == HIDDEN_NAME);
+    let free = take(&|name| name == FREE_NAME).or_else(|| {
+        let may_be = |name: &str| name != HIDDEN_NAME && name != VIRTUAL_NAME;
+        if known || hidden.is_some() { take(&may_be) } else { None }
+    });
+    (free, hidden)
 }

@@ -3,7 +3,9 @@
 //! | module | subject |
 //! |---|---|
 //! | [`args`] | the command line |
-//! | [`find`] | the device this launcher was started from |
+//! | [`find`] | the device this launcher was started from, or that was plugged in |
+//! | [`mountinfo`], [`sysfs`] | what the system tells of mounts and block devices |
+//! | [`plugged`] | mounting a device that was plugged in, and giving up every privilege |
 //! | [`zones`] | a device's zones as directories and block devices |
 //! | [`session`] | the updater: start, wait until it is ready, try the next |
 //! | [`client`] | the client: start, watch, wait |
@@ -16,7 +18,10 @@ pub mod exit;
 pub mod find;
 #[cfg(feature = "image")]
 pub mod image;
+pub mod mountinfo;
+pub mod plugged;
 pub mod session;
+pub mod sysfs;
 pub mod words;
 pub mod zones;
 
@@ -55,11 +60,15 @@ pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
 fn run(options: &Options, teller: &mut Teller) -> Exit {
     let zones = match &options.mode {
         Mode::Find => match find::own_device(&find::System::default()) {
-            Ok(found) => zones::Directories::of_device(found, teller),
+            Ok(found) => Ok(zones::Directories::of_device(found, teller)),
             Err(error) => {
                 teller.problem(&error.to_string(), error.hint());
                 return Exit::NoDevice;
             }
+        },
+        Mode::Plugged { node, allow_root } => match plugged::open(node, *allow_root, teller) {
+            Ok(zones) => return session::run(&zones, options, teller),
+            Err(exit) => return exit,
         },
         Mode::Directories { virtual_zone, free, hidden } => {
             zones::Directories::given(virtual_zone, free.as_deref(), hidden.as_deref())

@@ -132,6 +132,9 @@ impl<Z: Zones> Run<'_, Z> {
         };
         let outcome = self.updater(&mut session, first, &mut place)?;
         self.teller.tell(&session);
+        if !matches!(outcome, Outcome::None | Outcome::DeviceGone | Outcome::Interrupted(_)) {
+            self.teller.tell_out_of_reach(&session, || self.zones.out_of_reach());
+        }
 
         let mut ready = None;
         let mut client_may_start = true;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use firmware_image::ZoneError;
 use firmware_image::paths;
@@ -10,6 +11,7 @@ use firmware_image::updater_image::ImageError;
 use super::exit::Exit;
 use crate::decide::Session;
 use crate::device::{CopyFault, Source};
+use crate::platform::MountFault;
 use crate::report::Event;
 
 /// Prints a line for people. A reader that has gone away is no reason to leave a device half healed.
@@ -57,6 +59,49 @@ impl Teller {
         }
     }
 
+    /// Says that the free zone is not mounted, and what to do.
+    pub fn not_mounted(&mut self, node: &Path, fault: &MountFault) {
+        let node = node.display();
+        match fault {
+            MountFault::NotAllowed => self.problem(
+                &format!("The free zone {node} is not mounted, and this user may not mount it."),
+                &format!(
+                    "Open it once in the file manager (or: `udisksctl mount -b {node}`), then start the launcher again."
+                ),
+            ),
+            MountFault::NoFileSystem => self.problem(
+                &format!("The free zone {node} has no file system that this computer knows."),
+                "If nothing on it is to be saved, format it as FAT32; then start the launcher again.",
+            ),
+            MountFault::System(error) => self.problem(
+                &format!("The free zone {node} cannot be mounted: {error}."),
+                "Plug the device in again; if this stays so, it may be wearing out.",
+            ),
+        }
+    }
+
+    /// Says that there is no free zone.
+    pub fn no_free_zone(&mut self) {
+        self.problem(
+            "The device's free zone was not found: its disk has no partition that could be it.",
+            "Make one where it was, formatted as FAT32; then start the launcher again.",
+        );
+    }
+
+    /// Says that the free zone can only be read.
+    pub fn write_protected(&mut self) {
+        self.problem("The free zone is write-protected.", "Nothing can be repaired on it.");
+    }
+
+    /// Says what this user could not reach: aloud where something had to be healed or failed, else to the curious.
+    pub fn tell_out_of_reach(&mut self, session: &Session<'_>, lines: impl FnOnce() -> Vec<String>) {
+        let calm = |event: &Event| matches!(event, Event::Unusable { source, .. } if *source != Source::Installed);
+        let all_is_well = session.report().events().iter().all(calm);
+        if self.verbose || !all_is_well {
+            lines().iter().for_each(|line| self.say(line));
+        }
+    }
+
     /// Says what a session found and did since the last call.
     pub fn tell(&mut self, session: &Session<'_>) {
         let new = &session.report().events()[self.events..];
@@ -93,6 +138,9 @@ impl Teller {
                         }
                         crate::restore::RestoreError::Zone(ZoneError::ReadOnly) => {
                             "Take off the write protection, so that it can be restored there."
+                        }
+                        crate::restore::RestoreError::Zone(ZoneError::Denied) => {
+                            "Mount the free zone for this user, so that it can be restored there."
                         }
                         crate::restore::RestoreError::NoFreeZone => {
                             "Mount the free zone, or format it (FAT32) where it has lost its file system."

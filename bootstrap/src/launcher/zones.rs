@@ -14,7 +14,7 @@ use firmware_image::places::{Places, Scratch};
 use firmware_image::storage::{Window, read_exact_at};
 use firmware_image::{FreeZone, RawZone, ZoneError, paths};
 
-use super::find::Found;
+use super::find::{Block, Found, Siblings};
 use super::words::Teller;
 use crate::device::Device;
 use crate::platform::{self, Presence, PrivateMount};
@@ -127,6 +127,10 @@ pub struct Directories {
     free: Option<PathBuf>,
     hidden: Option<PathBuf>,
     cd: Option<PathBuf>,
+    /// The free zone's node, where it could not be mounted.
+    lost: Option<PathBuf>,
+    /// Whether a hidden zone should be there and is not.
+    hidden_is_lost: bool,
     /// Keeps the free zone mounted.
     _mount: Option<PrivateMount>,
 }
@@ -172,45 +176,44 @@ impl Directories {
         }
         // An empty path was refused with the command line, which is all that `absolute` refuses.
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        Ok(Self { virtual_zone, free: free.map(absolute), hidden: hidden.map(absolute), cd: None, _mount: None })
+        let (free, hidden) = (free.map(absolute), hidden.map(absolute));
+        Ok(Self { virtual_zone, free, hidden, cd: None, lost: None, hidden_is_lost: false, _mount: None })
     }
 
     /// Zones that were found. A free zone that is not mounted is mounted, where this user may.
-    ///
-    /// # Errors
-    /// Never; as [`Self::given`].
-    pub fn of_device(found: Found, teller: &mut Teller) -> Result<Self, NoZone> {
+    pub fn of_device(found: Found, teller: &mut Teller) -> Self {
+        let Found { virtual_zone, siblings } = found;
         let mut mount = None;
-        let free = match found.free {
+        let free = match &siblings.free {
             None => {
-                teller.problem("The device's free zone was not found.", "Is there a partition named HOLDFAST-FREE?");
+                teller.no_free_zone();
                 None
             }
-            Some(block) => match block.mounted {
-                Some(path) => Some(path),
-                None => match platform::mount_privately(&block.node) {
-                    Ok(mounted) => {
-                        let path = mounted.path().to_path_buf();
-                        if mounted.is_read_only() {
-                            teller.problem("The free zone is write-protected.", "Nothing can be repaired on it.");
-                        }
-                        mount = Some(mounted);
-                        Some(path)
+            Some(Block { mounted: Some(path), .. }) => Some(path.clone()),
+            Some(Block { node, mounted: None }) => match platform::mount_privately(node) {
+                Ok(mounted) => {
+                    if mounted.is_read_only() {
+                        teller.write_protected();
                     }
-                    Err(error) => {
-                        let node = block.node.display();
-                        teller.problem(
-                            &format!(
-                                "The free zone {node} is not mounted, and the launcher may not mount it: {error}."
-                            ),
-                            "Open it once in the file manager, then start the launcher again.",
-                        );
-                        None
-                    }
-                },
+                    let path = mounted.path().to_path_buf();
+                    mount = Some(mounted);
+                    Some(path)
+                }
+                Err(fault) => {
+                    teller.not_mounted(node, &fault);
+                    None
+                }
             },
         };
-        Ok(Self { virtual_zone: found.virtual_zone, free, hidden: found.hidden, cd: found.cd, _mount: mount })
+        Self { _mount: mount, ..Self::mounted(virtual_zone, free, siblings) }
+    }
+
+    /// Zones that are mounted.
+    pub fn mounted(virtual_zone: PathBuf, free: Option<PathBuf>, siblings: Siblings) -> Self {
+        let Siblings { cd, hidden, free: block } = siblings;
+        let lost = if free.is_none() { block.map(|block| block.node) } else { None };
+        let hidden_is_lost = hidden.is_none();
+        Self { virtual_zone, free, lost, hidden, hidden_is_lost, cd, _mount: None }
     }
 }
 
@@ -273,11 +276,18 @@ impl Zones for Directories {
                 let path = path.display();
                 lines.push(match error.kind() {
                     io::ErrorKind::PermissionDenied => format!(
-                        "The {name} {path} is out of this user's reach; its mirrors serve. `partition-tools host` can change that."
+                        "The {name} {path} is out of this user's reach; the copies elsewhere serve. Whoever looks after this \
+                         computer can change that, once, with `partition-tools host`."
                     ),
                     _ => format!("The {name} {path} cannot be opened: {error}."),
                 });
             }
+        }
+        if self.hidden_is_lost {
+            lines.push("The hidden zone is gone: the device has no partition HOLDFAST-HIDDEN any more.".into());
+        }
+        if let Some(node) = &self.lost {
+            lines.push(format!("The free zone {} is not mounted.", node.display()));
         }
         if let Some(free) = &self.free
             && let Err(error) = std::fs::read_dir(free)

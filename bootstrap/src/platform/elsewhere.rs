@@ -1,10 +1,11 @@
 //! Systems whose launcher is not written yet: the program builds, says so, and ends. The library needs none of this.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{End, Start, StartError};
+use super::{End, MountFault, Start, StartError, ZoneMounts};
 use crate::device::Stored;
 use crate::verified::{LoadError, RunPlace, SealedBytes};
 use firmware_image::ZoneError;
@@ -179,7 +180,28 @@ impl PrivateMount {
 ///
 /// # Errors
 /// `Unsupported`.
-pub fn mount_privately(_node: &Path) -> io::Result<PrivateMount> {
+pub fn mount_privately(_node: &Path) -> Result<PrivateMount, MountFault> {
+    Err(MountFault::System(unsupported()))
+}
+
+/// Refuses.
+///
+/// # Errors
+/// `Unsupported`.
+pub fn mount_zones(_name: &OsStr, _virtual_node: &Path, _free_node: Option<&Path>) -> Result<ZoneMounts, MountFault> {
+    Err(MountFault::System(unsupported()))
+}
+
+/// Nothing here is started by a system's service.
+pub fn is_root() -> bool {
+    false
+}
+
+/// Refuses.
+///
+/// # Errors
+/// `Unsupported`.
+pub fn give_up_privileges() -> io::Result<()> {
     Err(unsupported())
 }
 

@@ -6,7 +6,7 @@ mod linux;
 #[cfg(target_os = "linux")]
 pub use linux::{
     Asked, Child, Events, Lock, Presence, PrivateDirectory, PrivateMount, RunImage, SealedMemory, Wakeup,
-    make_executable, mount_privately, private_directory, try_lock_shared,
+    give_up_privileges, is_root, make_executable, mount_privately, mount_zones, private_directory, try_lock_shared,
 };
 
 #[cfg(not(target_os = "linux"))]
@@ -14,11 +14,52 @@ mod elsewhere;
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{
     Asked, Child, Events, Lock, Presence, PrivateDirectory, PrivateMount, RunImage, SealedMemory, Wakeup,
-    make_executable, mount_privately, private_directory, try_lock_shared,
+    give_up_privileges, is_root, make_executable, mount_privately, mount_zones, private_directory, try_lock_shared,
 };
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// Why a zone could not be mounted.
+#[derive(Debug)]
+pub enum MountFault {
+    /// This user may not mount.
+    NotAllowed,
+    /// It has no file system that this computer knows.
+    NoFileSystem,
+    /// What the system reports.
+    System(std::io::Error),
+}
+
+impl std::fmt::Display for MountFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotAllowed => f.write_str("this user may not mount it"),
+            Self::NoFileSystem => f.write_str("it has no file system that this computer knows"),
+            Self::System(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for MountFault {}
+
+/// A zone that was mounted.
+#[derive(Debug)]
+pub struct ZoneMount {
+    /// Where.
+    pub directory: PathBuf,
+    /// Whether it could only be mounted for reading, although more was wanted.
+    pub read_only: bool,
+}
+
+/// The zones of a device, as far as they could be mounted.
+#[derive(Debug)]
+pub struct ZoneMounts {
+    /// The virtual zone.
+    pub virtual_zone: Result<ZoneMount, MountFault>,
+    /// The free zone, where there is one.
+    pub free: Option<Result<ZoneMount, MountFault>>,
+}
 
 /// What came of asking for a shared lock.
 pub enum SharedLock {

@@ -28,7 +28,7 @@ enum Parent {
 impl Root {
     pub fn open(directory: &Path) -> Result<Self, ZoneError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self(rustix::fs::open(directory, flags, Permissions::empty()).map_err(failed)?))
+        Ok(Self(open_to_read(rustix::fs::CWD, directory, flags).map_err(failed)?))
     }
 
     /// The directory at `path`, empty for the root.
@@ -36,7 +36,7 @@ impl Root {
         let mut here = self.0.try_clone()?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            here = match rustix::fs::openat(&here, name, flags, Permissions::empty()) {
+            here = match open_to_read(here.as_fd(), name, flags) {
                 Ok(next) => next,
                 Err(Errno::NOENT) => return Ok(Parent::Missing),
                 Err(Errno::NOTDIR | Errno::LOOP) => {
@@ -71,13 +71,16 @@ impl Root {
         }
         // NONBLOCK: opening a pipe must not hang. It means nothing to regular files.
         let base = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let flags = base
-            | match mode {
-                Mode::Read => OFlags::RDONLY,
-                Mode::ReadWrite => OFlags::RDWR | OFlags::CREATE,
-                Mode::Create => OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC,
-            };
-        let file = match rustix::fs::openat(&parent, name, flags, Permissions::from_raw_mode(0o666)) {
+        let to_write = |flags| {
+            let flags = base | OFlags::RDWR | OFlags::CREATE | flags;
+            rustix::fs::openat(&parent, name, flags, Permissions::from_raw_mode(0o666))
+        };
+        let opened = match mode {
+            Mode::Read => open_to_read(parent.as_fd(), name, base | OFlags::RDONLY),
+            Mode::ReadWrite => to_write(OFlags::empty()),
+            Mode::Create => to_write(OFlags::TRUNC),
+        };
+        let file = match opened {
             Ok(file) => file,
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) if mode == Mode::Read => return Ok(None),
             Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(ZoneError::BadPath),
@@ -177,6 +180,17 @@ impl Root {
         let found = rustix::fs::fstatvfs(&self.0).map_err(failed)?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
+}
+
+/// Opens what is only read, so that reading leaves no trace: FAT keeps the day of the last access, and its driver writes it,
+/// also on a mount with `relatime`. Who does not own the file may not ask for that, and reads it all the same.
+fn open_to_read<P: rustix::path::Arg + Copy>(parent: BorrowedFd<'_>, path: P, flags: OFlags) -> Result<OwnedFd, Errno> {
+    #[cfg(target_os = "linux")]
+    match rustix::fs::openat(parent, path, flags | OFlags::NOATIME, Permissions::empty()) {
+        Err(Errno::PERM) => {}
+        opened => return opened,
+    }
+    rustix::fs::openat(parent, path, flags, Permissions::empty())
 }
 
 fn stat(parent: BorrowedFd<'_>, name: &str) -> Result<Option<Stat>, ZoneError> {

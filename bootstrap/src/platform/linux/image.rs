@@ -2,17 +2,18 @@
 //! has no name any more when it is verified.
 #![allow(unsafe_code)]
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
 
 use firmware_image::ZoneError;
-use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
+use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
+use super::places::private_directory;
 use crate::device::Stored;
 use crate::verified::{LoadError, RunPlace, SealedBytes};
 
@@ -191,45 +192,10 @@ fn load_into(path: &Path, source: &mut dyn Stored, length: u64) -> Result<RunIma
     RunImage::new(file.into(), length, false).map_err(place)
 }
 
-/// Makes a directory of mode 0700 on a mount from which programs run.
-///
-/// # Errors
-/// What the last place tried reports.
-pub fn private_directory() -> io::Result<PathBuf> {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-    let fixed = ["/tmp", "/var/tmp", "/dev/shm", "/run"].map(PathBuf::from);
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for base in own.into_iter().chain([std::env::temp_dir()]).chain(fixed) {
-        match rustix::fs::statvfs(&base) {
-            Ok(found) if found.f_flag.contains(StatVfsMountFlags::NOEXEC) => continue,
-            Ok(_) => {}
-            Err(_) => continue,
-        }
-        for _ in 0..16 {
-            let path = base.join(format!("holdfast-{:016x}", random()?));
-            match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(path),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    last = error;
-                    break;
-                }
-            }
-        }
-    }
-    Err(last)
-}
-
 /// Lets this user, and nobody else, run a file.
 ///
 /// # Errors
 /// What the system reports.
 pub fn make_executable(file: &File) -> io::Result<()> {
     file.set_permissions(std::fs::Permissions::from_mode(0o700))
-}
-
-fn random() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
 }
