@@ -1,8 +1,9 @@
 //! The files of the virtual zone.
 
+mod read_me;
+
 use std::sync::Arc;
 
-use firmware_image::image::fat::FormatOptions;
 use firmware_image::image::iso::{IsoFile, Source};
 use firmware_image::paths;
 
@@ -11,7 +12,6 @@ use crate::error::ToolError;
 
 /// The page for whoever holds the device and worries.
 pub const READ_ME: &str = "READ ME FIRST.html";
-const READ_ME_TEMPLATE: &str = include_str!("../../assets/read-me-first.html");
 const AUTORUN_SH: &str = include_str!("../../assets/autorun.sh");
 /// The launcher that Windows' autorun starts.
 const WINDOWS_PLATFORM: &str = "windows-x86_64";
@@ -24,9 +24,17 @@ pub(super) fn collect(
     updaters: &[(String, Vec<u8>)],
     release: Option<&release::Opened>,
 ) -> Result<Vec<IsoFile>, ToolError> {
+    let page = read_me::Device {
+        product: &request.product,
+        profile: request.profile,
+        launchers: launchers.iter().map(|(platform, _)| platform.as_str()).collect(),
+        updaters: updaters.iter().map(|(platform, _)| platform.as_str()).collect(),
+        offline_version: release.filter(|_| request.offline_source).map(release::Opened::version),
+    }
+    .page();
     let bytes = |bytes: &[u8]| Source::Bytes(Arc::from(bytes));
     let mut files = vec![
-        IsoFile::new(READ_ME, bytes(read_me(request, launchers, updaters).as_bytes())),
+        IsoFile::new(READ_ME, bytes(page.as_bytes())),
         IsoFile::new("autorun.inf", bytes(autorun_inf(&request.product, launchers).as_bytes())),
         IsoFile::program("autorun.sh", bytes(AUTORUN_SH.as_bytes())),
         IsoFile::new(paths::DEVICE_CONFIG, bytes(config)),
@@ -41,46 +49,6 @@ pub(super) fn collect(
         files.extend(release.offline_files()?);
     }
     Ok(files)
-}
-
-fn read_me(request: &Request, launchers: &[(String, Vec<u8>)], updaters: &[(String, Vec<u8>)]) -> String {
-    let mut starts = String::new();
-    for (platform, _) in launchers {
-        let name = escape(&paths::bootstrap_name(platform));
-        starts += &format!("<li>on {}: <code>{name}</code></li>\n", system(platform));
-    }
-    if launchers.iter().any(|(platform, _)| platform.starts_with("linux-")) {
-        starts += "<li>on Linux also: <code>autorun.sh</code>, which picks the right one</li>\n";
-    }
-    if starts.is_empty() {
-        starts += "<li>no program to start from here was put on this device; ask whoever gave it to you</li>\n";
-    }
-    let mut copies = String::new();
-    for (platform, _) in updaters {
-        let name = escape(&paths::updater_name(platform));
-        copies += &format!("<li>on {}: <code>{name}</code></li>\n", system(platform));
-    }
-    let label = FormatOptions::label_of(&request.product);
-    let label = String::from_utf8_lossy(&label).trim_end().to_owned();
-    READ_ME_TEMPLATE
-        .replace("{{PRODUCT}}", &escape(&request.product))
-        .replace("{{LAUNCHERS}}", &starts)
-        .replace("{{UPDATERS}}", &copies)
-        .replace("{{FREE_LABEL}}", &format!("called <strong>{}</strong>", escape(&label)))
-}
-
-/// A platform as people call it.
-fn system(platform: &str) -> String {
-    match platform {
-        "linux-x86_64" => "Linux".into(),
-        "linux-aarch64" => "Linux on ARM (a Raspberry Pi, for example)".into(),
-        "windows-x86_64" => "Windows".into(),
-        other => escape(other),
-    }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// What Windows reads; its lines end as Windows wants.
