@@ -20,11 +20,28 @@ const TOOLS: &[Tool] = &[
     Tool { program: "bsdtar", package: "libarchive-tools", shows: "that others read our Joliet and Rock Ridge" },
     Tool { program: "sfdisk", package: "fdisk", shows: "that others read our partition table" },
     Tool { program: "nginx", package: "nginx-light", shows: "downloads from nginx, with ranges" },
+    Tool { program: "strip", package: "binutils", shows: "programs as small as they ship" },
+    Tool { program: QEMU, package: "qemu-system-x86", shows: "anything on a real kernel: plug, pull, heal (qemu-tests)" },
+    Tool { program: "/boot/vmlinuz", package: "linux-image-amd64", shows: "likewise: there is no kernel to boot" },
+    Tool { program: "/lib/systemd/systemd", package: "systemd", shows: "likewise: the guest's first process" },
+    Tool { program: "udevadm", package: "udev", shows: "likewise: the guest's udev" },
+    Tool { program: "modprobe", package: "kmod", shows: "likewise: the guest's drivers" },
+    Tool { program: "/bin/busybox", package: "busybox-static", shows: "likewise: the guest's small tools" },
     Tool { program: "python3", package: "python3", shows: "the independent reader; a server without ranges" },
 ];
 
-/// Where a program is, on the path or where Debian puts what only root runs.
+const QEMU: &str = "qemu-system-x86_64";
+
+/// Where a program is, on the path or where Debian puts what only root runs. A name with a directory is looked for there; a
+/// kernel by the beginning of its name.
 pub fn find(program: &str) -> Option<PathBuf> {
+    if program.starts_with('/') {
+        let path = Path::new(program);
+        let entries = std::fs::read_dir(path.parent()?).ok()?;
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        let is_it = |file: &str| file == name || file.strip_prefix(&*name).is_some_and(|rest| rest.starts_with('-'));
+        return entries.flatten().find(|entry| is_it(&entry.file_name().to_string_lossy())).map(|entry| entry.path());
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
@@ -55,10 +72,23 @@ pub fn prepare() {
                 quiet(&["install", "-qy", "--no-install-recommends", package]);
             }
         }
+        if find(QEMU).is_none()
+            && let Some(version) = candidate("qemu-system-x86")
+        {
+            // A newer qemu-utils from elsewhere stands in its way: the one of the same version takes its place.
+            let utils = format!("qemu-utils={version}");
+            quiet(&["install", "-qy", "--no-install-recommends", "--allow-downgrades", "qemu-system-x86", &utils]);
+        }
     }
     for tool in missing() {
         eprintln!("missing: {} (Debian package {}); not shown here: {}", tool.program, tool.package, tool.shows);
     }
+}
+
+/// The version of a package that apt would install.
+fn candidate(package: &str) -> Option<String> {
+    let policy = run::text(Command::new("apt-cache").args(["policy", package])).ok()?;
+    policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: ")).map(str::to_owned)
 }
 
 fn may_install() -> bool {

@@ -204,7 +204,7 @@ fn initramfs(release: &str) -> Result<Vec<u8>> {
     root.link("usr/sbin/modprobe", "/usr/bin/kmod");
     // Not busybox as the shell: it would prefer its own applets to the programs that a person has.
     root.link("usr/bin/sh", "dash");
-    root.file("usr/bin/busybox", 0o755, fs::read("/bin/busybox").context("busybox is needed in the guest")?);
+    root.program(Path::new("/bin/busybox")).context("busybox is needed in the guest")?;
     for applet in APPLETS {
         root.link(&format!("usr/bin/{applet}"), "busybox");
     }
