@@ -65,6 +65,14 @@ pub enum ToolError {
         #[source]
         source: StampError,
     },
+    /// Something that the vendor did not sign, or that is for another vendor.
+    #[error("{object} is not to be trusted: {reason}")]
+    Untrusted {
+        /// What.
+        object: String,
+        /// Why.
+        reason: String,
+    },
     /// Keys of another product, or a device of another one.
     #[error("{object} is for the product '{found}', not '{expected}'")]
     WrongProduct {

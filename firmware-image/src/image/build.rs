@@ -106,11 +106,15 @@ pub fn dual(disk: &Path, cd: &Path, tail_bytes: u64, layout: &Layout, files: &[I
     zone.set_len(end).map_err(create)
 }
 
+/// The label of a product's virtual zone.
+pub fn volume_name(product: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    product.to_uppercase().chars().map(allowed).take(16).collect()
+}
+
 impl Layout {
     fn iso_options(&self) -> IsoOptions {
-        let name = self.product.to_uppercase();
-        let allowed = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        IsoOptions { volume_name: name.chars().map(allowed).take(16).collect(), timestamp: self.timestamp }
+        IsoOptions { volume_name: volume_name(&self.product), timestamp: self.timestamp }
     }
 }
 

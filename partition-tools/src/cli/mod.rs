@@ -3,7 +3,9 @@
 //! Data goes to stdout, people read stderr, an exit status tells scripts what happened.
 
 mod create;
+mod files_shown;
 mod free;
+mod host;
 mod inspect;
 mod terminal;
 mod verify;
@@ -25,7 +27,7 @@ Exit status:
   0  done
   1  failed; `verify`: something is not sound
   2  wrong usage
-  3  keys: missing, damaged, of another product, or the passphrase is wrong
+  3  keys: missing, damaged, of another product or vendor, or the passphrase is wrong
   4  not a Holdfast device, or one that is cut off or damaged as a whole
   5  `write`: the target is refused (mounted, in use, fixed, too small)
   6  no room: the zones do not fit, or the free zone is full
@@ -40,7 +42,8 @@ Examples:
       --updater linux-x86_64=target/updater --client-command client/run.sh --store store --release-version 1.0.0
   partition-tools inspect device.img
   partition-tools free put device.img notes.txt my/notes.txt
-  sudo partition-tools write device.img --to /dev/sdX";
+  sudo partition-tools write device.img --to /dev/sdX
+  sudo partition-tools host device.img --autorun-as kiosk --install";
 
 /// Builds, writes, checks, reads and mends device images and devices.
 #[derive(Parser)]
@@ -58,6 +61,7 @@ enum Command {
     Free(free::Free),
     Virtual(virtual_zone::Virtual),
     Write(write::Write),
+    Host(Box<host::Host>),
 }
 
 /// Which device.
@@ -97,6 +101,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Free(command) => command.run(),
         Command::Virtual(command) => command.run(),
         Command::Write(command) => command.run(),
+        Command::Host(command) => command.run(),
     };
     result.unwrap_or_else(|error| {
         terminal::report(&error);
@@ -107,7 +112,7 @@ pub(crate) fn main() -> ExitCode {
 fn status(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<ToolError>() {
         Some(ToolError::Store(error)) => store_status(error),
-        Some(ToolError::WrongProduct { .. } | ToolError::Stamp { .. }) => 3,
+        Some(ToolError::WrongProduct { .. } | ToolError::Stamp { .. } | ToolError::Untrusted { .. }) => 3,
         Some(ToolError::Device(DeviceError::Open { source: ZoneError::Busy, .. })) => 7,
         Some(ToolError::Device(DeviceError::Table { .. })) => 4,
         Some(ToolError::Target { .. }) => 5,

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Subcommand;
-use firmware_image::host::Access;
-use firmware_image::image::{AnyVirtualZone, Device, VirtualZone as _};
+use firmware_image::image::{AnyVirtualZone, VirtualZone as _};
 use partition_tools::ToolError;
+use partition_tools::host::subject::virtual_zone;
 use serde_json::json;
 
 use super::terminal;
@@ -47,27 +47,11 @@ enum VirtualCommand {
 impl Virtual {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            VirtualCommand::Ls { image, json } => list(&open(&image)?, json)?,
-            VirtualCommand::Cat { image, path } => cat(&open(&image)?, path.trim_matches('/'))?,
+            VirtualCommand::Ls { image, json } => list(&virtual_zone(&image, None)?, json)?,
+            VirtualCommand::Cat { image, path } => cat(&virtual_zone(&image, None)?, path.trim_matches('/'))?,
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// The virtual zone of a disk, or of a CD by itself.
-fn open(image: &std::path::Path) -> Result<AnyVirtualZone, ToolError> {
-    let disk = Device::open(image, None, Access::ReadOnly).map_err(ToolError::from);
-    let device = match disk {
-        Ok(device) => device,
-        Err(error) => {
-            let cd = Device::from_parts(Some(image), None, None, Access::ReadOnly)?;
-            if cd.virtual_zone().is_err() {
-                return Err(error);
-            }
-            cd
-        }
-    };
-    device.virtual_zone().map_err(ToolError::zone("opened", "the virtual zone"))
 }
 
 fn list(zone: &AnyVirtualZone, as_json: bool) -> anyhow::Result<()> {

@@ -141,7 +141,8 @@ pub fn survey(
     Ok(survey)
 }
 
-fn stamped_vendor(zone: &AnyVirtualZone) -> Option<PublicKey> {
+/// The vendor's key in the launchers on a virtual zone.
+pub(crate) fn stamped_vendor(zone: &AnyVirtualZone) -> Option<PublicKey> {
     let mut launchers = Vec::new();
     let prefix = paths::bootstrap_name("");
     zone.walk("", &mut |path, _| {
