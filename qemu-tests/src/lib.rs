@@ -7,6 +7,7 @@
 //! | [`machine`] | a QEMU process with a booted guest |
 //! | [`qmp`], [`agent`] | its two ears: the machine's and the guest's |
 //! | [`world`] | the programs as they ship, a vendor's keys, a store with two releases |
+//! | [`unruly`] | a disk that lies about its size or stops taking writes |
 //! | [`stick`] | a device made by `partition-tools`: plugged in, pulled out |
 //! | [`block_log`] | what a disk was told, as QEMU recorded it |
 //! | [`replay`] | the states that a power cut could have left of it |
@@ -24,6 +25,7 @@ pub mod recorded_file;
 pub mod replay;
 pub mod stick;
 pub mod sweep;
+pub mod unruly;
 pub mod verdict;
 pub mod world;
 

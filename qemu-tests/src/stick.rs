@@ -179,6 +179,8 @@ pub struct Cable {
     pub write_bytes_per_second: Option<u64>,
     /// The disk says that it is write-protected.
     pub read_only: bool,
+    /// Not the image itself, but what serves it on this socket ([`crate::unruly`]).
+    pub unruly: Option<PathBuf>,
 }
 
 impl Machine {
@@ -199,6 +201,9 @@ impl Machine {
         // One node upon the other, the image at the bottom.
         let mut node =
             json!({ "driver": "raw", "file": file(&stick.disk, cable.read_only), "read-only": cable.read_only });
+        if let Some(socket) = &cable.unruly {
+            node = json!({ "driver": "nbd", "server": { "type": "unix", "path": socket } });
+        }
         if !cable.faults.is_empty() {
             node = json!({ "driver": "blkdebug", "image": node, "inject-error": cable.faults });
         }
