@@ -106,6 +106,11 @@ impl BlockLog {
         Ok(Self { bytes, entries })
     }
 
+    /// The log as it was read.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// What was recorded, in order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries

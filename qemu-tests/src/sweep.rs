@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ use crate::verdict::{Defect, Scrutiny, Verdict};
 
 /// The environment variable that names one state to try instead of all.
 pub const ONE_STATE: &str = "HOLDFAST_CUT_STATE";
+/// The environment variable that names the directory in which that state's recording was kept.
+pub const RECORDING: &str = "HOLDFAST_CUT_RECORDING";
 /// The environment variable that asks for every state.
 pub const ALL_STATES: &str = "HOLDFAST_FULL";
 /// After so many states that did not heal, the rest is not tried.
@@ -28,6 +30,8 @@ pub struct Sweep {
     pub most: usize,
     /// Every so many-th state is looked at from all sides.
     pub whole_every: usize,
+    /// Every so many-th state meets servers that do not answer, and waits for them.
+    pub patient_every: usize,
 }
 
 /// What came of it.
@@ -45,11 +49,27 @@ pub struct Tally {
     pub defects: Vec<(State, Defect)>,
     /// How long it took.
     pub took: Duration,
-    /// Processor time by state: none is known where nothing was tried.
-    pub threads: usize,
+    /// Cores that worked.
+    pub cores: usize,
 }
 
 impl Tally {
+    /// Says on standard output what came of it. Where states did not heal, their recording is kept and it is said how to try
+    /// one again.
+    ///
+    /// # Errors
+    /// The recording cannot be kept.
+    pub fn tell(&self, what: &str, recording: &Recording) -> Result<()> {
+        println!("{what}: {self}");
+        if let Some((state, _)) = self.defects.first() {
+            let name: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+            let dir = crate::cache_directory()?.join(format!("unhealed-{name}"));
+            recording.keep(&dir)?;
+            println!("again: {RECORDING}={} {ONE_STATE}={state}", dir.display());
+        }
+        Ok(())
+    }
+
     /// States that were tried.
     pub fn total(&self) -> usize {
         self.tried.values().sum()
@@ -66,14 +86,9 @@ impl fmt::Display for Tally {
             "{total} states tried ({}) of {different} different ones ({all} ways to make them)",
             by_kind.join(", ")
         )?;
-        let each = self.took.as_secs_f64() * self.threads as f64 / total.max(1) as f64;
-        let (took, threads) = (self.took.as_secs_f64(), self.threads);
-        writeln!(
-            f,
-            "in {took:.1} s on {threads} threads, {:.0} ms each; healed to {:?}",
-            each * 1000.0,
-            self.versions
-        )?;
+        let each = self.took.as_secs_f64() * self.cores as f64 / total.max(1) as f64;
+        let (took, cores) = (self.took.as_secs_f64(), self.cores);
+        writeln!(f, "in {took:.1} s on {cores} cores, {:.0} ms each; healed to {:?}", each * 1000.0, self.versions)?;
         writeln!(f, "harmless: {:?}; did not heal: {}", self.harmless, self.defects.len())?;
         for (state, defect) in &self.defects {
             writeln!(f, "--- {state}\n{defect}")?;
@@ -102,13 +117,13 @@ impl Sweep {
                 effort: Effort { exhaustive: 8, random: 200, ..Effort::default() },
                 most: usize::MAX,
                 whole_every: 4,
+                patient_every: 50,
             };
         }
-        Self { effort: Effort::default(), most, whole_every: 8 }
+        Self { effort: Effort::default(), most, whole_every: 8, patient_every: 50 }
     }
 
-    /// Judges the states of a recording. Each one's image is built in `dir`; those that do not heal stay there, as the cut
-    /// left them, up to three.
+    /// Judges the states of a recording. Each one's image is built in `dir`.
     ///
     /// # Errors
     /// A fault of this machine.
@@ -134,8 +149,10 @@ impl Sweep {
 
     fn judge(&self, recording: &Recording, verdict: &Verdict, dir: &Path, states: Vec<State>) -> Result<Tally> {
         let started = Instant::now();
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let tally = Mutex::new(Tally { threads, ..Tally::default() });
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // Some states wait for servers that do not answer.
+        let threads = 2 * cores;
+        let tally = Mutex::new(Tally { cores, ..Tally::default() });
         let (send, receive) = mpsc::sync_channel::<(usize, State, Overlay)>(threads);
         let receive = Mutex::new(receive);
         let worker = |number: usize| -> Result<()> {
@@ -148,6 +165,7 @@ impl Sweep {
                 recording.write_image(&overlay, &image)?;
                 let whole = count.is_multiple_of(self.whole_every);
                 let scrutiny = if whole { Scrutiny::WHOLE } else { Scrutiny::BRIEF };
+                let scrutiny = Scrutiny { patient: (count + 1).is_multiple_of(self.patient_every), ..scrutiny };
                 let judged = verdict.judge(&image, &spare, scrutiny).with_context(|| format!("state {state}"))?;
                 let mut tally = tally.lock().map_err(poisoned)?;
                 *tally.tried.entry(state.kind()).or_default() += 1;
@@ -159,9 +177,6 @@ impl Sweep {
                         }
                     }
                     Err(defect) => {
-                        if tally.defects.len() < 3 {
-                            recording.write_image(&overlay, &kept(dir, &state))?;
-                        }
                         tally.defects.push((state, defect));
                     }
                 }
@@ -190,13 +205,6 @@ impl Sweep {
         tally.took = started.elapsed();
         Ok(tally)
     }
-}
-
-/// Where the image of a state that did not heal is kept.
-fn kept(dir: &Path, state: &State) -> PathBuf {
-    let name: String =
-        state.to_string().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(80).collect();
-    dir.join(format!("unhealed-{name}.img"))
 }
 
 fn poisoned<T>(_: std::sync::PoisonError<T>) -> anyhow::Error {

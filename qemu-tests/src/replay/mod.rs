@@ -30,6 +30,9 @@ use crate::block_log::{BlockLog, Entry, SECTOR_BYTES, Told};
 
 /// Blocks of zeros this large are holes in a rebuilt image.
 const HOLE_BYTES: usize = 16 << 10;
+/// The image before, and the log, of a recording that is kept.
+const BEFORE: &str = "before.img";
+const LOG: &str = "writes.log";
 /// The largest image that is held in memory, in bytes.
 const MAX_IMAGE_BYTES: u64 = 2 << 30;
 
@@ -67,6 +70,24 @@ impl Recording {
             }
         }
         Ok(Self { base, filled, log, durable: std::sync::Mutex::default() })
+    }
+
+    /// The recording that is kept in a directory: `before.img` and `writes.log`.
+    ///
+    /// # Errors
+    /// As [`Self::new`] and [`BlockLog::open`].
+    pub fn open(dir: &Path) -> Result<Self> {
+        Self::new(&dir.join(BEFORE), BlockLog::open(&dir.join(LOG))?)
+    }
+
+    /// Keeps the recording in a directory, since the names of its states mean nothing without it.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn keep(&self, dir: &Path) -> Result<()> {
+        std::fs::create_dir_all(dir)?;
+        self.write_image(&self.overlay(&State::Prefix { cut: 0 })?, &dir.join(BEFORE))?;
+        std::fs::write(dir.join(LOG), self.log.bytes()).with_context(|| format!("cannot write to {}", dir.display()))
     }
 
     /// The log.

@@ -2,7 +2,8 @@
 //!
 //! Harmless are what every driver leaves behind when its power is cut, and what the next one puts right: clusters that are
 //! in use and belong to nobody, the note of how many are free, the mark that the volume was not unmounted (which also makes
-//! the boot sector differ from its copy), and tables of which the second was not written any more. Everything else is a
+//! the boot sector differ from its copy), tables of which the second was not written any more, and parts of long names whose
+//! entry in the next sector of the directory is not there. Everything else is a
 //! defect: two files over one cluster, a chain that ends before or after its file, a name that is none.
 
 use std::path::Path;
@@ -22,6 +23,8 @@ pub enum Harmless {
     Dirty,
     /// The tables differ, and the first is sound.
     SecondTable,
+    /// Parts of a long name whose short one is not there: room in a directory, which drivers pass over.
+    NameParts,
 }
 
 /// Lines that explain the one before, or say nothing.
@@ -32,6 +35,9 @@ const EXPLANATIONS: &[&str] = &[
     "Automatically removing dirty bit.",
     "Auto-correcting.",
     "Using first FAT.",
+    "Auto-deleting.",
+    "Not auto-correcting this.",
+    "(Maybe the start bit is missing on the last fragment)",
     "Leaving filesystem unchanged.",
     "*** Filesystem was changed ***",
 ];
@@ -66,6 +72,10 @@ fn sort(said: &str, volume: &str) -> Result<Vec<Harmless>, String> {
             Harmless::SecondTable
         } else if text == "There are differences between boot sector and its backup." {
             Harmless::Dirty
+        } else if text.starts_with("Orphaned long file name part ")
+            || text.starts_with("Long filename fragment ") && text.ends_with(" found outside a LFN sequence.")
+        {
+            Harmless::NameParts
         } else if text == "65:01/00" && found.contains(&Harmless::Dirty) {
             // The mark itself, as the one byte in which the boot sector differs from its copy.
             continue;

@@ -95,23 +95,27 @@ impl Device {
     /// # Errors
     /// It cannot be read, or the file not be written.
     pub fn copy_free_zone(&self, image: &Path, to: &Path) -> Result<()> {
-        let mut zone = image::Device::open(image, None, Access::ReadOnly)?.free_raw()?;
-        let length = zone.len()?;
-        let failed = || format!("cannot write {}", to.display());
-        let file = File::create(to).with_context(failed)?;
-        file.set_len(length).with_context(failed)?;
-        let (mut piece, zeros) = (vec![0; PIECE_BYTES], vec![0; PIECE_BYTES]);
-        let mut at = 0;
-        while at < length {
-            let take = usize::try_from(length - at).unwrap_or(usize::MAX).min(PIECE_BYTES);
-            read_exact_at(&mut zone, at, &mut piece[..take])?;
-            if piece[..take] != zeros[..take] {
-                file.write_all_at(&piece[..take], at).with_context(failed)?;
-            }
-            at += take as u64;
-        }
-        Ok(())
+        copy_zone(&mut image::Device::open(image, None, Access::ReadOnly)?.free_raw()?, to)
     }
+}
+
+/// Copies a zone into a file of its own, with holes.
+pub(super) fn copy_zone(zone: &mut Window<FileZone>, to: &Path) -> Result<()> {
+    let length = zone.len()?;
+    let failed = || format!("cannot write {}", to.display());
+    let file = File::create(to).with_context(failed)?;
+    file.set_len(length).with_context(failed)?;
+    let (mut piece, zeros) = (vec![0; PIECE_BYTES], vec![0; PIECE_BYTES]);
+    let mut at = 0;
+    while at < length {
+        let take = usize::try_from(length - at).unwrap_or(usize::MAX).min(PIECE_BYTES);
+        read_exact_at(zone, at, &mut piece[..take])?;
+        if piece[..take] != zeros[..take] {
+            file.write_all_at(&piece[..take], at).with_context(failed)?;
+        }
+        at += take as u64;
+    }
+    Ok(())
 }
 
 impl Found {

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use firmware_image::host::Access;
 use firmware_image::stamp;
 use xtask::run;
 
@@ -76,13 +77,33 @@ pub struct Scrutiny {
     pub again: bool,
     /// Then with a server in reach, until the newest release is installed.
     pub update: bool,
+    /// With the servers that the device knows, none of which is in reach, instead of with none at all: where a newer release
+    /// is known of, they are asked for it again and again, which takes its time (D4).
+    pub patient: bool,
 }
 
 impl Scrutiny {
     /// Only that it heals.
-    pub const BRIEF: Self = Self { again: false, update: false };
-    /// Everything.
-    pub const WHOLE: Self = Self { again: true, update: true };
+    pub const BRIEF: Self = Self { again: false, update: false, patient: false };
+    /// From all sides, but for the waiting.
+    pub const WHOLE: Self = Self { again: true, update: true, patient: false };
+}
+
+/// What a start finds beyond the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// No server is known.
+    Alone,
+    /// None answers.
+    Nobody,
+    /// One answers.
+    Server,
+}
+
+impl Reach {
+    fn of(scrutiny: Scrutiny) -> Self {
+        if scrutiny.patient { Self::Nobody } else { Self::Alone }
+    }
 }
 
 /// What a device must be after any cut.
@@ -92,6 +113,8 @@ pub struct Verdict {
     releases: Vec<Release>,
     /// The user's files: outside of `client/`, and those in it that no release has.
     users: Files,
+    /// A virtual zone of the same product that knows no server.
+    alone: Option<PathBuf>,
     /// Where an address of the device's configuration leads on this machine; `None`: nowhere.
     proxy: Option<proxy::Proxy>,
 }
@@ -111,7 +134,19 @@ impl Verdict {
         fs::write(&stamped, program)?;
         fs::set_permissions(&stamped, fs::Permissions::from_mode(0o755))?;
         let users = device.look(image)?.users(&releases);
-        Ok(Self { launcher: stamped, device, releases, users, proxy: None })
+        Ok(Self { launcher: stamped, device, releases, users, alone: None, proxy: None })
+    }
+
+    /// `image` is that of a device of the same product, made without any server: its virtual zone takes the place of the
+    /// device's own unless [`Scrutiny::patient`] is asked for. A copy is put into `dir`.
+    ///
+    /// # Errors
+    /// The image is not that of a whole device.
+    pub fn with_alone(mut self, image: &Path, dir: &Path) -> Result<Self> {
+        let iso = dir.join("alone.iso");
+        look::copy_zone(&mut firmware_image::image::Device::open(image, None, Access::ReadOnly)?.virtual_raw()?, &iso)?;
+        self.alone = Some(iso);
+        Ok(self)
     }
 
     /// From now on the server at `address` (host and port) is in reach where [`Scrutiny::update`] asks for it.
@@ -128,7 +163,7 @@ impl Verdict {
     /// # Errors
     /// What could not be looked at: a fault of this machine, not of the device.
     pub fn judge(&self, image: &Path, spare: &Path, scrutiny: Scrutiny) -> Result<Result<Healed, Defect>> {
-        let (status, mut said) = self.start(image, false)?;
+        let (status, mut said) = self.start(image, Reach::of(scrutiny))?;
         if status != Some(0) {
             return Ok(Err(Defect { what: format!("the launcher ended with {status:?}"), said }));
         }
@@ -138,7 +173,7 @@ impl Verdict {
         };
         let mut healed = Healed { version: found, harmless: Vec::new(), starts: 1 };
         if scrutiny.again {
-            while self.writes_again(image, &mut said)? {
+            while self.writes_again(image, Reach::of(scrutiny), &mut said)? {
                 healed.starts += 1;
                 if healed.starts == MAX_STARTS {
                     return Ok(Err(Defect { what: "every start writes something".into(), said }));
@@ -169,10 +204,10 @@ impl Verdict {
     }
 
     /// One start that heals; whether a second one wrote anything is told by the image's time.
-    fn writes_again(&self, image: &Path, said: &mut String) -> Result<bool> {
+    fn writes_again(&self, image: &Path, reach: Reach, said: &mut String) -> Result<bool> {
         let stamp = || fs::metadata(image).map(|metadata| (metadata.mtime(), metadata.mtime_nsec()));
         let before = stamp()?;
-        let (status, more) = self.start(image, false)?;
+        let (status, more) = self.start(image, reach)?;
         said.push_str(&more);
         ensure!(status == Some(0), "a healed device ended with {status:?}: {more}");
         Ok(stamp()? != before)
@@ -181,7 +216,7 @@ impl Verdict {
     /// The update with a server in reach; what went wrong.
     fn update(&self, image: &Path, said: &mut String) -> Result<Option<String>> {
         let newest = self.releases.last().context("there is no release")?;
-        let (status, more) = self.start(image, true)?;
+        let (status, more) = self.start(image, Reach::Server)?;
         said.push_str(&more);
         let found = self.device.look(image).and_then(|found| self.check(&found));
         Ok(match found {
@@ -193,12 +228,16 @@ impl Verdict {
     }
 
     /// One start of the launcher: its status, and what it said.
-    fn start(&self, image: &Path, online: bool) -> Result<(Option<i32>, String)> {
-        let proxy = self.proxy.as_ref().filter(|_| online).map_or_else(proxy::nowhere, proxy::Proxy::url);
+    fn start(&self, image: &Path, reach: Reach) -> Result<(Option<i32>, String)> {
+        let proxy = self.proxy.as_ref().filter(|_| reach == Reach::Server);
+        let proxy = proxy.map_or_else(proxy::nowhere, proxy::Proxy::url);
         // `timeout` ends the whole group: no updater outlives its launcher.
         let mut command = Command::new("timeout");
         command.args(["-k", "5", START_SECS]).arg(&self.launcher);
         command.args([OsString::from("--device"), image.into(), "--no-client".into(), "--verbose".into()]);
+        if let (Some(alone), Reach::Alone) = (&self.alone, reach) {
+            command.arg("--virtual").arg(alone);
+        }
         for name in ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"] {
             command.env_remove(name);
         }
