@@ -9,6 +9,7 @@
 //! | [`world`] | the programs as they ship, a vendor's keys, a store with two releases |
 //! | [`unruly`] | a disk that lies about its size or stops taking writes |
 //! | [`stick`] | a device made by `partition-tools`: plugged in, pulled out |
+//! | [`host`] | a guest that starts what is plugged in, as `partition-tools host` arranges it |
 //! | [`block_log`] | what a disk was told, as QEMU recorded it |
 //! | [`replay`] | the states that a power cut could have left of it |
 //! | [`verdict`] | what is demanded of each |
@@ -19,6 +20,7 @@
 pub mod agent;
 pub mod block_log;
 pub mod guest;
+pub mod host;
 pub mod machine;
 pub mod qmp;
 pub mod recorded_file;

@@ -78,3 +78,80 @@ fn a_free_zone_that_is_not_mounted_is_named_to_the_user_with_what_to_do() {
         assert!(stick.bytes() == before, "something was written");
     }
 }
+
+#[test]
+fn a_plugged_stick_starts_by_itself_updates_and_starts_again_where_the_host_was_prepared() {
+    for profile in Profile::ALL {
+        let Some(mut machine) = Machine::start() else { return };
+        let stick = Stick::new(profile);
+        machine.install_host(&stick);
+
+        // The first start after an install notes that the release has proven itself; from then on nothing is written.
+        machine.plug_session(&stick).expect(&format!("CLIENT {OLD} says hello"));
+        machine.pull_and_settle(&stick);
+        let before = stick.bytes();
+        let session = machine.plug_session(&stick);
+        session.expect("2 requests").expect(&format!("CLIENT {OLD} says hello"));
+        assert_eq!(session.status, 0, "{}", session.said);
+        machine.pull_and_settle(&stick);
+        assert!(stick.bytes() == before, "a sound device was written to:\n{}", session.said);
+
+        stick.publish(NEW);
+        let session = machine.plug_session(&stick);
+        session.expect(&format!("Release {NEW} is installed; before, it was {OLD}."));
+        machine.pull_and_settle(&stick);
+        machine.plug_session(&stick).expect(&format!("CLIENT {NEW} says hello"));
+        machine.pull_and_settle(&stick);
+
+        // The client's line reached the screen, and nothing of the device is left in the guest.
+        assert!(machine.console().contains(&format!("CLIENT {NEW} says hello")), "{}", machine.console());
+        assert_eq!(
+            machine
+                .sh("grep -E 'holdfast|/dev/s[dr]' /proc/mounts; ls /run | grep holdfast; pgrep -fa bootstrap; true"),
+            ""
+        );
+        stick.tool(&["verify"], &[]);
+    }
+}
+
+#[test]
+fn where_the_time_from_plug_to_client_goes() {
+    for profile in Profile::ALL {
+        let Some(mut machine) = Machine::start() else { return };
+        let stick = Stick::new(profile);
+        machine.install_host(&stick);
+        let unit = qemu_tests::host::UNIT;
+        machine.sh(&format!(
+            "d=/etc/systemd/system/{unit}@.service.d; mkdir -p $d; program=$(sed -n 's/^ExecStart=//p' /etc/systemd/system/{unit}@.service); \
+             printf '[Service]\nExecStart=\nExecStart=%s --verbose\n' \"$program\" > $d/verbose.conf; systemctl daemon-reload"
+        ));
+        machine.plug_session(&stick);
+        machine.pull_and_settle(&stick);
+        machine.mark();
+        let plugged: f64 = machine.sh("cut -d ' ' -f 1 /proc/uptime").trim().parse().unwrap();
+        machine.plug(&stick);
+        let session = machine.session(&stick);
+        let kernel = machine.sh("dmesg");
+        let at = |text: &str, wanted: &str| -> f64 {
+            let line = text.lines().rev().find(|line| line.contains(wanted));
+            let line = line.unwrap_or_else(|| panic!("nobody said {wanted:?}:\n{text}"));
+            let stamp = line.split(']').next().unwrap().trim_start_matches('[');
+            stamp.trim().parse().unwrap()
+        };
+        let steps = [
+            ("enumeration: the kernel has the disk", at(&kernel, "Attached SCSI removable disk")),
+            ("udev, systemd: the launcher starts", at(&session.said, "Started ")),
+            ("mount, check: the updater starts", at(&session.said, " runs, from free zone")),
+            ("load state, network, check of every file", at(&session.said, "is installed and whole")),
+            ("start of the client: its line", at(&session.said, &format!("CLIENT {OLD} says hello"))),
+        ];
+        println!("plug to client line, {profile:?}, sound device, nothing new (emulated processor):");
+        let mut before = plugged;
+        for (step, at) in steps {
+            println!("{:8.2} s  {step}", at - before);
+            assert!(at >= before, "{step}: out of order\n{}", session.said);
+            before = at;
+        }
+        println!("{:8.2} s  in all", before - plugged);
+    }
+}

@@ -93,6 +93,7 @@ const APPLETS: &[&str] = &[
     "kill",
     "find",
     "stty",
+    "pgrep",
     "date",
     "id",
     "ip",
