@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use firmware_image::device_config::Policies;
@@ -481,4 +482,15 @@ fn a_launcher_that_waits_for_another_updater_can_be_ended() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(launcher.wait().unwrap().code(), Some(128 + 15));
     drop(other);
+}
+
+#[test]
+fn without_a_free_zone_in_reach_nothing_is_started_and_that_is_said() {
+    let device = sound(&good_script("1.0.0"));
+    let mut command = Command::new(device.launcher());
+    command.arg("--virtual").arg(&device.virtual_zone).arg("--hidden").arg(&device.hidden);
+    let ended = Ended::of(support::output(&mut command));
+    assert_eq!(ended.status, 72);
+    assert_eq!(ended.said, "Without the free zone there is nothing to check, and no client to start.\n");
+    assert_eq!(trace(&device), [""; 0]);
 }

@@ -73,6 +73,15 @@ fn the_offline_source_is_a_store_that_a_device_can_install_from() {
 }
 
 #[test]
+fn the_first_start_finds_the_configurations_copy_already_in_the_free_zone() {
+    let product = Product::new();
+    product.create("device.img", &[]);
+    let signed = product.run(&["virtual", "cat", "device.img", "device.cfg"]).stdout;
+    let copy = product.run(&["free", "cat", "device.img", ".holdfast/trust/device.cfg"]).stdout;
+    assert!(!signed.is_empty() && copy == signed);
+}
+
+#[test]
 fn equal_inputs_and_an_equal_seed_make_equal_bytes() {
     let product = Product::new();
     product.create("1.img", &["--seed", "x", "--offline-source"]);

@@ -121,6 +121,10 @@ impl<Z: Zones> Run<'_, Z> {
     fn go(&mut self, product: Product<'_>) -> io::Result<Exit> {
         let align = u64::from(self.config.align_bytes);
         let platform = product.platform;
+        if !self.zones.is_of_use() {
+            self.teller.say("Without the free zone there is nothing to check, and no client to start.");
+            return Ok(Exit::NoClient);
+        }
         let mut place = SealedMemory::default();
         // Every zone is closed again before the updater starts: it takes the device for itself.
         let (mut session, first) = {

@@ -91,6 +91,11 @@ pub trait Zones {
     /// The virtual zone, for people.
     fn virtual_zone(&self) -> String;
 
+    /// Whether there is a free zone for an updater and a client to work in.
+    fn is_of_use(&self) -> bool {
+        true
+    }
+
     /// What of the device this user may not open, for people.
     fn out_of_reach(&self) -> Vec<String>;
 }
@@ -127,8 +132,6 @@ pub struct Directories {
     free: Option<PathBuf>,
     hidden: Option<PathBuf>,
     cd: Option<PathBuf>,
-    /// The free zone's node, where it could not be mounted.
-    lost: Option<PathBuf>,
     /// Whether a hidden zone should be there and is not.
     hidden_is_lost: bool,
     /// Keeps the free zone mounted.
@@ -177,7 +180,7 @@ impl Directories {
         // An empty path was refused with the command line, which is all that `absolute` refuses.
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         let (free, hidden) = (free.map(absolute), hidden.map(absolute));
-        Ok(Self { virtual_zone, free, hidden, cd: None, lost: None, hidden_is_lost: false, _mount: None })
+        Ok(Self { virtual_zone, free, hidden, cd: None, hidden_is_lost: false, _mount: None })
     }
 
     /// Zones that were found. A free zone that is not mounted is mounted, where this user may.
@@ -210,10 +213,9 @@ impl Directories {
 
     /// Zones that are mounted.
     pub fn mounted(virtual_zone: PathBuf, free: Option<PathBuf>, siblings: Siblings) -> Self {
-        let Siblings { cd, hidden, free: block } = siblings;
-        let lost = if free.is_none() { block.map(|block| block.node) } else { None };
+        let Siblings { cd, hidden, .. } = siblings;
         let hidden_is_lost = hidden.is_none();
-        Self { virtual_zone, free, lost, hidden, hidden_is_lost, cd, _mount: None }
+        Self { virtual_zone, free, hidden, hidden_is_lost, cd, _mount: None }
     }
 }
 
@@ -269,6 +271,10 @@ impl Zones for Directories {
         self.virtual_zone.display().to_string()
     }
 
+    fn is_of_use(&self) -> bool {
+        self.free.is_some()
+    }
+
     fn out_of_reach(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (name, path) in [("hidden zone", &self.hidden), ("CD-ROM", &self.cd)] {
@@ -285,9 +291,6 @@ impl Zones for Directories {
         }
         if self.hidden_is_lost {
             lines.push("The hidden zone is gone: the device has no partition HOLDFAST-HIDDEN any more.".into());
-        }
-        if let Some(node) = &self.lost {
-            lines.push(format!("The free zone {} is not mounted.", node.display()));
         }
         if let Some(free) = &self.free
             && let Err(error) = std::fs::read_dir(free)

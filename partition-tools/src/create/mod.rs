@@ -145,6 +145,8 @@ pub fn create(
         let path = paths::updater_name(platform);
         identity::put_file(&free, &path, &mut image.as_slice(), |_| {})?;
     }
+    // The updater keeps a copy there, and would write it at the first start.
+    identity::put_file(&free, paths::CONFIG_COPY, &mut config.as_slice(), |_| {})?;
     let zone = device.hidden_zone().map_err(ToolError::zone("opened", "the hidden zone"))?;
     let mut hidden = HiddenZone::new(zone, DISK_ALIGN_BYTES).map_err(ToolError::zone("opened", "the hidden zone"))?;
     let statement = programs::floor_statement(&images, keys.vendor_key());
