@@ -40,11 +40,15 @@ impl LauncherNote {
     /// # Errors
     /// What reading reports.
     pub fn read<F: FreeZone>(zone: &F) -> Result<Self, ZoneError> {
-        let Some(mut file) = zone.open(paths::LAUNCHER_NOTE)? else { return Ok(Self::default()) };
+        let mut file = match zone.open(paths::LAUNCHER_NOTE) {
+            Ok(Some(file)) => file,
+            Ok(None) | Err(ZoneError::Corrupt) => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
         let mut bytes = [0; MAX_NOTE_BYTES];
         match read_exact_at(&mut file, 0, &mut bytes) {
             Ok(()) => Ok(Self::decode(&bytes).unwrap_or_default()),
-            Err(ZoneError::OutOfBounds) => Ok(Self::default()),
+            Err(ZoneError::OutOfBounds | ZoneError::Corrupt) => Ok(Self::default()),
             Err(error) => Err(error),
         }
     }
@@ -55,7 +59,11 @@ impl LauncherNote {
     /// What writing reports.
     pub fn write<F: FreeZone>(&self, zone: &F) -> Result<(), ZoneError> {
         use embedded_io::Write as _;
-        let mut file = zone.open_rw(paths::LAUNCHER_NOTE)?;
+        let mut file = match zone.open_rw(paths::LAUNCHER_NOTE) {
+            // A file that the file system cannot follow any more.
+            Err(ZoneError::Corrupt) => zone.create(paths::LAUNCHER_NOTE)?,
+            file => file?,
+        };
         write_all_at(&mut file, 0, &self.encode())?;
         file.flush()?;
         zone.sync_dir(paths::STATE_DIR)

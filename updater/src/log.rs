@@ -33,7 +33,11 @@ pub fn append<F: FreeZone>(zone: &F, now: i64, lines: &[String]) -> Result<(), Z
         }
         text.push_str(&format!("{time} {}\n", &clean[..end]));
     }
-    let mut file = zone.open_rw(paths::LOG)?;
+    let mut file = match zone.open_rw(paths::LOG) {
+        // What a cut left of it is not worth more than a new one.
+        Err(error) if crate::zone_io::is_damage(error) => zone.create(paths::LOG)?,
+        file => file?,
+    };
     let mut length = file.len()?;
     if length + text.len() as u64 > MAX_LOG_BYTES && length > 0 {
         drop(file);

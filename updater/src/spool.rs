@@ -52,13 +52,20 @@ pub struct Spool<'z, F: FreeZone + 'z> {
 }
 
 impl<'z, F: FreeZone> Spool<'z, F> {
-    /// Reads what is there. Writes nothing.
+    /// Reads what is there. Writes nothing. A spool that is damaged counts as empty.
     ///
     /// # Errors
-    /// What reading reports.
+    /// What reading reports, but for damage of the file.
     pub fn open(zone: &'z F) -> Result<Self, EngineError> {
         let mut spool = Self { zone, file: None, writable: false, frames: HashMap::new(), end: 0, unsynced: 0 };
-        spool.scan().map_err(EngineError::zone("read", SPOOL))?;
+        match spool.scan() {
+            Err(error) if zone_io::is_damage(error) => {
+                // The next frame makes a new file in its place.
+                spool.frames.clear();
+                spool.end = 0;
+            }
+            scanned => scanned.map_err(EngineError::zone("read", SPOOL))?,
+        }
         Ok(spool)
     }
 

@@ -26,7 +26,13 @@ impl<F> std::fmt::Debug for ZoneTrustCache<'_, F> {
 
 impl<F: FreeZone> TrustCache for ZoneTrustCache<'_, F> {
     fn load(&self, name: &str) -> Option<Vec<u8>> {
-        zone_io::read_small(self.zone, &path(name)?, MAX_FILE_BYTES).ok()?
+        let path = path(name)?;
+        let found = zone_io::read_small(self.zone, &path, MAX_FILE_BYTES).ok()?;
+        if found.is_none() && !self.read_only {
+            // A file that cannot be read would be tried again at every start. Where that fails too, nothing is lost.
+            let _ = self.zone.remove(&path);
+        }
+        found
     }
 
     fn store(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {

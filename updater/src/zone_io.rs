@@ -17,22 +17,26 @@ pub const MAX_DEPTH: usize = 64;
 /// The most entries that a walk takes in.
 pub const MAX_ENTRIES: usize = 262_144;
 
-/// Reads a whole file of at most `limit` bytes. `None`: missing, or longer.
+/// Reads a whole file of at most `limit` bytes. `None`: missing, longer, or damaged: what a cut left of a file is no better
+/// than none, and writing it anew is the cure.
 ///
 /// # Errors
-/// What reading reports.
+/// What reading reports, but for damage of the file.
 pub fn read_small<F: FreeZone>(zone: &F, path: &str, limit: u64) -> Result<Option<Vec<u8>>, EngineError> {
-    let failed = || EngineError::zone("read", path);
-    let Some(mut file) = zone.open(path).map_err(failed())? else { return Ok(None) };
-    let length = file.len().map_err(failed())?;
-    if length > limit {
-        return Ok(None);
-    }
-    // The limits of callers are far below what fits into memory.
-    let mut bytes = vec![0; length as usize];
-    match read_full(&mut file, &mut bytes).map_err(failed())? {
-        n if n == bytes.len() => Ok(Some(bytes)),
-        _ => Ok(None),
+    let read = || {
+        let Some(mut file) = zone.open(path)? else { return Ok(None) };
+        let length = file.len()?;
+        if length > limit {
+            return Ok(None);
+        }
+        // The limits of callers are far below what fits into memory.
+        let mut bytes = vec![0; length as usize];
+        let whole = read_full(&mut file, &mut bytes)? == bytes.len();
+        Ok(whole.then_some(bytes))
+    };
+    match read() {
+        Err(error) if is_damage(error) => Ok(None),
+        read => read.map_err(EngineError::zone("read", path)),
     }
 }
 
@@ -136,10 +140,10 @@ pub fn digest_file<F: FreeZone>(
     }
 }
 
-/// Whether the file at `path` has this length and digest.
+/// Whether the file at `path` has this length and digest. A damaged one has not.
 ///
 /// # Errors
-/// What reading reports.
+/// What reading reports, but for damage of the file.
 pub fn file_is<F: FreeZone>(zone: &F, path: &str, length: u64, digest: &Digest) -> Result<bool, EngineError> {
     let failed = || EngineError::zone("read", path);
     match zone.metadata(path).map_err(failed())? {
@@ -147,8 +151,11 @@ pub fn file_is<F: FreeZone>(zone: &F, path: &str, length: u64, digest: &Digest) 
         _ => return Ok(false),
     }
     let mut buffer = vec![0; buffer_bytes(length)];
-    let found = digest_file(zone, path, &mut buffer, &|_| {}).map_err(failed())?;
-    Ok(found == Some((length, *digest)))
+    match digest_file(zone, path, &mut buffer, &|_| {}) {
+        Ok(found) => Ok(found == Some((length, *digest))),
+        Err(error) if is_damage(error) => Ok(false),
+        Err(error) => Err(failed()(error)),
+    }
 }
 
 /// A buffer that suits a file of `length` bytes.
@@ -162,7 +169,7 @@ pub fn buffer_bytes(length: u64) -> usize {
 pub enum Copied {
     /// The copy is whole, flushed, and has the wanted digest.
     Whole,
-    /// The source is missing or not what was wanted. The copy is to be thrown away.
+    /// The source is missing, damaged, or not what was wanted. The copy is to be thrown away.
     WrongSource,
 }
 
@@ -178,8 +185,11 @@ pub fn copy_checked<F: FreeZone>(
     digest: &Digest,
     advance: &dyn Fn(u64),
 ) -> Result<Copied, EngineError> {
-    let Some(mut source) = zone.open(from).map_err(EngineError::zone("read", from))? else {
-        return Ok(Copied::WrongSource);
+    let mut source = match zone.open(from) {
+        Ok(Some(source)) => source,
+        Ok(None) => return Ok(Copied::WrongSource),
+        Err(error) if is_damage(error) => return Ok(Copied::WrongSource),
+        Err(error) => return Err(EngineError::zone("read", from)(error)),
     };
     if source.len().map_err(EngineError::zone("read", from))? != length {
         return Ok(Copied::WrongSource);
@@ -188,7 +198,10 @@ pub fn copy_checked<F: FreeZone>(
     let mut buffer = vec![0; buffer_bytes(length)];
     let mut hasher = Hasher::new();
     loop {
-        let n = read_full(&mut source, &mut buffer).map_err(EngineError::zone("read", from))?;
+        let n = match read_full(&mut source, &mut buffer) {
+            Err(error) if is_damage(error) => return Ok(Copied::WrongSource),
+            read => read.map_err(EngineError::zone("read", from))?,
+        };
         hasher.update(&buffer[..n]);
         write_all(&mut target, &buffer[..n]).map_err(EngineError::zone("write", to))?;
         advance(n as u64);

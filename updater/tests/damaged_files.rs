@@ -1,0 +1,131 @@
+//! Files of a raw free zone whose chain of clusters a cut has broken: they count as missing, and are written anew.
+
+mod common;
+
+use std::path::Path;
+
+use common::{NOW, noise, temporary};
+use embedded_io::{Seek as _, SeekFrom, Write as _};
+use firmware_image::free_zone::FreeZone as _;
+use firmware_image::host::Access;
+use firmware_image::image::build::{Layout, stick};
+use firmware_image::image::gpt::Guids;
+use firmware_image::image::iso::{IsoFile, Source};
+use firmware_image::image::{AnyFreeZone, Device};
+use firmware_image::launcher_note::LauncherNote;
+use firmware_image::storage::read_exact_at;
+use firmware_image::{Digest, RawZone, ZoneError, paths};
+use release_store::frame::{FrameId, FrameKind};
+use release_store::trust::TrustCache as _;
+use updater::spool::{SPOOL, Spool};
+use updater::trust_cache::ZoneTrustCache;
+use updater::{log, zone_io};
+
+/// An image with a formatted free zone.
+fn image(dir: &Path) -> std::path::PathBuf {
+    let image = dir.join("device.img");
+    let layout = Layout {
+        disk_bytes: 96 << 20,
+        hidden_bytes: 16 << 20,
+        product: "Testbird".into(),
+        volume_id: 7,
+        guids: Guids { disk: [1; 16], partitions: [[2; 16], [3; 16], [4; 16]] },
+        timestamp: NOW,
+    };
+    stick(&image, &layout, &[IsoFile::new("device.cfg", Source::Bytes(vec![1].into()))]).unwrap();
+    image
+}
+
+fn open(image: &Path) -> (Device, AnyFreeZone) {
+    let device = Device::open(image, None, Access::ReadWrite).unwrap();
+    let free = device.free_zone().unwrap();
+    (device, free)
+}
+
+/// The allocation tables of a free zone: where, and the bytes.
+fn tables(zone: &mut impl RawZone) -> (u64, Vec<u8>) {
+    let mut boot = [0; 512];
+    read_exact_at(zone, 0, &mut boot).unwrap();
+    let start = u64::from(u16::from_le_bytes([boot[14], boot[15]])) * 512;
+    let sectors = u32::from_le_bytes([boot[36], boot[37], boot[38], boot[39]]);
+    let mut bytes = vec![0; sectors as usize * 512 * usize::from(boot[16])];
+    read_exact_at(zone, start, &mut bytes).unwrap();
+    (start, bytes)
+}
+
+/// Writes files, and then takes the tables back to what they were before: the entries lead to clusters that are free.
+fn broken(image: &Path, files: &[(&str, &[u8])]) {
+    let (device, free) = open(image);
+    // The directories stay sound.
+    for (path, _) in files {
+        free.create_dir_all(zone_io::parent(path)).unwrap();
+    }
+    free.close().unwrap();
+    let (start, before) = tables(&mut device.free_raw().unwrap());
+    let free = device.free_zone().unwrap();
+    for (path, bytes) in files {
+        zone_io::write_durable(&free, path, bytes).unwrap();
+    }
+    free.close().unwrap();
+    let mut raw = device.free_raw().unwrap();
+    raw.seek(SeekFrom::Start(start)).unwrap();
+    raw.write_all(&before).unwrap();
+    raw.flush().unwrap();
+    let free = device.free_zone().unwrap();
+    for (path, _) in files {
+        assert_eq!(free.open(path).err(), Some(ZoneError::Corrupt), "{path}");
+    }
+}
+
+#[test]
+fn a_broken_file_is_not_what_was_wanted_and_is_no_source() {
+    let dir = temporary();
+    let image = image(dir.path());
+    let content = noise(1, 9_000);
+    let (length, digest) = (content.len() as u64, Digest::of(&content));
+    broken(&image, &[("client/a", &content)]);
+    let (_device, free) = open(&image);
+    assert!(!zone_io::file_is(&free, "client/a", length, &digest).unwrap());
+    assert_eq!(zone_io::read_small(&free, "client/a", 1 << 20).unwrap(), None);
+    let copied = zone_io::copy_checked(&free, "client/a", "client/b", length, &digest, &|_| {}).unwrap();
+    assert_eq!(copied, zone_io::Copied::WrongSource);
+    zone_io::write_durable(&free, "source", &content).unwrap();
+    let copied = zone_io::copy_checked(&free, "source", "client/a", length, &digest, &|_| {}).unwrap();
+    assert_eq!(copied, zone_io::Copied::Whole);
+    assert!(zone_io::file_is(&free, "client/a", length, &digest).unwrap());
+}
+
+#[test]
+fn a_broken_spool_is_empty_and_takes_frames_again() {
+    let dir = temporary();
+    let image = image(dir.path());
+    broken(&image, &[(SPOOL, &noise(2, 9_000))]);
+    let (_device, free) = open(&image);
+    let mut spool = Spool::open(&free).unwrap();
+    assert!(spool.is_empty());
+    let id = FrameId { kind: FrameKind::Chunk, digest: Digest::of(b"x"), raw_len: 500, stored_len: 500 };
+    spool.append(&id, 1, &noise(3, 500)).unwrap();
+    spool.sync().unwrap();
+    drop(spool);
+    assert!(Spool::open(&free).unwrap().contains(&id.digest));
+}
+
+#[test]
+fn a_broken_log_a_broken_note_and_broken_metadata_are_made_anew() {
+    let dir = temporary();
+    let image = image(dir.path());
+    let cached = format!("{}/timestamp.json", paths::TRUST_DIR);
+    broken(&image, &[(paths::LOG, &noise(4, 900)), (paths::LAUNCHER_NOTE, &noise(5, 1024)), (&cached, &noise(6, 900))]);
+    let (_device, free) = open(&image);
+    log::append(&free, NOW, &["note it goes on".into()]).unwrap();
+    assert_eq!(log::tail(&free, 9).unwrap().len(), 1);
+    let mut note = LauncherNote::read(&free).unwrap();
+    assert_eq!(note, LauncherNote::default());
+    note.add_failed(Digest::of(b"y"));
+    note.write(&free).unwrap();
+    assert_eq!(LauncherNote::read(&free).unwrap(), note);
+    let cache = ZoneTrustCache { zone: &free, read_only: false };
+    assert_eq!(cache.load("timestamp.json"), None);
+    // It is gone: the next start does not stumble over it again.
+    assert_eq!(free.metadata(&cached).unwrap(), None);
+}
