@@ -130,6 +130,9 @@ impl Sweep {
     pub fn run(&self, recording: &Recording, verdict: &Verdict, dir: &Path) -> Result<Tally> {
         if let Ok(name) = std::env::var(ONE_STATE) {
             let state: State = name.parse()?;
+            let image = crate::cache_directory()?.join("state.img");
+            recording.write_image(&recording.overlay(&state)?, &image)?;
+            println!("{state}, as the cut left it: {}", image.display());
             return self.judge(recording, verdict, dir, vec![state]);
         }
         let states = recording.states(&self.effort);

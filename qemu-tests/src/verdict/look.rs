@@ -19,6 +19,8 @@ use firmware_image::storage::{Window, read_exact_at};
 use firmware_image::updater_image::{MAX_IMAGE_BYTES, MAX_TRAILER_BYTES, verify_bytes};
 use firmware_image::{FreeZone as _, RawZone as _, paths, stamp};
 
+use sha2::{Digest as _, Sha256};
+
 use super::Release;
 
 /// Files by path.
@@ -88,6 +90,33 @@ impl Device {
         let newest = places.newest_record(&config.secret(), &mut Box::<Scratch>::default(), &mut record);
         let recorded = newest.and_then(|found| Some(found.record.release.as_ref()?.version.to_owned()));
         Ok(Found { files, updater, recorded })
+    }
+
+    /// A digest of everything in the free zone but the log, and of the whole hidden zone.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn fingerprint(&self, image: &Path) -> Result<[u8; 32]> {
+        let device = image::Device::open(image, None, Access::ReadOnly)?;
+        let free = device.free_zone().context("the free zone cannot be opened")?;
+        let mut listed = Vec::new();
+        walk(&free, "", &mut |path, _| listed.push(path.to_owned())).context("the free zone cannot be listed")?;
+        let mut digest = Sha256::new();
+        for path in listed.iter().filter(|path| ![paths::LOG, paths::OLD_LOG].contains(&path.as_str())) {
+            digest.update(path);
+            // What cannot be read stays so.
+            digest.update(read(&free, path).unwrap_or_default());
+        }
+        let mut hidden = device.hidden_zone()?;
+        let (length, mut piece) = (hidden.len()?, vec![0; PIECE_BYTES]);
+        let mut at = 0;
+        while at < length {
+            let take = usize::try_from(length - at).unwrap_or(usize::MAX).min(PIECE_BYTES);
+            read_exact_at(&mut hidden, at, &mut piece[..take])?;
+            digest.update(&piece[..take]);
+            at += take as u64;
+        }
+        Ok(digest.finalize().into())
     }
 
     /// Copies the free zone of an image into a file of its own, with holes.
