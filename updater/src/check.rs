@@ -96,10 +96,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let releases = self.known_releases().unwrap_or_default();
         match wish {
             Wish::Newest => {
-                let eligible = |release: &&Release| {
-                    release.channel == *channel && release.withdrawn.is_none() && !self.state.skips(release.serial)
-                };
-                let newest = releases.iter().rev().find(eligible).cloned();
+                let newest = releases.iter().rev().find(|release| self.eligible(release)).cloned();
                 newest.ok_or_else(|| EngineError::NoRelease(format!("the store has no release for channel {channel}")))
             }
             Wish::Version(version) => releases.by_version(channel, version).cloned().ok_or_else(|| {
@@ -112,15 +109,15 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                     return Ok(release);
                 }
                 let installed = self.state.release.as_ref().ok_or_else(none)?;
-                let earlier = |release: &&Release| {
-                    release.channel == *channel
-                        && release.withdrawn.is_none()
-                        && release.serial < installed.serial
-                        && !self.state.skips(release.serial)
-                };
+                let earlier = |release: &&Release| release.serial < installed.serial && self.eligible(release);
                 releases.iter().rev().find(earlier).cloned().ok_or_else(none)
             }
         }
+    }
+
+    /// Whether a release may be installed by itself: of this channel, not withdrawn, and it did not fail here.
+    pub(crate) fn eligible(&self, release: &Release) -> bool {
+        release.channel == self.config.channel && release.withdrawn.is_none() && !self.state.skips(release.serial)
     }
 
     /// The sealed manifest of a release: from the device, else from the copy it carries, else from a server.
@@ -209,6 +206,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         &self,
         mut ask: impl FnMut(&dyn release_store::Transport) -> Result<R, StoreError>,
     ) -> Result<R, EngineError> {
+        if self.on_device_only {
+            return Err(EngineError::OutOfReach);
+        }
         let mut round = 0;
         loop {
             let error = match self.servers.ask(&mut ask) {

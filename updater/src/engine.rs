@@ -75,6 +75,8 @@ pub struct Engine<'z, F: FreeZone, H, C> {
     pub(crate) watch: &'z dyn Watch,
     pub(crate) hash: HashFiles<F>,
     pub(crate) limits: Limits,
+    /// No server may be asked: what is not on the device is out of reach.
+    pub(crate) on_device_only: bool,
     /// The store's releases, once they were asked for in this run.
     pub(crate) releases: Option<Releases>,
     pub(crate) lines: Vec<String>,
@@ -104,6 +106,7 @@ impl<'z, F: FreeZone, H: RawZone, C: RawZone> Engine<'z, F, H, C> {
             watch,
             hash,
             limits: Limits::default(),
+            on_device_only: false,
             releases: None,
             lines: Vec::new(),
             alarms: Vec::new(),

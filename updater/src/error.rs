@@ -56,6 +56,9 @@ pub enum EngineError {
         /// Which servers failed, and why.
         tried: String,
     },
+    /// Something is not on the device, and no server may be asked for it.
+    #[error("it is not all on this device, and no server could be reached")]
+    OutOfReach,
     /// The configuration names no server, and nothing is carried along.
     #[error("this device knows no server")]
     NoServers,
@@ -153,7 +156,7 @@ impl EngineError {
     /// Its kind.
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::Offline { .. } | Self::NoServers => FailureKind::Offline,
+            Self::Offline { .. } | Self::OutOfReach | Self::NoServers => FailureKind::Offline,
             Self::NotAuthentic { .. } | Self::Config(_) | Self::Image { .. } => FailureKind::NotAuthentic,
             Self::NoSpace { .. } => FailureKind::NoSpace,
             Self::LimitReached { .. } => FailureKind::Limit,

@@ -62,6 +62,10 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
             job.frames = 0;
         }
+        if self.on_device_only {
+            let whole = missing(list, &plan.frames, spool).is_empty();
+            return if whole { Ok(()) } else { Err(EngineError::OutOfReach) };
+        }
         let mut round = 0;
         loop {
             let before = spool.len();

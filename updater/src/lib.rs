@@ -8,6 +8,7 @@
 //! | [`config`], [`state`], [`record_store`], [`trust_cache`] | what the device is told, knows, and keeps |
 //! | [`meter`], [`http`], [`servers`] | how bytes come, and what they may cost |
 //! | [`check`] | which release is wished for |
+//! | [`reach`] | what can be had without a server |
 //! | [`inventory`], [`hash`] | what stands in `client/` |
 //! | [`plan`] | the cheapest way to what is missing |
 //! | [`fetch`], [`spool`] | frames from servers, each once |
@@ -34,6 +35,7 @@ pub mod meter;
 pub mod operations;
 pub mod plan;
 pub mod quarantine;
+pub mod reach;
 pub mod record_store;
 pub mod renewal;
 pub mod servers;

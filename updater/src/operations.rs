@@ -166,6 +166,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let offline = asked.as_ref().is_err_and(|error| error.kind() == FailureKind::Offline);
         if let Err(error) = asked {
             // Without news, what the device carries may still be what is wished for.
+            if offline
+                && *wish == Wish::Newest
+                && let Some(outcome) = self.bring_to_what_is_here(false)?
+            {
+                self.settle()?;
+                return self.report(outcome);
+            }
             let reachable = match self.choose(wish) {
                 Ok(release) => offline && Some(release.serial) != self.state.release.as_ref().map(|r| r.serial),
                 Err(_) => false,
@@ -226,7 +233,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     }
 
     /// Whether the client may be started: no commit is open, and every file of the installed release is as it should be.
-    /// Where nothing is known of the release, an idle journal is all that can be asked for.
+    /// Where nothing is known of the release, an idle journal and a managed directory are all that can be asked for.
     pub fn is_whole(&mut self) -> bool {
         if self.is_open().unwrap_or(true) || self.state.release.is_none() {
             return false;
@@ -234,7 +241,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         match self.installed_manifest(false) {
             Ok((_, manifest)) => inventory::survey(self.free, &manifest, None, self.hash, self.watch)
                 .is_ok_and(|inventory| inventory.is_whole()),
-            Err(_) => true,
+            Err(_) => self.free.metadata(paths::CLIENT_DIR).is_ok_and(|found| found.is_some()),
         }
     }
 
@@ -245,6 +252,17 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// What kept it from that; see [`Engine::is_whole`].
     pub fn run(&mut self, launcher: &mut dyn Launcher) -> Result<Outcome, EngineError> {
         launcher.ready();
+        let result = self.run_road(launcher);
+        if result.is_err()
+            && let Err(error) = self.settle()
+        {
+            // Backups and record do not wait for a client that is not to be had; what keeps them back is not why it failed.
+            self.watch.detail(&error.to_string());
+        }
+        result
+    }
+
+    fn run_road(&mut self, launcher: &mut dyn Launcher) -> Result<Outcome, EngineError> {
         let recovery = self.prepare()?;
         let failed = self.judge_trial()?;
         let began = Instant::now();
@@ -252,7 +270,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let asked = self.within(Some(began + window), Self::refresh);
         let offline = match &asked {
             Ok(()) => false,
-            Err(error) if error.kind() == FailureKind::Offline && self.state.release.is_some() => {
+            Err(error)
+                if error.kind() == FailureKind::Offline && (self.state.release.is_some() || self.offline.is_some()) =>
+            {
                 self.watch.note("No server could be reached: the device goes on with what it has.");
                 self.watch.detail(&error.to_string());
                 true
@@ -266,9 +286,16 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 true
             }
         };
+        if offline
+            && failed.is_none()
+            && let Some(outcome) = self.bring_to_what_is_here(true)?
+        {
+            self.settle()?;
+            return self.report(outcome);
+        }
         let (release, intent) = match failed {
             Some((release, serial)) => (Some(release), Intent::Undo { failed: serial }),
-            None => self.aim()?,
+            None => self.aim(!offline)?,
         };
         let Some(release) = release else {
             self.settle()?;
@@ -276,7 +303,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 // Nothing is installed and nothing can be: say why.
                 Err(error) if self.state.release.is_none() => Err(error),
                 _ => {
-                    let outcome = Outcome { offline, ..self.outcome(Action::None) };
+                    let whole = self.is_whole();
+                    let outcome = Outcome { offline, whole, ..self.outcome(Action::None) };
                     self.report(outcome)
                 }
             };
@@ -397,8 +425,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     }
 
     /// What `run` goes to by itself: the newest release, or the installed one where a person holds it or nothing newer is
-    /// known.
-    fn aim(&mut self) -> Result<(Option<Release>, Intent), EngineError> {
+    /// known. `asked`: a server answered; if not, only what one said before is worth asking for again, and not what is
+    /// known from the copy that the device carries.
+    fn aim(&mut self, asked: bool) -> Result<(Option<Release>, Intent), EngineError> {
         let newest = self.choose(&Wish::Newest).ok();
         let Some(installed) = self.state.release.clone() else { return Ok((newest, Intent::Update)) };
         let releases = self.known_releases().unwrap_or_default();
@@ -409,12 +438,19 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
         let wanted = newest.filter(|newest| {
             let moves = newest.serial > installed.serial && !self.state.held;
-            newest.serial != installed.serial && (moves || withdrawn)
+            let hopeful = asked || self.was_heard_of(newest);
+            newest.serial != installed.serial && (moves || withdrawn) && hopeful
         });
         Ok(match wanted {
             Some(newest) => (Some(newest), Intent::Update),
             None => (self.authentic(&installed), Intent::Repair),
         })
+    }
+
+    /// Whether a server once named this release, and may give it.
+    fn was_heard_of(&self, release: &Release) -> bool {
+        let cached = || self.trust().ok()?.cached().ok();
+        !self.servers.is_empty() && cached().is_some_and(|known| known.by_serial(release.serial).is_some())
     }
 
     /// The installed release, as signed metadata has it, and its manifest.
@@ -481,6 +517,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 }
                 other => other?,
             };
+            match self.check_reach(&plan) {
+                Err(_) if !plan.updaters.is_empty() => {
+                    basis.without_updaters = true;
+                    continue;
+                }
+                other => other?,
+            }
             self.report_damage(&plan.inventory, &plan.manifest, before.as_ref().map(|known| known.serial));
             if self.limits.dry_run {
                 return Ok(Outcome { plan: Some(plan.summary()), ..self.outcome(Action::Planned) });

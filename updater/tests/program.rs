@@ -374,6 +374,31 @@ fn a_whole_image_is_installed_broken_and_mended_without_mounting() {
 }
 
 #[test]
+fn with_both_zones_wiped_and_no_server_the_carried_release_is_installed_and_the_updater_backed_up() {
+    let (world, program) = device(&[("http://127.0.0.1:9".into(), 1)]);
+    world.publish_with("1.0.0", &first(), with_updater(&program));
+    // The virtual zone carries the first release; its metadata is of a day on which there was a second.
+    let carried = world.path("virtual").join(firmware_image::paths::OFFLINE_STORE_DIR);
+    copy_tree(&world.store(), &carried);
+    world.publish("1.1.0", &second());
+    copy_tree(&world.store().join("metadata"), &carried.join("metadata"));
+    let output = run(&world, &program, &["run"]);
+    assert_status(&output, 0);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("cannot be reached") && !said.contains("1.1.0"), "{said}");
+    world.assert_client(&first());
+    let status = json(&run(&world, &program, &["status", "--json"]));
+    assert_eq!((&status["version"], status["backups"].as_array().unwrap().len()), (&"1.0.0".into(), 3));
+    // The free zone alone: the record says what was installed.
+    world.wipe_free();
+    let output = run(&world, &program, &["run"]);
+    assert_status(&output, 0);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("reached ("), "{said}");
+    world.assert_client(&first());
+}
+
+#[test]
 fn a_full_free_zone_is_an_error_with_numbers_and_changes_nothing() {
     let (listener, url) = reserved_port();
     let (world, program) = device(&[(url, 1)]);
