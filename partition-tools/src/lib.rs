@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`create`] | a new device image from keys, programs and a release |
 //! | [`survey`] | what is on a device, and what of it is sound |
+//! | [`gadget`] | what makes a Linux board show a dual device |
 //! | [`host`] | what lets a Linux host do more: udev rule, systemd unit |
 //! | [`mod@write`] | an image onto a real device |
 //! | [`identity`] | the sealed slots of a new or re-made device |
@@ -15,6 +16,7 @@
 
 pub mod create;
 pub mod error;
+pub mod gadget;
 pub mod host;
 pub mod identity;
 pub mod progress;

@@ -5,6 +5,7 @@
 mod create;
 mod files_shown;
 mod free;
+mod gadget;
 mod host;
 mod inspect;
 mod terminal;
@@ -62,6 +63,7 @@ enum Command {
     Virtual(virtual_zone::Virtual),
     Write(write::Write),
     Host(Box<host::Host>),
+    Gadget(Box<gadget::Gadget>),
 }
 
 /// Which device.
@@ -102,6 +104,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Virtual(command) => command.run(),
         Command::Write(command) => command.run(),
         Command::Host(command) => command.run(),
+        Command::Gadget(command) => command.run(),
     };
     result.unwrap_or_else(|error| {
         terminal::report(&error);
