@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::guest::USER;
 use crate::machine::{LONG, Machine};
-use crate::stick::Stick;
+use crate::stick::{Cable, Stick};
 use crate::world::World;
 
 /// The unit that the rule starts, without its instance: from the product's name.
@@ -63,8 +63,16 @@ impl Machine {
     /// # Panics
     /// Nothing starts, or it does not end.
     pub fn plug_session(&mut self, stick: &Stick) -> Session {
+        self.plug_session_with(stick, &Cable::default())
+    }
+
+    /// The same through what the cable does to it.
+    ///
+    /// # Panics
+    /// As [`Self::plug_session`].
+    pub fn plug_session_with(&mut self, stick: &Stick, cable: &Cable) -> Session {
         self.mark();
-        self.plug(stick);
+        self.plug_with(stick, cable);
         self.session(stick)
     }
 

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -26,18 +27,23 @@ const EIO: u32 = 5;
 const EPERM: u32 = 1;
 
 /// What the disk is up to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Temper {
     /// Bytes that it says it has.
     pub claimed_bytes: u64,
     /// Bytes that it really has. What is written behind is lost, and zeros are read there.
     pub real_bytes: u64,
-    /// Whether every write fails.
-    pub refuses_writes: bool,
-    /// Whether every read fails.
-    pub refuses_reads: bool,
-    /// Writes that are taken before it refuses them; `None`: any number.
+    /// Bytes that cannot be written.
+    pub worn_out: Range<u64>,
+    /// Writes that it takes before it refuses all; `None`: any number.
     pub writes_left: Option<u64>,
+}
+
+impl Temper {
+    /// An honest disk of this many bytes.
+    pub fn honest(bytes: u64) -> Self {
+        Self { claimed_bytes: bytes, real_bytes: bytes, worn_out: 0..0, writes_left: None }
+    }
 }
 
 struct Shared {
@@ -159,20 +165,19 @@ impl Shared {
     }
 
     fn read(&self, from: u64, length: u32, into: &mut Vec<u8>) -> Result<(), u32> {
-        let temper = *self.temper();
-        if temper.refuses_reads || length > MAX_REQUEST_BYTES {
+        if length > MAX_REQUEST_BYTES {
             return Err(EIO);
         }
         into.resize(length as usize, 0);
-        let there = temper.real_bytes.saturating_sub(from).min(u64::from(length));
+        let there = self.temper().real_bytes.saturating_sub(from).min(u64::from(length));
         let there = usize::try_from(there).map_err(|_| EIO)?;
         self.file.read_exact_at(&mut into[..there], from).map_err(|_| EIO)
     }
 
     fn write(&self, from: u64, data: &[u8]) -> Result<(), u32> {
         let mut temper = self.temper();
-        if temper.refuses_writes {
-            return Err(EPERM);
+        if from < temper.worn_out.end && from + data.len() as u64 > temper.worn_out.start {
+            return Err(EIO);
         }
         if let Some(left) = &mut temper.writes_left {
             match left.checked_sub(1) {

@@ -21,7 +21,11 @@ const TOOLS: &[Tool] = &[
     Tool { program: "sfdisk", package: "fdisk", shows: "that others read our partition table" },
     Tool { program: "nginx", package: "nginx-light", shows: "downloads from nginx, with ranges" },
     Tool { program: "strip", package: "binutils", shows: "programs as small as they ship" },
-    Tool { program: QEMU, package: "qemu-system-x86", shows: "anything on a real kernel: plug, pull, heal (qemu-tests)" },
+    Tool {
+        program: QEMU,
+        package: "qemu-system-x86",
+        shows: "anything on a real kernel: plug, pull, heal (qemu-tests)",
+    },
     Tool { program: "/boot/vmlinuz", package: "linux-image-amd64", shows: "likewise: there is no kernel to boot" },
     Tool { program: "/lib/systemd/systemd", package: "systemd", shows: "likewise: the guest's first process" },
     Tool { program: "udevadm", package: "udev", shows: "likewise: the guest's udev" },
@@ -30,6 +34,8 @@ const TOOLS: &[Tool] = &[
     Tool { program: "python3", package: "python3", shows: "the independent reader; a server without ranges" },
 ];
 
+/// How the lines on a machine's other parts begin.
+const LIKEWISE: &str = "likewise";
 const QEMU: &str = "qemu-system-x86_64";
 
 /// Where a program is, on the path or where Debian puts what only root runs. A name with a directory is looked for there; a
@@ -83,6 +89,14 @@ pub fn prepare() {
     for tool in missing() {
         eprintln!("missing: {} (Debian package {}); not shown here: {}", tool.program, tool.package, tool.shows);
     }
+}
+
+/// Whether everything that a machine in QEMU is made of is here.
+pub fn can_run_machines() -> bool {
+    TOOLS
+        .iter()
+        .filter(|tool| tool.program == QEMU || tool.shows.starts_with(LIKEWISE))
+        .all(|tool| find(tool.program).is_some())
 }
 
 /// The version of a package that apt would install.

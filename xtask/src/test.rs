@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test, in an order that fails early.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +14,12 @@ pub struct Args {
     /// Leave out the demonstration at the end.
     #[arg(long)]
     no_demo: bool,
+    /// Leave out the tests on real machines.
+    #[arg(long)]
+    no_machines: bool,
+    /// Run the long sweeps whole, not sampled: hours.
+    #[arg(long)]
+    full: bool,
 }
 
 /// Runs everything; the first failure ends it.
@@ -28,14 +35,20 @@ pub fn run(args: &Args) -> Result<()> {
         Ok(())
     };
     part("the device core builds without std and without an allocator", &mut no_std)?;
-    part("unit and integration tests", &mut || run::show(run::cargo().args(["test", "--workspace", "--quiet"])))?;
+    part("unit and integration tests", &mut || {
+        run::show(run::cargo().args(["test", "--workspace", "--exclude", "qemu-tests", "--quiet"]))
+    })?;
     part("an independent reader agrees with the vectors", &mut independent_reader)?;
+    let dir = tempfile::tempdir()?;
+    let bin = dir.path().join("bin");
+    if !(args.no_demo && args.no_machines) {
+        part("the programs", &mut || Programs::build(Profile::Dev, &bin).map(drop))?;
+    }
     if !args.no_demo {
-        part("the demonstration", &mut || {
-            let dir = tempfile::tempdir()?;
-            let programs = Programs::build(Profile::Dev, &dir.path().join("bin"))?;
-            demo::tell(&programs, &dir.path().join("demo")).map(drop)
-        })?;
+        part("the demonstration", &mut || demo::tell(&Programs::built_in(&bin), &dir.path().join("demo")).map(drop))?;
+    }
+    if !args.no_machines {
+        part("real machines, real sticks", &mut || real_machines(&bin, args.full))?;
     }
     eprintln!();
     for (name, took) in &parts {
@@ -45,11 +58,26 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The tests in emulated machines with a real kernel. Where one can be had, none of them may be skipped.
+fn real_machines(programs: &Path, full: bool) -> Result<()> {
+    let mut cargo = run::cargo();
+    cargo.args(["test", "--package", "qemu-tests", "--quiet"]).env("HOLDFAST_PROGRAMS", programs);
+    if system::can_run_machines() {
+        cargo.env("HOLDFAST_MACHINES", "required");
+    }
+    if full {
+        cargo.env("HOLDFAST_FULL", "1");
+    }
+    // What the tests measured and counted is worth reading.
+    cargo.args(["--", "--nocapture"]);
+    run::show(&mut cargo)
+}
+
 /// The `no_std` crates, for a microcontroller where its target is installed, else for this machine.
 fn no_std() -> Result<()> {
     const TARGET: &str = "thumbv7em-none-eabihf";
     let sysroot = run::text(std::process::Command::new("rustc").args(["--print", "sysroot"]))?;
-    let installed = std::path::Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).join("lib").is_dir();
+    let installed = Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).join("lib").is_dir();
     if !installed {
         eprintln!("target {TARGET} is not installed (rustup target add {TARGET}); checking for this machine");
     }
