@@ -77,8 +77,10 @@ pub fn run<Z: Zones>(zones: &Z, options: &Options, teller: &mut Teller) -> Exit 
     };
     let file = paths::DEVICE_CONFIG;
     let hint = "Take a device of the same kind, or ask whoever gave you this one.";
+    let presence = zones.presence();
     let bytes = match zones.config() {
         Ok(bytes) => bytes,
+        Err(_) if presence.explains_failure() => return device_gone(teller),
         Err(error) => {
             teller.problem(&format!("{file} in {} cannot be read: {error}.", zones.virtual_zone()), hint);
             return Exit::BadConfig;
@@ -104,12 +106,23 @@ pub fn run<Z: Zones>(zones: &Z, options: &Options, teller: &mut Teller) -> Exit 
         events,
         scratch: Box::default(),
         record: vec![0; MAX_RECORD_BYTES],
-        presence: zones.presence(),
+        presence,
     };
     match run.go(product) {
+        Ok(exit @ (Exit::NoClient | Exit::ClientNotWhole)) if !run.presence.explains_failure() => exit,
+        Ok(Exit::NoClient | Exit::ClientNotWhole) => run.device_gone(),
         Ok(exit) => exit,
+        Err(_) if run.presence.explains_failure() => run.device_gone(),
         Err(error) => system_failed(teller, &error),
     }
+}
+
+fn device_gone(teller: &mut Teller) -> Exit {
+    teller.problem(
+        "The device was pulled, or does not answer any more.",
+        "Plug it in again and start the launcher: it heals what was interrupted.",
+    );
+    Exit::DeviceGone
 }
 
 fn system_failed(teller: &mut Teller, error: &io::Error) -> Exit {
@@ -151,6 +164,9 @@ impl<Z: Zones> Run<'_, Z> {
                     trouble = Some(Exit::Interrupted(signal));
                     client_may_start = false;
                 }
+                if self.was_pulled(&mut child) {
+                    return Ok(self.device_gone());
+                }
                 if child.end() == Some(End::Exited(UPDATER_NOT_WHOLE)) {
                     trouble = Some(Exit::ClientNotWhole);
                     client_may_start = false;
@@ -180,6 +196,8 @@ impl<Z: Zones> Run<'_, Z> {
             Outcome::Killed(end) => {
                 self.teller.say(&format!("The updater {end}; nothing was changed because of that."))
             }
+            // A service's launcher is asked to end because the device was pulled.
+            Outcome::Interrupted(_) if self.presence.is_gone() => return Ok(self.device_gone()),
             Outcome::Interrupted(signal) => return Ok(Exit::Interrupted(signal)),
             Outcome::DeviceGone => return Ok(self.device_gone()),
         }
@@ -194,7 +212,7 @@ impl<Z: Zones> Run<'_, Z> {
         }
         if let Some((start, mut child)) = ready {
             self.until_end(&mut child)?;
-            if self.presence.is_gone() {
+            if self.was_pulled(&mut child) {
                 return Ok(self.device_gone());
             }
             let mut opened = self.zones.open(align, platform);
@@ -207,6 +225,14 @@ impl<Z: Zones> Run<'_, Z> {
             (None, Some(trouble)) => trouble,
             (None, None) => Exit::Fine,
         })
+    }
+
+    /// Whether the device is gone, or goes now that the updater has failed.
+    fn was_pulled(&self, updater: &mut Child) -> bool {
+        match updater.end() {
+            Some(End::Exited(1..) | End::Fault(_)) => self.presence.explains_failure(),
+            _ => self.presence.is_gone(),
+        }
     }
 
     /// Starts one copy after the other until one is ready.
@@ -229,7 +255,7 @@ impl<Z: Zones> Run<'_, Z> {
                 Tried::Killed(end) => return Ok(Outcome::Killed(end)),
                 Tried::Interrupted(signal) => return Ok(Outcome::Interrupted(signal)),
             };
-            if self.presence.is_gone() {
+            if self.presence.explains_failure() {
                 return Ok(Outcome::DeviceGone);
             }
             let mut opened = self.zones.open(align, platform);
@@ -238,7 +264,7 @@ impl<Z: Zones> Run<'_, Z> {
             drop(start);
             next = session.next(&mut opened.device(&mut self.scratch), place);
         }
-        Ok(if self.presence.is_gone() { Outcome::DeviceGone } else { Outcome::None })
+        Ok(if self.presence.explains_failure() { Outcome::DeviceGone } else { Outcome::None })
     }
 
     /// Starts one copy and waits until it is ready, or will not be.
@@ -529,11 +555,7 @@ impl<Z: Zones> Run<'_, Z> {
     }
 
     fn device_gone(&mut self) -> Exit {
-        self.teller.problem(
-            "The device was pulled, or does not answer any more.",
-            "Plug it in again and start the launcher: it heals what was interrupted.",
-        );
-        Exit::DeviceGone
+        device_gone(self.teller)
     }
 }
 

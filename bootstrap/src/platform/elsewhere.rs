@@ -227,4 +227,9 @@ impl Presence {
     pub fn is_gone(&self) -> bool {
         false
     }
+
+    /// See Linux.
+    pub fn explains_failure(&self) -> bool {
+        false
+    }
 }
