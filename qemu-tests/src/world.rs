@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result};
-use firmware_image::paths::THIS_PLATFORM;
+use anyhow::{Context, Result, ensure};
+use firmware_image::paths::{self, THIS_PLATFORM};
 use sha2::{Digest as _, Sha256};
 use xtask::programs::{Profile, Programs};
 use xtask::run;
@@ -22,8 +22,51 @@ pub const OLD: &str = "1.0.0";
 pub const NEW: &str = "1.1.0";
 /// The updaters' versions.
 pub const UPDATERS: [&str; 2] = ["0.1.0", "0.2.0"];
+/// A release after those, whose updater leaves the older ones behind: they are below its floor. Its client is that of [`NEW`].
+pub const FLOOR: &str = "1.2.0";
+/// The version of its updater, and the floor.
+pub const FLOOR_UPDATER: &str = "0.3.0";
+/// The version of [`Special`] updaters: newer than all others.
+pub const SPECIAL_UPDATER: &str = "0.9.0";
 /// Raise this when what is made here changes.
-const EDITION: &str = "1";
+const EDITION: &str = "2";
+
+/// Signed updaters that are not what they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// A sound one of another vendor.
+    Foreign,
+    /// The vendor's own, which ends in a fault before it is ready.
+    Crashing,
+    /// The vendor's own, which never gets ready.
+    Silent,
+    /// The vendor's own, of which no system can run the program.
+    NoProgram,
+}
+
+impl Special {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Foreign, Self::Crashing, Self::Silent, Self::NoProgram];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Foreign => "foreign",
+            Self::Crashing => "crashing",
+            Self::Silent => "silent",
+            Self::NoProgram => "no-program",
+        }
+    }
+
+    /// What is signed; `None`: a real updater.
+    fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Foreign => None,
+            Self::Crashing => Some("#!/bin/sh\nkill -SEGV $$\nexit\n"),
+            Self::Silent => Some("#!/bin/sh\nexec sleep 600\n"),
+            Self::NoProgram => Some("\x7fneither of this system nor of another\n"),
+        }
+    }
+}
 
 /// Programs, keys and stores; never written to after it was made.
 pub struct World {
@@ -81,7 +124,13 @@ impl World {
 
     /// The files of a release as the vendor has them.
     pub fn tree(&self, version: &str) -> PathBuf {
+        let version = if version == FLOOR { NEW } else { version };
         self.dir.join(format!("tree-{version}"))
+    }
+
+    /// A signed updater that is not what it should be.
+    pub fn special(&self, special: Special) -> PathBuf {
+        self.dir.join(format!("updater-{}", special.word()))
     }
 
     /// A command of the project, with the passphrase in its environment.
@@ -158,7 +207,63 @@ fn make(built: &Programs, dir: &Path) -> Result<()> {
     publish(&old_store, OLD, UPDATERS[0])?;
     copy_tree(&dir.join(&old_store), &dir.join(&new_store))?;
     publish(&new_store, NEW, UPDATERS[1])?;
+    let floor_store = format!("store-{FLOOR}");
+    copy_tree(&dir.join(&new_store), &dir.join(&floor_store))?;
+    tool(&[
+        "publish",
+        &floor_store,
+        &format!("tree-{NEW}"),
+        "--keys",
+        "keys",
+        "--release-version",
+        FLOOR,
+        "--updater",
+        &updater,
+        "--updater-version",
+        FLOOR_UPDATER,
+        "--updater-floor",
+        FLOOR_UPDATER,
+        "--level",
+        "3",
+    ])?;
+    tool(&["init", "store-foreign", "--product", PRODUCT, "--keys", "keys-foreign"])?;
+    for special in Special::ALL {
+        let keys = if special == Special::Foreign { "keys-foreign" } else { "keys" };
+        let program = match special.program() {
+            None => programs.updater.clone(),
+            Some(start) => {
+                let program = dir.join("program");
+                // With a place for the vendor's key, as every program has one.
+                fs::write(
+                    &program,
+                    [start.as_bytes(), b"\x89HOLDFAST-VENDOR-KEY-STAMP-v1\r\n\x1a", &[0; 32]].concat(),
+                )?;
+                program
+            }
+        };
+        let image = signed(&programs, dir, keys, &program)?;
+        fs::write(dir.join(format!("updater-{}", special.word())), image)?;
+    }
     Ok(())
+}
+
+/// A program as the updater of a device: what the factory's tool makes of it.
+fn signed(programs: &Programs, dir: &Path, keys: &str, program: &Path) -> Result<Vec<u8>> {
+    let tool = || {
+        let mut tool = Command::new(&programs.partition_tools);
+        tool.env("HOLDFAST_PASSPHRASE", PASSPHRASE).env_remove("SOURCE_DATE_EPOCH").current_dir(dir);
+        tool
+    };
+    let updater = format!("{THIS_PLATFORM}={}", program.display());
+    let mut create = tool();
+    create.args(["create", "--profile", "stick", "--out", "signed.img", "--force", "--size", "128MiB"]);
+    create.args(["--keys", keys, "--product", PRODUCT]);
+    create.args(["--updater", &updater, "--updater-version", SPECIAL_UPDATER]);
+    run::text(&mut create)?;
+    let output = run::capture(tool().args(["virtual", "cat", "signed.img", &paths::updater_name(THIS_PLATFORM)]))?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::remove_file(dir.join("signed.img"))?;
+    Ok(output.stdout)
 }
 
 /// A client: a program that says its version, texts and tables of which the releases share most, and some that come and go.
