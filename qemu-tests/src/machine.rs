@@ -2,7 +2,7 @@
 //!
 //! Nothing outlives a test: the process is the child of a shell that ends it as soon as the pipe from this process closes.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ const MEMORY_MIB: u32 = 384;
 /// Ends QEMU when the test's end of the pipe closes, however the test ends.
 const KEEPER: &str = r#""$@" & pid=$!; read -r _; kill -9 "$pid" 2>/dev/null; wait "$pid" 2>/dev/null"#;
 
-/// A running machine.
+/// A running machine. A test has one at a time.
 pub struct Machine {
     keeper: Child,
     qmp: Qmp,
@@ -39,6 +39,31 @@ pub struct Machine {
     dir: TempDir,
     /// From nothing to the first command in the guest.
     pub ready: Duration,
+    _slot: Slot,
+}
+
+/// The right to run a machine. There are as many as processors, for all test processes of this computer: an emulated
+/// processor wants a whole one.
+struct Slot(#[expect(dead_code, reason = "held for its lock")] File);
+
+impl Slot {
+    /// Waits for a free one. Whoever holds one while waiting for another may wait for ever: a test has one machine at a time.
+    fn take() -> Result<Self> {
+        let directory = std::env::temp_dir().join("holdfast-machines");
+        fs::create_dir_all(&directory)?;
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        loop {
+            for number in 0..count {
+                let file = File::create(directory.join(number.to_string()))?;
+                match file.try_lock() {
+                    Ok(()) => return Ok(Self(file)),
+                    Err(TryLockError::WouldBlock) => {}
+                    Err(TryLockError::Error(error)) => return Err(error.into()),
+                }
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 impl Machine {
@@ -154,6 +179,7 @@ impl Machine {
 
     /// Starts QEMU, stopped; `from` is a saved state.
     fn launch(guest: &Guest, from: Option<&Path>) -> Result<Self> {
+        let slot = Slot::take()?;
         let start = Instant::now();
         let dir = tempfile::Builder::new().prefix("holdfast-vm-").tempdir()?;
         fs::create_dir(dir.path().join("share"))?;
@@ -169,7 +195,7 @@ impl Machine {
         let connected =
             connect(dir.path(), &mut keeper).and_then(|(qmp, agent)| Ok((Qmp::new(qmp)?, Agent::new(agent))));
         match connected {
-            Ok((qmp, agent)) => Ok(Self { keeper, qmp, agent, dir, ready: start.elapsed() }),
+            Ok((qmp, agent)) => Ok(Self { keeper, qmp, agent, dir, ready: start.elapsed(), _slot: slot }),
             Err(error) => {
                 end(&mut keeper);
                 let said = fs::read_to_string(dir.path().join("errors")).unwrap_or_default();
@@ -317,8 +343,8 @@ impl<'g> Saved<'g> {
     }
 
     fn machine(&self) -> Result<Machine> {
-        let start = Instant::now();
         let mut machine = Machine::launch(self.guest, Some(&self.state))?;
+        let start = Instant::now() - machine.ready;
         machine.wait_migration()?;
         machine.qmp.run("cont", json!({}))?;
         // The saved clock stood still meanwhile.
