@@ -177,6 +177,8 @@ pub struct Cable {
     pub faults: Vec<Value>,
     /// Bytes that pass in a second, written.
     pub write_bytes_per_second: Option<u64>,
+    /// Writes that pass in a second.
+    pub writes_per_second: Option<u64>,
     /// The disk says that it is write-protected.
     pub read_only: bool,
     /// Not the image itself, but what serves it on this socket ([`crate::unruly`]).
@@ -211,8 +213,15 @@ impl Machine {
             fs::write(log, b"").unwrap_or_else(|error| panic!("{error}"));
             node = json!({ "driver": "blklogwrites", "file": node, "log": file(log, false), "log-sector-size": 512, "log-super-update-interval": 1 });
         }
-        if let Some(limit) = cable.write_bytes_per_second {
-            self.qmp("object-add", json!({ "qom-type": "throttle-group", "id": "slow", "x-bps-write": limit }));
+        let limits = [("x-bps-write", cable.write_bytes_per_second), ("x-iops-write", cable.writes_per_second)];
+        if limits.iter().any(|(_, limit)| limit.is_some()) {
+            let mut group = json!({ "qom-type": "throttle-group", "id": "slow" });
+            for (name, limit) in limits {
+                if let Some(limit) = limit {
+                    group[name] = limit.into();
+                }
+            }
+            self.qmp("object-add", group);
             node = json!({ "driver": "throttle", "throttle-group": "slow", "file": node });
         }
         node["node-name"] = "disk".into();
