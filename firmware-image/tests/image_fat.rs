@@ -318,6 +318,80 @@ fn a_file_whose_chain_is_broken_cannot_be_read_but_can_be_replaced() {
     }
 }
 
+/// A directory or file that was being lengthened when its table's new end was cut off: its last old cluster leads to a free
+/// one. What it had before is there, and it can be lengthened again, or go.
+#[test]
+fn a_chain_that_leads_to_a_free_cluster_ends_before_it() {
+    let dir = fast_dir();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 40 * MIB);
+    zone.create_dir_all("full").unwrap();
+    // A cluster of 512 bytes: the two dots, and seven names of two entries each.
+    for number in 0..7 {
+        put(&zone, &format!("full/a long name {number:x}"), &noise(number, 300));
+    }
+    put(&zone, "spool", &noise(9, 512));
+    zone.close().unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let (start, length) = (
+        usize::from(u16::from_le_bytes([before[14], before[15]])) * 512,
+        u32::from_le_bytes([before[36], before[37], before[38], before[39]]) as usize * 512,
+    );
+    let zone = RawFat::open(FileZone::open(&path, Access::ReadWrite).unwrap(), false).unwrap();
+    for number in 7..11 {
+        put(&zone, &format!("full/a long name {number:x}"), b"");
+    }
+    let mut spool = zone.open_rw("spool").unwrap();
+    spool.set_len(2000).unwrap();
+    drop(spool);
+    zone.close().unwrap();
+    let mut raw = std::fs::read(&path).unwrap();
+    // Every cluster that was free before is free again: only the old ends still lead there.
+    let mut cut = 0;
+    for table in [start, start + length] {
+        for at in (table..table + length).step_by(4) {
+            if before[at..at + 4] == [0; 4] && raw[at..at + 4] != [0; 4] {
+                raw[at..at + 4].fill(0);
+                cut += 1;
+            }
+        }
+    }
+    assert!(cut >= 6, "{cut}");
+    // The entry is written after the table.
+    let entry = |bytes: &[u8]| bytes.windows(11).position(|name| name == b"SPOOL      ").unwrap();
+    let place = entry(&raw) + 28;
+    raw[place..place + 4].copy_from_slice(&before[entry(&before) + 28..][..4]);
+    std::fs::write(&path, &raw).unwrap();
+
+    let zone = RawFat::open(FileZone::open(&path, Access::ReadOnly).unwrap(), true).unwrap();
+    assert_eq!(names(&zone, "full").len(), 7);
+    assert_eq!(get(&zone, "spool").unwrap(), noise(9, 512));
+    drop(zone);
+    let zone = RawFat::open(FileZone::open(&path, Access::ReadWrite).unwrap(), false).unwrap();
+    for number in 7..14 {
+        put(&zone, &format!("full/a long name {number:x}"), &noise(number, 300));
+    }
+    let mut spool = zone.open_rw("spool").unwrap();
+    spool.seek(SeekFrom::End(0)).unwrap();
+    spool.write_all(&noise(10, 900)).unwrap();
+    drop(spool);
+    for number in 0..14 {
+        assert_eq!(get(&zone, &format!("full/a long name {number:x}")).unwrap(), noise(number, 300));
+    }
+    assert_eq!(get(&zone, "spool").unwrap(), [noise(9, 512), noise(10, 900)].concat());
+    zone.close().unwrap();
+    assert_sound(&path);
+    std::fs::write(&path, &raw).unwrap();
+    let zone = RawFat::open(FileZone::open(&path, Access::ReadWrite).unwrap(), false).unwrap();
+    assert!(zone.remove("spool").unwrap());
+    for number in 0..7 {
+        assert!(zone.remove(&format!("full/a long name {number:x}")).unwrap());
+    }
+    assert!(zone.remove("full").unwrap());
+    zone.close().unwrap();
+    assert_sound(&path);
+}
+
 /// All of these may fail; none may panic, hang or leave the zone.
 fn use_everything(zone: &RawFat<FileZone>) {
     let mut paths = vec![String::new()];

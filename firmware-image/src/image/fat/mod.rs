@@ -8,7 +8,8 @@
 //! On bad input: the boot sector is checked strictly before anything is mounted, every path is walked with bounds
 //! before `fatfs` sees it (`walk`), and no number out of range passes from the table to `fatfs` (`disk`). A file
 //! whose chain contradicts its entry can't be read (`Corrupt`), but it can be replaced or removed: its entry is emptied
-//! first, and its clusters stay lost until somebody runs `fsck`.
+//! first, and its clusters stay lost until somebody runs `fsck`. A chain that comes to a free cluster was being lengthened:
+//! it ends before that.
 //!
 //! Not handled: clusters that two files share; both can be read.
 
@@ -92,12 +93,19 @@ impl<Z: RawZone> RawFat<Z> {
     }
 
     fn walk<T>(&self, work: impl FnOnce(&mut Walk<'_, Z>) -> Result<T, ZoneError>) -> Result<T, ZoneError> {
-        work(&mut Walk { cache: &mut self.cache.borrow_mut(), geometry: &self.geometry })
+        work(&mut Walk::new(&mut self.cache.borrow_mut(), &self.geometry))
     }
 
+    /// Where `path` leads. Once the volume is mounted for changes, no directory on the way leads `fatfs` astray after this.
     fn locate(&self, path: &str) -> Result<Found, ZoneError> {
         check_path(path)?;
-        self.walk(|walk| walk.locate(path))
+        self.walk(|walk| {
+            let found = walk.locate(path)?;
+            if self.mounted.get().is_some() {
+                walk.tie_directories()?;
+            }
+            Ok(found)
+        })
     }
 
     fn entry(&self, path: &str) -> Result<Option<Entry>, ZoneError> {
@@ -160,7 +168,8 @@ impl<Z: RawZone> RawFat<Z> {
     fn make_followable(&self, entry: &Entry) -> Result<(), ZoneError> {
         match self.walk(|walk| walk.check_file(entry)) {
             Err(ZoneError::Corrupt) => self.sever(entry),
-            other => other,
+            Err(error) => Err(error),
+            Ok(chain) => self.walk(|walk| walk.tie(chain)),
         }
     }
 
@@ -178,6 +187,7 @@ impl<Z: RawZone> RawFat<Z> {
     /// to stand first and alone.
     fn create_one_dir(&self, path: &str) -> Result<(), ZoneError> {
         let mounted = self.mounted()?;
+        self.locate(path)?;
         mounted.root_dir().create_dir(path).map_err(fault)?;
         let made = self.entry(path)?.ok_or(ZoneError::Corrupt)?;
         let parent = match path.rsplit_once('/') {
@@ -226,7 +236,7 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
         let length = match self.locate(path)? {
             Found::Entry(entry) if entry.is_directory() => return Err(ZoneError::BadPath),
             Found::Entry(entry) => {
-                self.walk(|walk| walk.check_file(&entry))?;
+                self.walk(|walk| walk.check_file(&entry).and_then(|chain| walk.tie(chain)))?;
                 u64::from(entry.size)
             }
             Found::Free => 0,
@@ -279,8 +289,11 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
     }
 
     fn remove(&self, path: &str) -> Result<bool, ZoneError> {
-        let Some(entry) = self.entry(path)? else { return Ok(false) };
+        if self.entry(path)?.is_none() {
+            return Ok(false);
+        }
         let mounted = self.mounted()?;
+        let Some(entry) = self.entry(path)? else { return Ok(false) };
         if entry.is_directory() {
             let mut empty = true;
             self.walk(|walk| {

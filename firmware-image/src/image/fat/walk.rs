@@ -19,6 +19,9 @@ const MAX_NAME_ENTRIES: usize = 31;
 /// A stretch of table in which every cluster is free.
 const EMPTY: [u8; 1024] = [0; 1024];
 
+/// The mark of a chain's last cluster.
+const END_OF_CHAIN: u32 = 0x0FFF_FFFF;
+
 const ATTR_VOLUME: u8 = 0x08;
 const ATTR_DIRECTORY: u8 = 0x10;
 const ATTR_LONG_NAME: u8 = 0x0F;
@@ -30,6 +33,15 @@ enum Link {
     Next(u32),
     Bad,
     End,
+}
+
+/// A chain that was followed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Chain {
+    /// Its clusters.
+    pub clusters: u64,
+    /// Its last cluster, where that points to a free one.
+    pub loose_end: Option<u32>,
 }
 
 /// A directory entry.
@@ -71,9 +83,15 @@ pub(crate) enum Found {
 pub(crate) struct Walk<'v, Z: RawZone> {
     pub cache: &'v mut BlockCache<Z>,
     pub geometry: &'v Geometry,
+    /// Chains of directories on the way that come to free clusters.
+    loose: Vec<Chain>,
 }
 
-impl<Z: RawZone> Walk<'_, Z> {
+impl<'v, Z: RawZone> Walk<'v, Z> {
+    pub fn new(cache: &'v mut BlockCache<Z>, geometry: &'v Geometry) -> Self {
+        Self { cache, geometry, loose: Vec::new() }
+    }
+
     fn link(&mut self, cluster: u32) -> Result<Link, ZoneError> {
         if !self.geometry.holds(cluster) {
             return Err(ZoneError::Corrupt);
@@ -89,46 +107,78 @@ impl<Z: RawZone> Walk<'_, Z> {
         }
     }
 
-    /// Calls `visit` with each cluster of a chain; a chain longer than `max` clusters, or one that does not end as
-    /// chains end, is `Corrupt`.
+    /// Calls `visit` with each cluster of a chain; a chain longer than `max` clusters, one that begins in a free cluster,
+    /// or one that comes to a bad one, is `Corrupt`. One that comes to a free cluster later ends before it: when it was
+    /// lengthened, the table's new end was cut off.
     pub fn chain(
         &mut self,
         first: u32,
         max: u64,
         visit: &mut dyn FnMut(u32) -> ControlFlow<()>,
-    ) -> Result<u64, ZoneError> {
-        let (mut cluster, mut count) = (first, 0);
+    ) -> Result<Chain, ZoneError> {
+        let (mut cluster, mut last, mut clusters) = (first, None, 0);
         loop {
             let link = self.link(cluster)?;
-            count += 1;
-            if count > max || matches!(link, Link::Free | Link::Bad) {
+            if link == Link::Free && last.is_some() {
+                return Ok(Chain { clusters, loose_end: last });
+            }
+            clusters += 1;
+            if clusters > max || matches!(link, Link::Free | Link::Bad) {
                 return Err(ZoneError::Corrupt);
             }
             if visit(cluster).is_break() {
-                return Ok(count);
+                return Ok(Chain { clusters, loose_end: None });
             }
+            last = Some(cluster);
             match link {
                 Link::Next(next) => cluster = next,
-                _ => return Ok(count),
+                _ => return Ok(Chain { clusters, loose_end: None }),
             }
         }
     }
 
     /// Checks that a file's chain ends, and is long enough for its size.
-    pub fn check_file(&mut self, entry: &Entry) -> Result<(), ZoneError> {
+    pub fn check_file(&mut self, entry: &Entry) -> Result<Chain, ZoneError> {
         let needed = u64::from(entry.size).div_ceil(u64::from(self.geometry.cluster_bytes));
         if entry.first_cluster == 0 {
-            return if entry.size == 0 { Ok(()) } else { Err(ZoneError::Corrupt) };
+            return if entry.size == 0 { Ok(Chain::default()) } else { Err(ZoneError::Corrupt) };
         }
         let longest = u64::from(self.geometry.clusters);
-        let count = self.chain(entry.first_cluster, longest, &mut |_| ControlFlow::Continue(()))?;
-        if count >= needed { Ok(()) } else { Err(ZoneError::Corrupt) }
+        let chain = self.chain(entry.first_cluster, longest, &mut |_| ControlFlow::Continue(()))?;
+        if chain.clusters >= needed { Ok(chain) } else { Err(ZoneError::Corrupt) }
     }
 
     /// Checks that a directory's chain ends and is no longer than directories can be.
     pub fn check_directory(&mut self, first: u32) -> Result<(), ZoneError> {
         let longest = MAX_DIRECTORY_BYTES.div_ceil(u64::from(self.geometry.cluster_bytes));
-        self.chain(first, longest, &mut |_| ControlFlow::Continue(())).map(|_| ())
+        let chain = self.chain(first, longest, &mut |_| ControlFlow::Continue(()))?;
+        if chain.loose_end.is_some() {
+            self.loose.push(chain);
+        }
+        Ok(())
+    }
+
+    /// Ends a chain where it comes to a free cluster: `fatfs` would follow it.
+    pub fn tie(&mut self, chain: Chain) -> Result<(), ZoneError> {
+        let Some(cluster) = chain.loose_end else { return Ok(()) };
+        let mut place = self.geometry.fat_start + u64::from(cluster) * 4;
+        while place < self.geometry.fats_end {
+            let mut raw = [0; 4];
+            self.cache.read_at(place, &mut raw)?;
+            // The four high bits are not ours.
+            let end = u32::from_le_bytes(raw) & 0xF000_0000 | END_OF_CHAIN;
+            self.cache.write_at(place, &end.to_le_bytes())?;
+            place += self.geometry.fat_bytes;
+        }
+        Ok(())
+    }
+
+    /// Ties the loose ends of the directories that were walked.
+    pub fn tie_directories(&mut self) -> Result<(), ZoneError> {
+        while let Some(chain) = self.loose.pop() {
+            self.tie(chain)?;
+        }
+        Ok(())
     }
 
     /// Calls `visit` with each entry of a directory but `.`, `..` and the label.
