@@ -14,6 +14,7 @@
 //! | [`replay`] | the states that a power cut could have left of it |
 //! | [`verdict`] | what is demanded of each |
 //! | [`sweep`] | many of them, judged on all cores |
+//! | [`scene`] | what the tests of power cuts share |
 //! | [`recorded_file`] | an image whose writes are recorded, without a guest |
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,7 @@ pub mod machine;
 pub mod qmp;
 pub mod recorded_file;
 pub mod replay;
+pub mod scene;
 pub mod stick;
 pub mod sweep;
 pub mod unruly;

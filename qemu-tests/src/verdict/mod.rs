@@ -158,6 +158,19 @@ impl Verdict {
         Ok(self)
     }
 
+    /// The launcher that opens images, with the vendor's key in it.
+    pub fn launcher(&self) -> &Path {
+        &self.launcher
+    }
+
+    /// The version that stands whole on the device in `image`, with all else that is demanded of what can be read.
+    ///
+    /// # Errors
+    /// What is demanded and is not so.
+    pub fn inspect(&self, image: &Path) -> Result<String> {
+        self.device.look(image).and_then(|found| self.check(&found))
+    }
+
     /// Judges the device in `image`, which is changed by that. `fsck` is a file that may be overwritten.
     ///
     /// # Errors
@@ -167,7 +180,7 @@ impl Verdict {
         if status != Some(0) {
             return Ok(Err(Defect { what: format!("the launcher ended with {status:?}"), said }));
         }
-        let found = match self.device.look(image).and_then(|found| self.check(&found)) {
+        let found = match self.inspect(image) {
             Ok(found) => found,
             Err(error) => return Ok(Err(Defect { what: format!("{error:#}"), said })),
         };
@@ -186,7 +199,7 @@ impl Verdict {
             return Ok(Err(Defect { what: defect, said }));
         }
         if scrutiny.again || scrutiny.update {
-            match self.device.look(image).and_then(|found| self.check(&found)) {
+            match self.inspect(image) {
                 Ok(version) if scrutiny.update || version == healed.version => {}
                 Ok(version) => {
                     let what = format!("{} was installed, and after another start it is {version}", healed.version);
@@ -218,7 +231,7 @@ impl Verdict {
         let newest = self.releases.last().context("there is no release")?;
         let (status, more) = self.start(image, Reach::Server)?;
         said.push_str(&more);
-        let found = self.device.look(image).and_then(|found| self.check(&found));
+        let found = self.inspect(image);
         Ok(match found {
             _ if status != Some(0) => Some(format!("with a server in reach the launcher ended with {status:?}")),
             Ok(version) if version == newest.version => None,
