@@ -34,6 +34,10 @@ const UPDATER_NOT_WHOLE: i32 = 3;
 const UPDATER_BUSY: i32 = 4;
 /// How long a child that was asked to end may take.
 const GRACE: Duration = Duration::from_secs(10);
+/// How often is looked whether the device is still there.
+const PRESENCE_LOOK: Duration = Duration::from_secs(1);
+/// The signal that ends a process at once (POSIX, `kill -9`).
+const SIGNAL_KILL: i32 = 9;
 /// How often is looked whether another updater has finished.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -321,7 +325,7 @@ impl<Z: Zones> Run<'_, Z> {
         let mut deadline = Instant::now() + Duration::from_secs(timeout_secs.into());
         let mut asked = None;
         loop {
-            let wakeup = self.events.wait(Some(&child), Some(deadline))?;
+            let wakeup = self.wait(Some(&mut child), Some(deadline))?;
             let said = child.hear();
             if asked.is_none() && said.iter().any(|byte| matches!(*byte, READY | GO)) {
                 return Ok(Tried::Ready(child, said.contains(&GO)));
@@ -350,13 +354,31 @@ impl<Z: Zones> Run<'_, Z> {
         }
     }
 
+    /// Waits for the next thing to happen. Looks meanwhile whether the device is still there: an updater whose device was
+    /// pulled is ended, since it may wait for a server for long before it notices.
+    fn wait(&self, mut updater: Option<&mut Child>, deadline: Option<Instant>) -> io::Result<Wakeup> {
+        loop {
+            let look = Instant::now() + PRESENCE_LOOK;
+            let until = deadline.map_or(look, |deadline| deadline.min(look));
+            let wakeup = self.events.wait(updater.as_deref(), Some(until))?;
+            if let Some(updater) = updater.as_deref_mut()
+                && self.presence.is_gone()
+            {
+                updater.signal(SIGNAL_KILL);
+            }
+            if wakeup != Wakeup::Deadline || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(wakeup);
+            }
+        }
+    }
+
     /// Waits until the client may start: the updater says so, or has ended. `Some`: the launcher was asked to end.
     fn until_go(&mut self, child: &mut Child, go: &mut bool) -> io::Result<Option<i32>> {
         let patience = Duration::from_secs(u64::from(self.policies().check_timeout_secs) + 2);
         let mut deadline = Some(Instant::now() + patience);
         let mut asked = None;
         while !*go && child.end().is_none() {
-            let wakeup = self.events.wait(Some(child), deadline)?;
+            let wakeup = self.wait(Some(child), deadline)?;
             *go |= child.hear().contains(&GO);
             match wakeup {
                 Wakeup::Asked(Asked { signal, by_terminal }) => {
@@ -383,7 +405,7 @@ impl<Z: Zones> Run<'_, Z> {
         child.tell_client_ended();
         let mut deadline = Some(Instant::now() + Duration::from_secs(2));
         while child.end().is_none() {
-            let wakeup = self.events.wait(Some(child), deadline)?;
+            let wakeup = self.wait(Some(child), deadline)?;
             child.hear();
             match wakeup {
                 Wakeup::Asked(Asked { signal, by_terminal: false }) => child.signal(signal),
@@ -460,7 +482,7 @@ impl<Z: Zones> Run<'_, Z> {
         let mut run = None;
         let end = loop {
             let deadline = watched_until.filter(|_| run.is_none());
-            let wakeup = self.events.wait(updater.as_deref(), deadline)?;
+            let wakeup = self.wait(updater.as_deref_mut(), deadline)?;
             if let Some(updater) = &mut updater {
                 updater.hear();
                 // Takes note of its end, so that nothing is left to be waited for.
@@ -474,6 +496,10 @@ impl<Z: Zones> Run<'_, Z> {
             }
             if let Wakeup::Asked(Asked { signal, by_terminal: false }) = wakeup {
                 child.signal(signal);
+                // It is asked once only, and whoever asked does not want to wait for a download.
+                if let Some(updater) = &mut updater {
+                    updater.signal(signal);
+                }
             }
             if let Some(end) = child.end() {
                 break end;
