@@ -397,6 +397,21 @@ impl Write<'_> {
         body: &mut dyn Body,
         buffer: &mut [u8; SEGMENT_BUFFER_BYTES],
     ) -> Result<u64, SlotError> {
+        self.write_checked(zone, body, buffer, |open| open.verify())
+    }
+
+    /// As [`Self::write`], for a body of which more must hold than that it is read back as it was sealed: `check` does the
+    /// reading back. It must read the whole body, and refuse one that may not stand in a slot; there is no new header then.
+    ///
+    /// # Errors
+    /// As [`Self::write`], and what `check` returns.
+    pub fn write_checked<Z: RawZone>(
+        &self,
+        zone: &mut Z,
+        body: &mut dyn Body,
+        buffer: &mut [u8; SEGMENT_BUFFER_BYTES],
+        check: impl FnOnce(&mut OpenSlot<'_, &mut Z>) -> Result<(), SlotError>,
+    ) -> Result<u64, SlotError> {
         let (header, plaintext) = self.header(body, buffer)?;
         let total = header.slot_bytes().ok_or(SlotError::TooLong)?;
         if total > zone.len()? {
@@ -422,11 +437,10 @@ impl Write<'_> {
         }
         zone.flush()?;
         zone.drop_caches()?;
-        OpenSlot::new(&mut *zone, self.kind, header.clone(), self.identity, buffer).verify().map_err(|error| {
-            match error {
-                SlotError::Damaged { .. } => SlotError::ReadBack,
-                other => other,
-            }
+        let mut open = OpenSlot::new(&mut *zone, self.kind, header.clone(), self.identity, buffer);
+        check(&mut open).map_err(|error| match open.fault().unwrap_or(error) {
+            SlotError::Damaged { .. } => SlotError::ReadBack,
+            _ => error,
         })?;
         write_all_at(zone, 0, &header.bytes)?;
         zone.flush()?;

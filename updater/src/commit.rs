@@ -5,7 +5,7 @@
 //! staging and undo. Each step compares before it writes, so that all of it can be done again after a cut anywhere.
 //!
 //! ```text
-//! undo copies, plan, flush │ journal: committing │ removals, files, marks, flush │ local manifest │ updaters, backups
+//! undo copies, plan, flush │ journal: committing │ removals, files, marks, flush │ local manifest │ updaters
 //! │ version record │ journal: cleaning │ staging and spool are removed │ journal: idle
 //! ```
 //! Nothing depends on a rename.
@@ -18,6 +18,7 @@ use firmware_image::record::Health;
 use firmware_image::{Digest, RawZone, paths};
 use serde::{Deserialize, Serialize};
 
+use crate::backups::Look;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::inventory::client_path;
@@ -132,6 +133,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
             JournalState::Committing { .. } if self.limits.dry_run => Ok(Recovery::Stuck),
             JournalState::Committing { plan: digest, .. } => {
+                self.look = Look::Whole;
                 let Some(plan) = self.read_commit_plan(&digest)? else {
                     self.alarm("an interrupted update has lost its plan: the client must be repaired");
                     return Ok(Recovery::Stuck);
@@ -301,8 +303,6 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 
         self.install_updaters(&plan.updaters)?;
         self.apply_to_state(plan);
-        self.renew_backups()?;
-        self.watch.step("backups");
         self.save_state()?;
         self.watch.step("record");
 

@@ -14,6 +14,7 @@ use firmware_image::{RawZone, paths};
 use release_store::trust::{Accepted, Releases, Trust};
 use release_store::{ContentKey, ContentKeys, Transport};
 
+use crate::backups::{FoundBackup, Look, Turn};
 use crate::config::Config;
 use crate::error::EngineError;
 use crate::hash::HashFiles;
@@ -54,11 +55,13 @@ pub struct Limits {
     pub dry_run: bool,
     /// Rounds over all servers without a byte of progress before an operation gives up.
     pub rounds: u32,
+    /// What is read whole in a start that finds nothing amiss; `None`: drawn at random. (Tests say it.)
+    pub turn: Option<Turn>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { dry_run: false, rounds: 5 }
+        Self { dry_run: false, rounds: 5, turn: None }
     }
 }
 
@@ -84,6 +87,12 @@ pub struct Engine<'z, F: FreeZone, H, C> {
     pub(crate) frames_fetched: u64,
     /// Updaters of the free zone that were verified in this run, by path.
     pub(crate) images: RefCell<HashMap<String, SoundImage>>,
+    /// How closely backups and updaters are looked at.
+    pub(crate) look: Look,
+    /// Backups that were read or written whole in this run.
+    pub(crate) whole_backups: Vec<FoundBackup>,
+    /// The client was let go in this run, and may run.
+    pub(crate) let_go: bool,
 }
 
 impl<'z, F: FreeZone, H: RawZone, C: RawZone> Engine<'z, F, H, C> {
@@ -112,6 +121,9 @@ impl<'z, F: FreeZone, H: RawZone, C: RawZone> Engine<'z, F, H, C> {
             alarms: Vec::new(),
             frames_fetched: 0,
             images: RefCell::default(),
+            look: Look::Whole,
+            whole_backups: Vec::new(),
+            let_go: false,
         };
         match engine.records.origin {
             Origin::Record(_) => {}
@@ -223,6 +235,7 @@ impl<'z, F: FreeZone, H: RawZone, C: RawZone> Engine<'z, F, H, C> {
             finish_mirror(self.free)?;
         }
         if self.records.heal()? {
+            self.look = Look::Whole;
             self.note("the version record was copied to a place that lacked it");
         }
         Ok(())

@@ -36,6 +36,12 @@ pub trait Host: Sync {
     /// The version of the updater that runs, as its own trailer says; `None` for a program that is no signed image.
     fn own_version(&self) -> Option<UpdaterVersion>;
 
+    /// The trailer of the updater that runs, where a launcher verified every byte of it and runs it from where nobody can
+    /// change it.
+    fn launched_trailer(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Starts the image once, with the arguments that this process has for its zones, and waits until it is ready.
     fn probe(&self, image: &mut dyn std::io::Read) -> Probe;
 

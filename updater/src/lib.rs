@@ -15,11 +15,12 @@
 //! | [`stage`] | new contents, complete and verified |
 //! | [`commit`] | from one whole release to another |
 //! | [`quarantine`] | programs that nobody listed |
-//! | [`renewal`] | the updater itself, and its backups |
+//! | [`renewal`], [`backups`] | the updater itself, and its backups |
 //! | [`operations`] | check, update, verify, repair, roll back, run |
 //! | [`status`], [`log`] | what is told to people |
 #![forbid(unsafe_code)]
 
+pub mod backups;
 pub mod check;
 pub mod commit;
 pub mod config;

@@ -10,6 +10,7 @@ use release_store::Manifest;
 use release_store::trust::Release;
 use serde::Serialize;
 
+use crate::backups::Look;
 use crate::check::Wish;
 use crate::commit::{Intent, Recovery};
 use crate::engine::Engine;
@@ -17,6 +18,7 @@ use crate::error::{EngineError, FailureKind};
 use crate::host::Guard;
 use crate::inventory::{self, FileState, Inventory};
 use crate::plan::Summary;
+use crate::record_store::Origin;
 use crate::spool::Spool;
 use crate::stage::Staged;
 use crate::zone_io;
@@ -170,7 +172,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 && *wish == Wish::Newest
                 && let Some(outcome) = self.bring_to_what_is_here(false)?
             {
-                self.settle()?;
+                self.settle(None)?;
                 return self.report(outcome);
             }
             let reachable = match self.choose(wish) {
@@ -190,7 +192,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let intent = if *wish == Wish::Newest { Intent::Update } else { Intent::Hold };
         let mut outcome = self.bring_to(&release, intent, None)?;
         outcome.offline = offline;
-        self.settle()?;
+        self.settle(None)?;
         self.report(outcome)
     }
 
@@ -228,7 +230,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         self.prepare()?;
         let (release, _) = self.installed_manifest(true)?;
         let outcome = self.bring_to(&release, Intent::Repair, None)?;
-        self.settle()?;
+        self.settle(None)?;
         self.report(outcome)
     }
 
@@ -252,9 +254,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// What kept it from that; see [`Engine::is_whole`].
     pub fn run(&mut self, launcher: &mut dyn Launcher) -> Result<Outcome, EngineError> {
         launcher.ready();
+        if matches!(self.records.origin, Origin::Record(_)) {
+            self.look = Look::Glance;
+        }
         let result = self.run_road(launcher);
         if result.is_err()
-            && let Err(error) = self.settle()
+            && let Err(error) = self.settle(None)
         {
             // Backups and record do not wait for a client that is not to be had; what keeps them back is not why it failed.
             self.watch.detail(&error.to_string());
@@ -290,7 +295,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             && failed.is_none()
             && let Some(outcome) = self.bring_to_what_is_here(true)?
         {
-            self.settle()?;
+            self.settle(Some(launcher).filter(|_| outcome.whole))?;
             return self.report(outcome);
         }
         let (release, intent) = match failed {
@@ -298,19 +303,21 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             None => self.aim(!offline)?,
         };
         let Some(release) = release else {
-            self.settle()?;
+            let whole = self.is_whole();
+            self.settle(Some(launcher).filter(|_| whole))?;
             return match asked {
                 // Nothing is installed and nothing can be: say why.
                 Err(error) if self.state.release.is_none() => Err(error),
                 _ => {
-                    let whole = self.is_whole();
                     let outcome = Outcome { offline, whole, ..self.outcome(Action::None) };
                     self.report(outcome)
                 }
             };
         };
-        let background =
-            (recovery != Recovery::Stuck && intent == Intent::Update).then_some((launcher, began + window));
+        let background: Option<(&mut dyn Launcher, Instant)> = match intent {
+            Intent::Update if recovery != Recovery::Stuck => Some((&mut *launcher, began + window)),
+            _ => None,
+        };
         let result = self.bring_to(&release, intent, background);
         let outcome = match result {
             Ok(outcome) => outcome,
@@ -324,7 +331,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                     // Offline is a state: what is here is whole, and goes on.
                     (true, FailureKind::Offline) => Outcome { offline: true, ..mended },
                     (true, _) => {
-                        self.settle()?;
+                        self.settle(Some(launcher).filter(|_| mended.whole))?;
                         return Err(error);
                     }
                     (false, _) => mended,
@@ -332,7 +339,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
             Err(error) => return Err(error),
         };
-        self.settle()?;
+        self.settle(Some(launcher).filter(|_| outcome.whole))?;
         let offline = offline || outcome.offline;
         self.report(Outcome { offline, ..outcome })
     }
@@ -376,11 +383,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     }
 
     /// After everything else: backups, configuration, record. On a write-protected device they wait.
-    fn settle(&mut self) -> Result<(), EngineError> {
+    ///
+    /// `launcher`: the client is whole. It starts before the backups are looked at, which do not touch it.
+    fn settle(&mut self, launcher: Option<&mut dyn Launcher>) -> Result<(), EngineError> {
         if self.limits.dry_run {
             return Ok(());
         }
-        match self.try_settle() {
+        match self.try_settle(launcher) {
             Err(error) if error.kind() == FailureKind::ReadOnly => {
                 self.watch.note("the device is write-protected: nothing new could be kept on it");
                 Ok(())
@@ -389,11 +398,18 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
     }
 
-    fn try_settle(&mut self) -> Result<(), EngineError> {
-        self.renew_backups()?;
+    fn try_settle(&mut self, launcher: Option<&mut dyn Launcher>) -> Result<(), EngineError> {
+        // What the launcher reads before it starts the client comes first.
         self.save_state()?;
         zone_io::write_if_changed(self.free, paths::CONFIG_COPY, self.config.bytes())?;
-        Ok(())
+        if let Some(launcher) = launcher
+            && !self.let_go
+            && !self.is_open()?
+        {
+            self.let_go = launcher.go();
+        }
+        self.renew_backups()?;
+        self.save_state()
     }
 
     /// What the launcher saw of the release on trial (X8): proven, or failed too often. Returns the release to go back to
@@ -483,26 +499,26 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         mut background: Option<(&mut dyn Launcher, Instant)>,
     ) -> Result<Outcome, EngineError> {
         let before = self.state.release.clone();
-        let mut let_go = false;
         // Until the client was let go, what must be known of the release has to come within the check window.
         let mut window = background.as_ref().filter(|_| before.is_some()).map(|(_, deadline)| *deadline);
         let mut basis = match self.within(window, |engine| engine.basis(release)) {
             Err(error) if window.is_some() && error.kind() == FailureKind::Offline => {
-                let_go = self.let_go(&mut background, error)?;
+                self.let_go(&mut background, error)?;
                 window = None;
                 self.basis(release)?
             }
             other => other?,
         };
-        if !self.limits.dry_run && !self.outdated_updaters(&basis.manifest)?.is_empty() {
+        let outdated = self.outdated_updaters(&basis.manifest)?;
+        if !self.limits.dry_run && !outdated.is_empty() {
             // What a backup holds need not be fetched.
-            self.restore_from_backups()?;
+            self.restore_from_backups(&basis.manifest, &outdated)?;
         }
         for _ in 0..MAX_PLANS {
             let mut spool = Spool::open(self.free)?;
             let planned = match self.within(window, |engine| engine.plan(&basis, &spool)) {
                 Err(error) if window.is_some() && error.kind() == FailureKind::Offline => {
-                    let_go = self.let_go(&mut background, error)?;
+                    self.let_go(&mut background, error)?;
                     window = None;
                     self.plan(&basis, &spool)
                 }
@@ -552,6 +568,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             self.clear_leftovers(&plan)?;
             self.check_space(&plan, intent, &spool)?;
             let whole = before.is_some() && client_is_whole(&plan.inventory, &plan.manifest, basis.installed.as_ref());
+            let mut let_go = self.let_go;
             let mut late = || {
                 if let Some((launcher, deadline)) = &mut background
                     && whole
@@ -564,7 +581,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             if plan.fetch_bytes > 0 {
                 late();
             }
-            match self.fetch(&plan, &mut spool, &mut late) {
+            let fetched = self.fetch(&plan, &mut spool, &mut late);
+            self.let_go = let_go;
+            match fetched {
                 Err(error) if error.kind() == FailureKind::Offline && !basis.without_updaters => {
                     if plan.updaters.is_empty() {
                         return Err(error);
@@ -582,11 +601,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 }
             }
             if let Some((launcher, _)) = &mut background
-                && let_go
+                && self.let_go
             {
                 launcher.wait_for_client();
             }
             let guard = self.lock_client()?;
+            self.look = Look::Whole;
             match self.commit(&plan, intent) {
                 Ok(()) => {}
                 Err(EngineError::StagingDamaged { .. }) => continue,
@@ -635,12 +655,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         &mut self,
         background: &mut Option<(&mut dyn Launcher, Instant)>,
         late: EngineError,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<(), EngineError> {
         if !self.is_whole() {
             return Err(late);
         }
         self.watch.detail(&format!("{late}; trying on"));
-        Ok(background.as_mut().is_some_and(|(launcher, _)| launcher.go()))
+        self.let_go = background.as_mut().is_some_and(|(launcher, _)| launcher.go());
+        Ok(())
     }
 
     /// Alarms about files of the installed release that somebody changed or deleted (P2).

@@ -1,9 +1,9 @@
 //! The updater renews itself: in the free zone, then in the backups, then in the record (D13, M9).
 //!
 //! Order: a new image is staged and verified, run once to *ready*, written beside the old one, read back, put in its
-//! place; then the older backup slot, then the mirror, then (by the caller) the record. The other backup slot follows in
-//! a later run, when the new updater runs by itself; floors rise only when both satisfy them. So that at every cut one
-//! good updater stands somewhere where the launcher finds it.
+//! place; when the commit is closed and the client may start, the older backup slot, then the mirror. The other backup slot
+//! follows in a later run, when the new updater runs by itself; floors rise only when both satisfy them. So that at every
+//! cut one good updater stands somewhere where the launcher finds it.
 
 use std::io;
 
@@ -12,17 +12,15 @@ use firmware_image::backup::{BackupBody, ImageReader, Index};
 use firmware_image::digest::Hasher;
 use firmware_image::free_zone::{FreeZone, ZoneFile as _};
 use firmware_image::hidden::SlotName;
-use firmware_image::key_slot::Identity;
 use firmware_image::launcher_note::LauncherNote;
 use firmware_image::places::{MirrorFile, Place};
 use firmware_image::slot::{self, Body, Header, Kind, OpenSlot, SlotError};
 use firmware_image::storage::read_exact_at;
-use firmware_image::updater_image::{
-    Floors, ImageError, MAX_IMAGE_BYTES, MAX_TRAILER_BYTES, UpdaterVersion, authenticate, read_trailer,
-};
+use firmware_image::updater_image::{Floors, ImageError, UpdaterVersion, authenticate};
 use firmware_image::{Digest, RawZone, ZoneError, paths};
 use release_store::Manifest;
 
+use crate::backups::{FoundBackup, Look, read_images, same_images, verify};
 use crate::commit::UpdaterStep;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -56,26 +54,8 @@ pub struct SoundImage {
 }
 
 impl SoundImage {
-    fn same(&self, other: &Self) -> bool {
+    pub(crate) fn same(&self, other: &Self) -> bool {
         self.platform == other.platform && self.length == other.length && self.statement == other.statement
-    }
-}
-
-/// A backup in one of its places.
-#[derive(Debug, Clone)]
-pub struct FoundBackup {
-    /// Where.
-    pub place: Place,
-    /// Its generation.
-    pub generation: u64,
-    /// What it holds; each image verified.
-    pub images: Vec<SoundImage>,
-}
-
-impl FoundBackup {
-    /// The newest first, the hidden zone's before its mirror, and the factory's, which is never renewed, last.
-    fn precedence(&self) -> (bool, u64, bool) {
-        (self.place != Place::CdTail, self.generation, matches!(self.place, Place::Hidden(_)))
     }
 }
 
@@ -100,9 +80,47 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let mut file = self.free.open(path)?.ok_or(ImageError::Zone(ZoneError::NotFound))?;
         let length = file.len()?;
         let (vendor, product, floors) = (&self.vendor, &self.config.product, &self.floors());
-        let image = verify(&mut file, length, platform, vendor, product, floors)?;
+        let image = verify(&mut file, length, platform, vendor, product, floors, Look::Whole)?;
         self.images.borrow_mut().insert(path.to_owned(), image.clone());
         Ok(image)
+    }
+
+    /// An updater in the free zone, as closely looked at as this run does. At a glance: a file with the trailer of the very
+    /// program that runs is what the launcher verified a moment ago, byte by byte, and the launcher does so at every start;
+    /// those for other platforms have their turn like the backups. Whatever is copied from, run or installed is verified
+    /// whole when that is done.
+    pub(crate) fn updater_in_free(&self, path: &str, platform: &str) -> Result<SoundImage, ImageError> {
+        if self.look == Look::Glance {
+            let mut file = self.free.open(path)?.ok_or(ImageError::Zone(ZoneError::NotFound))?;
+            let length = file.len()?;
+            let (vendor, product, floors) = (&self.vendor, &self.config.product, &self.floors());
+            let image = verify(&mut file, length, platform, vendor, product, floors, Look::Glance)?;
+            let own = platform == paths::THIS_PLATFORM;
+            if !own || self.host.launched_trailer().is_some_and(|trailer| trailer == image.statement) {
+                return Ok(image);
+            }
+        }
+        self.sound_image(path, platform)
+    }
+
+    /// The updaters in the free zone: paths and platforms.
+    fn updaters_in_free(&self) -> Result<Vec<(String, String)>, EngineError> {
+        let mut updaters = Vec::new();
+        for (name, _) in zone_io::files_in(self.free, "")? {
+            let Some(rest) = name.strip_prefix("updater-") else { continue };
+            let platform = rest.strip_suffix(".exe").unwrap_or(rest).to_owned();
+            if release_store::manifest::check_platform(&platform).is_ok() && *paths::updater_name(&platform) == *name {
+                updaters.push((name, platform));
+            }
+        }
+        Ok(updaters)
+    }
+
+    /// Those that are not for this platform. What cannot be listed has no turn, and is read whole.
+    pub(crate) fn other_updaters(&self) -> Vec<(String, String)> {
+        let mut all = self.updaters_in_free().unwrap_or_default();
+        all.retain(|(_, platform)| platform != paths::THIS_PLATFORM);
+        all
     }
 
     /// Which updaters of a release the free zone lacks: places in the manifest's list.
@@ -115,7 +133,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
             let path = paths::updater_name(&entry.platform);
             let newer = |image: &SoundImage| image.version >= entry.version;
-            match self.sound_image(&path, &entry.platform) {
+            match self.updater_in_free(&path, &entry.platform) {
                 Ok(image) if newer(&image) => {}
                 _ => outdated.push(at),
             }
@@ -161,11 +179,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 
     fn install_updater(&mut self, step: &UpdaterStep, target: &str) -> Result<UpdaterVersion, EngineError> {
         let staged = Self::staged(&step.digest);
-        if !zone_io::file_is(self.free, &staged, step.size, &step.digest)? {
-            return Err(EngineError::StagingDamaged { path: target.to_owned() });
-        }
-        let refused = |source| EngineError::Image { platform: step.platform.clone(), source };
-        let image = self.sound_image(&staged, &step.platform).map_err(refused)?;
+        let image = match self.sound_image(&staged, &step.platform) {
+            Ok(image) => image,
+            // As it was published it is refused; otherwise the medium has lost it.
+            Err(source) if zone_io::file_is(self.free, &staged, step.size, &step.digest)? => {
+                return Err(EngineError::Image { platform: step.platform.clone(), source });
+            }
+            Err(_) => return Err(EngineError::StagingDamaged { path: target.to_owned() }),
+        };
         let note = LauncherNote::read(self.free).map_err(EngineError::zone("read", paths::LAUNCHER_NOTE))?;
         let failed = |reason: String| EngineError::ProbeFailed { version: image.version.to_string(), reason };
         if note.has_failed(&image.sha256) {
@@ -188,7 +209,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
         }
         self.put_updater(&staged, target, step.size, &step.digest)?;
-        Ok(image.version)
+        let version = image.version;
+        self.images.borrow_mut().insert(target.to_owned(), image);
+        Ok(version)
     }
 
     /// Copies a verified image over the updater in the free zone: beside it, flushed, read back, and only then in its
@@ -216,53 +239,20 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         self.free.sync_dir("").map_err(failed())
     }
 
-    /// Every backup that is whole.
-    pub fn backups(&mut self) -> Vec<FoundBackup> {
-        Place::BACKUPS.into_iter().filter_map(|place| self.backup(place).ok()).collect()
-    }
-
-    /// Whose a backup in some place has to be: this device's, but for the factory's on the CD. A CD is the same for every
-    /// unit, and has an identity of its own under the product secret.
-    fn owner(&mut self, place: Place) -> Result<Identity, SlotError> {
-        if place != Place::CdTail {
-            return Ok(self.records.identity.clone());
-        }
-        let header = self.records.places.header(place)?;
-        header.unlock(self.config.secret.expose(), &mut self.records.scratch.blocks)
-    }
-
-    fn backup(&mut self, place: Place) -> Result<FoundBackup, SlotError> {
-        let identity = self.owner(place)?;
-        let segment = &mut self.records.scratch.segment;
-        let (vendor, product) = (self.vendor, self.config.product.clone());
-        self.records.places.with(place, |zone| {
-            let header = Header::read(zone, Kind::Backup)?;
-            if header.device_id() != identity.device_id {
-                return Err(SlotError::WrongKind);
-            }
-            let generation = header.generation();
-            let body_bytes = header.body_bytes();
-            let mut open = OpenSlot::new(zone, Kind::Backup, header, &identity, segment);
-            open.verify()?;
-            let index = Index::read(&mut open, body_bytes)?;
-            let mut images = Vec::new();
-            for entry in &index.entries {
-                let mut reader = ImageReader::new(&mut open, entry);
-                let floors = Floors::default();
-                let image = verify(&mut reader, entry.length, &entry.platform, &vendor, &product, &floors);
-                images.push(image.map_err(|_| SlotError::Malformed)?);
-            }
-            Ok(FoundBackup { place, generation, images })
-        })
-    }
-
     /// Brings backups and updaters in the free zone up to each other: what one lacks comes from the other. Writes nothing
     /// where all is as it should be. The caller saves the state afterwards.
     pub(crate) fn renew_backups(&mut self) -> Result<(), EngineError> {
         if self.limits.dry_run {
             return Ok(());
         }
-        let found = self.backups();
+        if self.look == Look::Glance {
+            let found = self.backups_at_a_glance();
+            if self.look == Look::Glance && self.are_renewed(&found)? {
+                return Ok(());
+            }
+            self.look = Look::Whole;
+        }
+        let found = self.whole_backups();
         let newest = found.iter().max_by_key(|backup| backup.precedence());
         if let Some(newest) = newest.cloned() {
             self.restore_updaters(&newest)?;
@@ -306,7 +296,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 }
             }
         }
-        if written.is_some() || holds(Place::BackupMirror) != Some(true) {
+        if holds(Place::BackupMirror) != Some(true) {
             let generation = written.unwrap_or(generation.max(1));
             match self.write_backup(Place::BackupMirror, &wanted, generation) {
                 Ok(Some(_)) if written.is_none() => self.note("the mirror of the updater's copy was renewed"),
@@ -318,14 +308,40 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 Err(error) => return Err(error),
             }
         }
-        let standing = if written.is_some() { self.backups() } else { found };
-        self.raise_floors(&standing);
+        let standing = self.whole_backups();
+        if let Some(image) = self.higher_floors(&standing) {
+            self.lines.push(format!("note updaters before {} may no longer run", image.floors.version));
+            self.state.statement = image.statement;
+        }
         Ok(())
     }
 
-    /// Restores updaters in the free zone from the newest backup, where they are missing or damaged.
-    pub(crate) fn restore_from_backups(&mut self) -> Result<(), EngineError> {
-        let newest = self.backups().into_iter().max_by_key(FoundBackup::precedence);
+    /// Whether these backups and the updaters in the free zone need nothing.
+    fn are_renewed(&mut self, found: &[FoundBackup]) -> Result<bool, EngineError> {
+        let Some(newest) = found.iter().max_by_key(|backup| backup.precedence()) else { return Ok(false) };
+        let restored =
+            |image: &SoundImage| self.updater_in_free(&paths::updater_name(&image.platform), &image.platform).is_ok();
+        if !newest.images.iter().all(restored) {
+            return Ok(false);
+        }
+        let wanted = self.best_images(&newest.images)?;
+        let hold = |backup: &FoundBackup| backup.place == Place::CdTail || same_images(&backup.images, &wanted);
+        Ok(found.iter().all(hold) && self.higher_floors(found).is_none())
+    }
+
+    /// Restores updaters in the free zone from the newest backup, where one of these (places in the manifest's list) is
+    /// missing or damaged and a backup has it.
+    pub(crate) fn restore_from_backups(&mut self, manifest: &Manifest, outdated: &[usize]) -> Result<(), EngineError> {
+        let found = if self.look == Look::Glance { self.backups_at_a_glance() } else { self.whole_backups() };
+        let entries = || outdated.iter().filter_map(|at| manifest.updaters.get(*at));
+        let serves = |image: &SoundImage| {
+            entries().any(|entry| entry.platform == image.platform && entry.version <= image.version)
+        };
+        if !found.iter().flat_map(|backup| &backup.images).any(serves) {
+            return Ok(());
+        }
+        self.look = Look::Whole;
+        let newest = self.whole_backups().into_iter().max_by_key(FoundBackup::precedence);
         newest.map_or(Ok(()), |newest| self.restore_updaters(&newest))
     }
 
@@ -386,20 +402,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// The best sound image for each platform that a backup or the free zone has.
     fn best_images(&mut self, backed_up: &[SoundImage]) -> Result<Vec<SoundImage>, EngineError> {
         let mut platforms: Vec<String> = backed_up.iter().map(|image| image.platform.clone()).collect();
-        for (name, _) in zone_io::files_in(self.free, "")? {
-            let Some(rest) = name.strip_prefix("updater-") else { continue };
-            let platform = rest.strip_suffix(".exe").unwrap_or(rest);
-            if release_store::manifest::check_platform(platform).is_ok() && *paths::updater_name(platform) == *name {
-                platforms.push(platform.to_owned());
-            }
-        }
+        platforms.extend(self.updaters_in_free()?.into_iter().map(|(_, platform)| platform));
         platforms.sort();
         platforms.dedup();
         let note = LauncherNote::read(self.free).map_err(EngineError::zone("read", paths::LAUNCHER_NOTE))?;
         let mut best = Vec::new();
         for platform in platforms.iter().take(firmware_image::backup::MAX_IMAGES) {
             let old = backed_up.iter().find(|image| image.platform == *platform);
-            let found = self.sound_image(&paths::updater_name(platform), platform).ok();
+            let found = self.updater_in_free(&paths::updater_name(platform), platform).ok();
             let found = found.filter(|image| !note.has_failed(&image.sha256));
             // What cannot be had from the free zone cannot be copied; an image that is older must not replace a newer.
             best.extend(match (found, old) {
@@ -428,7 +438,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let mut bodies = Vec::new();
         for image in images {
             let path = paths::updater_name(&image.platform);
-            // Verified a moment ago. Whether what is sealed now is that shows afterwards, from the slot itself.
+            // Verified a moment ago. Whether what is sealed now is that shows when it is read back.
             let Some(mut file) = free.open(&path).map_err(EngineError::zone("read", &path))? else { return Ok(None) };
             if file.len() != Ok(image.length) {
                 return Ok(None);
@@ -440,6 +450,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let length = slot::slot_bytes(layout.body_bytes(), BACKUP_SEGMENT_LOG2);
         let mut body = BackupBody::new(layout, &mut bodies)
             .map_err(|source| EngineError::Slot { place, source: source.into() })?;
+        self.whole_backups.retain(|backup| backup.place != place);
+        let (vendor, product) = (self.vendor, self.config.product.clone());
         let (identity, segment) = (&self.records.identity, &mut self.records.scratch.segment);
         let write = slot::Write { kind: Kind::Backup, generation, identity, segment_log2: BACKUP_SEGMENT_LOG2 };
         let result = match place {
@@ -452,15 +464,22 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 }
                 let mut file = free.create(path).map_err(EngineError::zone("write", path))?;
                 file.set_len(length).map_err(EngineError::zone("write", path))?;
-                let written = write.write(&mut MirrorFile(file), &mut body, segment);
+                let written = write.write_checked(&mut MirrorFile(file), &mut body, segment, |open| {
+                    holds_all(open, &vendor, &product, images)
+                });
                 zone_io::sync_parents(free, path)?;
                 written
             }
-            place => self.records.places.with(place, |mut zone| write.write(&mut zone, &mut body, segment)),
+            place => self.records.places.with(place, |mut zone| {
+                write.write_checked(&mut zone, &mut body, segment, |open| holds_all(open, &vendor, &product, images))
+            }),
         };
         match result {
-            Ok(_) if self.backup(place).is_ok_and(|found| same_images(&found.images, images)) => Ok(Some(generation)),
-            Ok(_) | Err(SlotError::Changed) => {
+            Ok(_) => {
+                self.whole_backups.push(FoundBackup { place, generation, images: images.to_vec() });
+                Ok(Some(generation))
+            }
+            Err(SlotError::Changed) => {
                 self.images.borrow_mut().clear();
                 self.alarm(format!(
                     "an updater in the free zone changed while it was copied to the {place}: that copy counts for nothing"
@@ -480,59 +499,32 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
     }
 
-    /// Raises the floors to what the newest updater asks for, if both backups satisfy it.
-    fn raise_floors(&mut self, backups: &[FoundBackup]) {
+    /// The updater that raises the floors to what it asks for, if both backups satisfy that.
+    fn higher_floors(&self, backups: &[FoundBackup]) -> Option<SoundImage> {
         let hidden: Vec<&FoundBackup> =
             backups.iter().filter(|backup| matches!(backup.place, Place::Hidden(_))).collect();
         if hidden.len() < SlotName::BACKUPS.len() {
-            return;
+            return None;
         }
         let now = self.floors();
         let all = || hidden.iter().flat_map(|backup| &backup.images);
         let satisfied = |floors: &Floors| all().all(|image| floors.admits(image.version, image.key_serial));
-        let highest = all()
+        all()
             .filter(|image| image.floors.max(now) == image.floors && image.floors != now && satisfied(&image.floors))
-            .max_by_key(|image| (image.floors.version, image.floors.key_serial));
-        if let Some(image) = highest {
-            self.state.statement = image.statement.clone();
-            self.lines.push(format!("note updaters before {} may no longer run", image.floors.version));
-        }
+            .max_by_key(|image| (image.floors.version, image.floors.key_serial))
+            .cloned()
     }
 }
 
-fn same_images(found: &[SoundImage], wanted: &[SoundImage]) -> bool {
-    found.len() == wanted.len() && wanted.iter().all(|image| found.iter().any(|other| other.same(image)))
-}
-
-fn verify<R>(
-    file: &mut R,
-    length: u64,
-    platform: &str,
+/// Reads a new backup back: `Changed` where it does not hold exactly these images, each sound.
+fn holds_all<Z: RawZone>(
+    open: &mut OpenSlot<'_, Z>,
     vendor: &firmware_image::signature::PublicKey,
     product: &str,
-    floors: &Floors,
-) -> Result<SoundImage, ImageError>
-where
-    R: embedded_io::Read + embedded_io::Seek + embedded_io::ErrorType<Error = ZoneError>,
-{
-    if length > MAX_IMAGE_BYTES {
-        return Err(ImageError::TooLong);
-    }
-    let mut trailer = [0; MAX_TRAILER_BYTES];
-    let trailer = authenticate(read_trailer(file, length, &mut trailer)?, vendor)?;
-    trailer.is_for(product, platform)?;
-    trailer.is_above(floors)?;
-    trailer.verify_image(file, length, &mut vec![0; zone_io::BUFFER_BYTES])?;
-    let body = trailer.body();
-    Ok(SoundImage {
-        platform: platform.to_owned(),
-        version: body.version,
-        key_serial: body.certificate.serial,
-        sha256: body.sha256,
-        length,
-        floors: body.floors,
-        statement: trailer.bytes().to_vec(),
-    })
+    images: &[SoundImage],
+) -> Result<(), SlotError> {
+    let found = read_images(open, vendor, product, Look::Whole)?;
+    if same_images(&found, images) { Ok(()) } else { Err(SlotError::Changed) }
 }
 
 /// An updater in the free zone as part of a backup's body.

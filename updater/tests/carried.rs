@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::*;
 use updater::{Action, FailureKind, Wish};
@@ -29,9 +29,9 @@ fn world() -> (World, PathBuf) {
     (world, carried)
 }
 
-fn run(world: &World, carried: &PathBuf, servers: &[&str]) -> updater::Outcome {
+fn run(world: &World, carried: &Path, servers: &[&str]) -> updater::Outcome {
     let mut setup = world.setup(servers);
-    setup.offline = Some(carried.clone());
+    setup.offline = Some(carried.to_path_buf());
     setup.run(|engine| engine.run(&mut TestLauncher::default()).unwrap())
 }
 
@@ -125,6 +125,6 @@ fn frames_that_the_carried_copy_lacks_are_noticed_before_anything_is_written() {
     assert_eq!(error.kind(), FailureKind::Offline);
 }
 
-fn walk(root: &std::path::Path) -> Vec<PathBuf> {
+fn walk(root: &Path) -> Vec<PathBuf> {
     read_tree(root).into_keys().map(PathBuf::from).collect()
 }

@@ -135,8 +135,10 @@ fn a_damaged_client_is_mended_before_it_may_start() {
     world.publish("2.0.0", &files);
     fs::write(world.client().join("same.bin"), "x").unwrap();
     let mut launcher = TestLauncher { can_go: true, ..TestLauncher::default() };
+    let (client, new) = (world.client(), files.clone());
+    launcher.on_go = Some(Box::new(move || assert_eq!(read_tree(&client), expected(&new))));
     world.engine(&[&server.url()], |engine| engine.run(&mut launcher).unwrap());
-    assert_eq!(launcher.said, "R");
+    assert_eq!(launcher.said, "RG");
     world.assert_client(&files);
 }
 
@@ -266,7 +268,8 @@ fn a_damaged_client_is_mended_before_a_slow_server_is_waited_for() {
     world.publish("2.0.0", &second());
     fs::remove_file(world.client().join("app/empty")).unwrap();
     let (said, outcome, slept) = run_slowly(&world, 3);
-    assert_eq!((&*said, outcome.action, slept), ("R", Action::Repaired, Duration::ZERO));
+    // Let go after it was mended, and with nothing to wait for.
+    assert_eq!((&*said, outcome.action, slept), ("RG", Action::Repaired, Duration::ZERO));
     world.assert_client(&first());
     assert_eq!(run_slowly(&world, 0).1.action, Action::Updated);
 }

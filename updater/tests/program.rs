@@ -303,7 +303,7 @@ fn a_new_updater_is_run_once_before_it_is_installed() {
     assert_eq!(version(&world), "1.0.0");
     let new = signed(&world, "2.0.0");
     world.publish_with("2.0.0", &second(), with_updater(&new));
-    assert_status(&run(&world, &program, &["run"]), 0);
+    assert_status(&run(&world, &program, &["update"]), 0);
     assert_eq!(version(&world), "2.0.0");
     // And from now on it is the one that runs, and proves itself.
     let installed = world.free().join(firmware_image::paths::updater_name(PLATFORM).as_str());

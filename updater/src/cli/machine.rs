@@ -43,6 +43,16 @@ impl Machine {
     }
 }
 
+/// The version in the authenticated trailer of this program, and the trailer.
+fn own_trailer() -> Option<(UpdaterVersion, Vec<u8>)> {
+    let vendor = stamp::vendor_key()?;
+    let mut file = FileZone::from_file(platform::own_image().ok()?, Access::ReadOnly).ok()?;
+    let length = file.len().ok()?;
+    let mut trailer = [0; MAX_TRAILER_BYTES];
+    let trailer = authenticate(read_trailer(&mut file, length, &mut trailer).ok()?, &vendor).ok()?;
+    Some((trailer.body().version, trailer.bytes().to_vec()))
+}
+
 impl Host for Machine {
     fn now(&self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -58,12 +68,11 @@ impl Host for Machine {
     }
 
     fn own_version(&self) -> Option<UpdaterVersion> {
-        let vendor = stamp::vendor_key()?;
-        let mut file = FileZone::from_file(platform::own_image().ok()?, Access::ReadOnly).ok()?;
-        let length = file.len().ok()?;
-        let mut trailer = [0; MAX_TRAILER_BYTES];
-        let trailer = authenticate(read_trailer(&mut file, length, &mut trailer).ok()?, &vendor).ok()?;
-        Some(trailer.body().version)
+        own_trailer().map(|(version, _)| version)
+    }
+
+    fn launched_trailer(&self) -> Option<Vec<u8>> {
+        platform::is_launched().then(own_trailer).flatten().map(|(_, trailer)| trailer)
     }
 
     fn probe(&self, image: &mut dyn Read) -> Probe {

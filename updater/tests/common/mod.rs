@@ -50,6 +50,7 @@ pub struct World {
 pub struct TestHost {
     pub now: AtomicI64,
     pub own_version: Mutex<Option<UpdaterVersion>>,
+    pub launched_trailer: Mutex<Option<Vec<u8>>>,
     pub probe: Mutex<Probe>,
     pub client_runs: AtomicBool,
     pub waited: AtomicBool,
@@ -61,6 +62,7 @@ impl Default for TestHost {
         Self {
             now: AtomicI64::new(NOW),
             own_version: Mutex::new(None),
+            launched_trailer: Mutex::new(None),
             probe: Mutex::new(Probe::Ready),
             client_runs: AtomicBool::new(false),
             waited: AtomicBool::new(false),
@@ -81,6 +83,9 @@ impl Host for TestHost {
     }
     fn own_version(&self) -> Option<UpdaterVersion> {
         *self.own_version.lock().unwrap()
+    }
+    fn launched_trailer(&self) -> Option<Vec<u8>> {
+        self.launched_trailer.lock().unwrap().clone()
     }
     fn probe(&self, image: &mut dyn std::io::Read) -> Probe {
         std::io::copy(image, &mut std::io::sink()).unwrap();
@@ -236,7 +241,7 @@ impl World {
             offline: None,
             cd_tail: None,
             watch: &Silent,
-            limits: Limits { dry_run: false, rounds: 2 },
+            limits: Limits { rounds: 2, ..Limits::default() },
         }
     }
 
@@ -464,6 +469,7 @@ pub struct TestLauncher {
     pub said: String,
     pub can_go: bool,
     pub on_wait: Option<Box<dyn FnOnce()>>,
+    pub on_go: Option<Box<dyn FnOnce()>>,
 }
 
 impl updater::operations::Launcher for TestLauncher {
@@ -473,6 +479,9 @@ impl updater::operations::Launcher for TestLauncher {
     fn go(&mut self) -> bool {
         if self.can_go {
             self.said.push('G');
+            if let Some(f) = self.on_go.take() {
+                f();
+            }
         }
         self.can_go
     }
