@@ -233,8 +233,17 @@ fn rounds(profile: Profile, share: usize, table: &mut Table) -> bool {
     let restore = rounds.scene.plug_to_the_end();
     assert_eq!(rounds.scene.whole().as_deref(), Ok(OLD), "{}", restore.said);
 
-    for k in spread(share, restore.progress.writes - 4) {
-        rounds.round(Phase::Restore, &bare, State::Idle, Opening::Closed, |progress, _| progress.writes >= k);
+    // Up to the rename: after that the updater stands, and the rest is the updater's own work.
+    let recording = Recording::new(&bare, BlockLog::open(&rounds.scene.log()).unwrap()).unwrap();
+    let (mut missing, mut there) = (0, usize::try_from(restore.progress.entries).unwrap());
+    while there - missing > 1 {
+        let cut = missing.midpoint(there);
+        let overlay = recording.overlay(&replay::State::Prefix { cut }).unwrap();
+        recording.write_image(&overlay, &rounds.scene.stick.disk).unwrap();
+        *(if rounds.scene.seen().updater { &mut there } else { &mut missing }) = cut;
+    }
+    for k in spread(share, missing as u64) {
+        rounds.round(Phase::Restore, &bare, State::Idle, Opening::Closed, |progress, _| progress.entries >= k);
     }
     for i in 0..share as u64 {
         let k = i * packs / share as u64;

@@ -136,11 +136,15 @@ fn length(free: &AnyFreeZone, path: &str) -> Option<u64> {
     free.open(path).ok().flatten().and_then(|mut file| file.len().ok())
 }
 
+/// A file's bytes. One that a cut has broken is no file of any release.
 fn read(free: &AnyFreeZone, path: &str) -> Vec<u8> {
-    let mut file = free.open(path).unwrap().unwrap();
-    let length = file.len().unwrap();
-    assert!(length < 64 << 20, "{path} has {length} bytes");
-    let mut bytes = vec![0; usize::try_from(length).unwrap()];
-    file.read_exact(&mut bytes).unwrap();
-    bytes
+    let bytes = || -> Result<Vec<u8>, String> {
+        let mut file = free.open(path).map_err(|error| error.to_string())?.ok_or("it is gone")?;
+        let length = file.len().map_err(|error| error.to_string())?;
+        assert!(length < 64 << 20, "{path} has {length} bytes");
+        let mut bytes = vec![0; usize::try_from(length).unwrap()];
+        file.read_exact(&mut bytes).map_err(|error| format!("{error:?}"))?;
+        Ok(bytes)
+    };
+    bytes().unwrap_or_else(|error| format!("unreadable: {error}").into_bytes())
 }
