@@ -523,8 +523,12 @@ fn holds_all<Z: RawZone>(
     product: &str,
     images: &[SoundImage],
 ) -> Result<(), SlotError> {
-    let found = read_images(open, vendor, product, Look::Whole)?;
-    if same_images(&found, images) { Ok(()) } else { Err(SlotError::Changed) }
+    match read_images(open, vendor, product, Look::Whole) {
+        Ok(found) if same_images(&found, images) => Ok(()),
+        // What was sealed is read back as it was, and is no updater any more.
+        Ok(_) | Err(SlotError::Malformed) => Err(SlotError::Changed),
+        Err(error) => Err(error),
+    }
 }
 
 /// An updater in the free zone as part of a backup's body.
