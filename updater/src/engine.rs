@@ -174,6 +174,14 @@ impl<'z, F: FreeZone, H: RawZone, C: RawZone> Engine<'z, F, H, C> {
         self.lines.push(format!("note {text}"));
     }
 
+    /// Something for the log that stays as it is until something changes: once.
+    pub(crate) fn note_once(&mut self, text: &str) {
+        let line = format!("note {text}");
+        if !self.lines.contains(&line) && !log::has(self.free, &line) {
+            self.lines.push(line);
+        }
+    }
+
     /// Something that an administrator should know: the log keeps it, `status` shows it.
     pub(crate) fn alarm(&mut self, text: impl Into<String>) {
         let text = text.into();

@@ -2,7 +2,7 @@
 //!
 //! One line an event: `2026-11-20T19:00:00Z word text`. It names releases and paths inside `client/`, never a host, a
 //! user, or a path outside of the device. It never grows past twice [`MAX_LOG_BYTES`], and a run in which nothing
-//! happened adds nothing.
+//! happened adds nothing. What only stays as it is counts as nothing, too: see [`has`].
 
 use embedded_io::{Seek as _, SeekFrom, Write as _};
 use firmware_image::free_zone::{FreeZone, ZoneFile as _};
@@ -51,6 +51,13 @@ pub fn append<F: FreeZone>(zone: &F, now: i64, lines: &[String]) -> Result<(), Z
     file.flush()?;
     drop(file);
     zone.sync_dir(paths::STATE_DIR)
+}
+
+/// Whether the log has this line already, at whatever time. For what stays as it is from one start to the next: it is worth
+/// a line when it comes to be so, and not at every plug-in. A log that cannot be read has no line.
+pub fn has<F: FreeZone>(zone: &F, line: &str) -> bool {
+    let lines = tail(zone, usize::MAX).unwrap_or_default();
+    lines.iter().any(|known| known.split_once(' ').is_some_and(|(_time, text)| text == line))
 }
 
 /// The newest lines, at most `count`.

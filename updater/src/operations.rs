@@ -324,7 +324,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             Err(error) if intent == Intent::Update && self.state.release.is_some() && mendable(&error) => {
                 // The new release is not to be had now: the old one must at least be whole.
                 self.watch.note(&error.to_string());
-                self.lines.push(format!("note release {} could not be installed yet", release.version));
+                self.note_once(&format!("release {} could not be installed yet", release.version));
                 let (installed, _) = self.installed_manifest(true)?;
                 let mended = self.bring_to(&installed, Intent::Repair, None)?;
                 match (mended.action == Action::None, error.kind()) {
@@ -450,7 +450,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let statement = releases.by_serial(installed.serial);
         let withdrawn = statement.is_some_and(|release| release.withdrawn.is_some());
         if withdrawn {
-            self.lines.push(format!("note the installed release {} was withdrawn", installed.version));
+            self.note_once(&format!("the installed release {} was withdrawn", installed.version));
         }
         let wanted = newest.filter(|newest| {
             let moves = newest.serial > installed.serial && !self.state.held;

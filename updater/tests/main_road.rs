@@ -186,6 +186,30 @@ fn a_named_version_is_installed_and_held() {
 }
 
 #[test]
+fn a_withdrawn_release_without_a_successor_is_logged_once_and_then_not_one_byte_is_written() {
+    let world = World::new();
+    world.publish("1.0.0", &first());
+    let server = world.serve();
+    let run = || world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    run();
+    world.withdraw("1.0.0");
+    let lines = || {
+        let log = fs::read_to_string(world.free().join(".holdfast/log")).unwrap();
+        log.lines().filter(|line| line.ends_with("note the installed release 1.0.0 was withdrawn")).count()
+    };
+    assert!(run().whole);
+    assert_eq!(lines(), 1);
+    let before = world.fingerprint();
+    assert!(run().whole);
+    assert_same(&before, &world.fingerprint());
+    // A log that was deleted gets the line again.
+    fs::remove_file(world.free().join(".holdfast/log")).unwrap();
+    run();
+    assert_eq!(lines(), 1);
+    world.assert_client(&first());
+}
+
+#[test]
 fn a_withdrawn_release_is_left_for_the_newest_that_stands() {
     let world = World::new();
     world.publish("1.0.0", &first());
