@@ -21,7 +21,8 @@ pub struct Programs {
     pub release_store: PathBuf,
 }
 
-/// How thoroughly to optimise.
+/// How thoroughly to optimise the vendor's and the factory's tools. What runs on devices is always built as it ships: its size
+/// decides what a plug-in costs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// As shipped.
@@ -46,16 +47,16 @@ impl Programs {
     /// Builds them all and puts a copy of each into `dir`.
     pub fn build(profile: Profile, dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let (usual, launcher) = match profile {
-            Profile::Release => ("release", "launcher"),
-            Profile::Dev => ("dev", "dev"),
+        let usual = match profile {
+            Profile::Release => "release",
+            Profile::Dev => "dev",
         };
         let programs = Self::built_in(dir);
         build("release-store", usual, &[], &programs.release_store)?;
         build("partition-tools", usual, &[], &programs.partition_tools)?;
-        build("updater", usual, &[], &programs.updater)?;
+        build("updater", "device", &[], &programs.updater)?;
         build("bootstrap", usual, &[], &programs.bootstrap_image)?;
-        build("bootstrap", launcher, &["--no-default-features", "--features", "launcher"], &programs.bootstrap)?;
+        build("bootstrap", "device", &["--no-default-features", "--features", "launcher"], &programs.bootstrap)?;
         Ok(programs)
     }
 }

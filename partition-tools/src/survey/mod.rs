@@ -276,7 +276,9 @@ impl Survey {
                 updater_floor: floors.version.to_string(),
                 key_serial_floor: floors.key_serial,
             });
-            for updater in &mut self.updaters {
+            // Factory copies stay as they are for ever: one below the floor may only fetch another (`--recover`).
+            let factory = ["virtual zone".to_owned(), Place::CdTail.to_string()];
+            for updater in self.updaters.iter_mut().filter(|updater| !factory.contains(&updater.place)) {
                 below_floor(updater, &floors);
             }
         }
