@@ -18,9 +18,11 @@ use super::places::{mounting_place, private_directory};
 
 /// File systems of a free zone, and how each is mounted: as the user who started the launcher would, since files on FAT
 /// belong to whoever mounts it. Without `flush`: it waits a tenth of a second at each close of a written file, and what must
-/// be durable is flushed by whoever writes it.
+/// be durable is flushed by whoever writes it. With `errors=continue`: a pull between a directory's sector and the table's
+/// leaves a file without its clusters; the driver meets it, and would else mount the zone read-only, so that nothing could
+/// be healed any more, at no plug-in.
 const FREE_FILE_SYSTEMS: [(&str, &CStr); 4] =
-    [("vfat", c"utf8=1,shortname=mixed"), ("exfat", c""), ("ntfs3", c""), ("ext4", c"")];
+    [("vfat", c"utf8=1,shortname=mixed,errors=continue"), ("exfat", c"errors=continue"), ("ntfs3", c""), ("ext4", c"")];
 /// File systems of a virtual zone.
 const VIRTUAL_FILE_SYSTEMS: [(&str, &CStr); 1] = [("iso9660", c"")];
 /// Without access times: reading must write nothing.
