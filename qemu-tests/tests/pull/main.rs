@@ -18,7 +18,7 @@ use firmware_image::journal::State;
 use qemu_tests::block_log::BlockLog;
 use qemu_tests::replay::{self, Recording};
 use qemu_tests::stick::Profile;
-use qemu_tests::world::{NEW, OLD};
+use qemu_tests::world::{NEW, OLD, World};
 
 use crate::gate::Opening;
 use crate::scene::{Pulled, Scene, Starter, copy};
@@ -105,6 +105,9 @@ impl Rounds<'_> {
         });
         self.number += 1;
         let Some(pulled) = pulled else {
+            if moments().is_some() {
+                eprintln!("{phase:?}: the launcher had ended: {}", self.scene.said());
+            }
             *self.table.missed.entry(phase).or_default() += 1;
             return self.judge(phase, "nothing: the launcher had ended", None);
         };
@@ -132,7 +135,9 @@ impl Rounds<'_> {
             *self.table.ended.entry(pulled.ended.clone()).or_default() += 1;
             self.table.slowest = self.table.slowest.max(pulled.took);
             // That of a pulled device, or the client's own where it had run.
-            if pulled.ended != "exited 74" && !(pulled.ended == "exited 0" && pulled.said.contains("CLIENT ")) {
+            // `killed TERM`: the service manager was quicker than the launcher's first steps.
+            let by_client = pulled.ended == "exited 0" && pulled.said.contains("CLIENT ");
+            if !matches!(&*pulled.ended, "exited 74" | "killed TERM") && !by_client {
                 defect(format!("the launcher ended with {}", pulled.ended));
             }
             if pulled.took > PATIENCE {
@@ -227,7 +232,8 @@ fn rounds(profile: Profile, share: usize, table: &mut Table) -> bool {
     let (staged, late) = (prefix(opened, "staged.img"), prefix(hidden_from, "late.img"));
 
     copy(&base, &rounds.scene.stick.disk);
-    rounds.scene.stick.tool(&["free", "rm"], &["updater-linux-x86_64"]);
+    let disk = rounds.scene.stick.disk.to_string_lossy().into_owned();
+    World::get().partition_tools(&["free", "rm", &disk, "updater-linux-x86_64"]);
     let bare = rounds.scene.keep("bare");
     rounds.scene.gate.set(Opening::Closed);
     let restore = rounds.scene.plug_to_the_end();
@@ -242,18 +248,18 @@ fn rounds(profile: Profile, share: usize, table: &mut Table) -> bool {
         recording.write_image(&overlay, &rounds.scene.stick.disk).unwrap();
         *(if rounds.scene.seen().updater { &mut there } else { &mut missing }) = cut;
     }
-    for k in spread(share, missing as u64) {
+    for k in spread(share, missing as u64 * 9 / 10) {
         rounds.round(Phase::Restore, &bare, State::Idle, Opening::Closed, |progress, _| progress.entries >= k);
     }
     for i in 0..share as u64 {
         let k = i * packs / share as u64;
         rounds.round(Phase::Download, &base, State::Idle, Opening::Packs(k), |_, stalled| stalled);
     }
-    for k in spread(share, commits) {
+    for k in spread(share, commits * 3 / 4) {
         rounds.round(Phase::Commit, &staged, State::Idle, Opening::Open, |progress, _| progress.commit >= k);
     }
     rounds.round(Phase::Commit, &late, State::Idle, Opening::Open, |progress, _| progress.cleaning);
-    for k in spread(share / 2, update.progress.hidden) {
+    for k in spread(share.div_ceil(2), update.progress.hidden * 5 / 8) {
         rounds.round(Phase::Hidden, &late, State::Idle, Opening::Open, |progress, _| progress.hidden >= k);
         rounds.round(Phase::Hidden, &updated, State::Idle, Opening::Open, |progress, _| progress.hidden >= k);
     }

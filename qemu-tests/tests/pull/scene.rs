@@ -205,7 +205,8 @@ impl Scene {
         ));
     }
 
-    fn said(&mut self) -> String {
+    /// What was said since the last plug.
+    pub fn said(&mut self) -> String {
         let by_hand = self.machine.sh("cat /run/said 2>/dev/null; true");
         self.machine.said_since_mark(&self.stick).said + &by_hand
     }
