@@ -114,12 +114,10 @@ fn a_hidden_zone_that_cannot_be_written_does_not_keep_the_client_from_its_update
     let cable = Cable { unruly: Some(unruly.socket().to_owned()), ..Cable::default() };
     stick.publish(NEW);
     let session = machine.plug_session_with(&stick, &cable);
-    println!("{}", session.said);
-    session.expect(&format!("Release {NEW} is installed"));
+    session.expect(&format!("CLIENT {NEW} says hello")).expect("cannot write the hidden");
     machine.pull_and_settle(&stick);
     client_is(&stick, NEW);
     let session = machine.plug_session_with(&stick, &cable);
-    println!("{}", session.said);
     session.expect(&format!("CLIENT {NEW} says hello"));
     machine.pull_and_settle(&stick);
     // On a sound stick the hidden zone catches up.
@@ -140,13 +138,12 @@ fn a_device_that_turns_read_only_in_the_middle_of_an_update_keeps_one_whole_clie
     let start = stick.dir().join("start.img");
     fs::copy(&stick.disk, &start).unwrap();
     // From the first write to far into the commit.
-    for writes in [0, 40, 200, 500] {
+    for writes in [0, 200, 500] {
         copy_over(&start, &stick.disk);
         let temper = Temper { writes_left: Some(writes), ..Temper::honest(bytes) };
         let unruly = Unruly::serve(&stick.disk, stick.dir(), temper).unwrap();
         let cable = Cable { unruly: Some(unruly.socket().to_owned()), ..Cable::default() };
         let session = machine.plug_session_with(&stick, &cable);
-        println!("after {writes} writes read-only: status {}\n{}", session.status, session.said);
         // Either the client started, or it is said that it is in the middle of a change.
         assert!(session.says(" says hello") || session.status == 73, "{}", session.said);
         machine.pull_and_settle(&stick);
@@ -183,7 +180,6 @@ fn a_device_that_lies_about_its_size_is_found_out_in_the_factory_and_serves_its_
     let cable = Cable { unruly: Some(unruly.socket().to_owned()), ..Cable::default() };
     for _ in 0..2 {
         let session = machine.plug_session_with(&stick, &cable);
-        println!("{}", session.said);
         session.expect(&format!("CLIENT {OLD} says hello"));
         machine.pull_and_settle(&stick);
     }

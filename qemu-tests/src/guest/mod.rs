@@ -93,7 +93,6 @@ const APPLETS: &[&str] = &[
     "kill",
     "find",
     "stty",
-    "pgrep",
     "date",
     "id",
     "ip",
