@@ -147,9 +147,12 @@ pub(super) fn copy_zone(zone: &mut Window<FileZone>, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Files by their paths.
+type ByPath<'f> = BTreeMap<&'f str, &'f Vec<u8>>;
+
 impl Found {
     /// The files of `client/`, by their paths below it, and all others.
-    pub(super) fn split(&self) -> (BTreeMap<&str, &Vec<u8>>, BTreeMap<&str, &Vec<u8>>) {
+    pub(super) fn split(&self) -> (ByPath<'_>, ByPath<'_>) {
         let (mut client, mut others) = (BTreeMap::new(), BTreeMap::new());
         for (path, bytes) in &self.files {
             match path.strip_prefix(paths::CLIENT_DIR).and_then(|rest| rest.strip_prefix('/')) {
