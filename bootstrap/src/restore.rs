@@ -71,6 +71,8 @@ pub fn restore<F: FreeZone, I: SealedBytes>(
     if written == Err(RestoreError::Zone(ZoneError::Full)) && present == Present::Worthless {
         free.remove(&beside)?;
         if free.remove(&name)? {
+            // Before another file is flushed: FAT must not keep an entry over clusters that are free.
+            free.sync_dir("")?;
             written = write_beside(free, &beside, copy.bytes());
         }
     }

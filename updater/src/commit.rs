@@ -247,11 +247,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 jobs.push((full, length, digest));
             }
         }
-        for (name, _) in zone_io::files_in(self.free, paths::UNDO_DIR)? {
-            if Digest::from_hex(&name).is_none_or(|digest| !keep.contains(&digest)) {
-                zone_io::remove(self.free, &format!("{}/{name}", paths::UNDO_DIR))?;
-            }
-        }
+        let unwanted = |name: &String| Digest::from_hex(name).is_none_or(|digest| !keep.contains(&digest));
+        let names = zone_io::files_in(self.free, paths::UNDO_DIR)?.into_iter().map(|(name, _)| name);
+        zone_io::remove_all(self.free, paths::UNDO_DIR, names.filter(unwanted))?;
         for (full, length, digest) in jobs {
             let target = Self::undo(&digest);
             if zone_io::file_is(self.free, &target, length, &digest)? {
@@ -341,11 +339,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let mut touched: BTreeSet<String> = BTreeSet::new();
         for step in &plan.removes {
             let full = client_path(&step.path);
-            if zone_io::remove(self.free, &full)? {
+            if self.free.remove(&full).map_err(EngineError::zone("remove", &full))? {
                 self.watch.step("removed");
             }
             touched.insert(zone_io::parent(&full).to_owned());
         }
+        // Before another file is flushed: see `zone_io::remove_all`.
+        self.sync_touched(&touched)?;
         for step in &plan.puts {
             let full = client_path(&step.path);
             if fresh || !zone_io::file_is(self.free, &full, step.size, &step.digest)? {
@@ -500,9 +500,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 
     /// Removes what only an open commit needs. Undo copies stay, to go back with.
     fn clean_up(&mut self, journal: &mut Journal) -> Result<(), EngineError> {
-        for (name, _) in zone_io::files_in(self.free, paths::STAGING_DIR)? {
-            zone_io::remove(self.free, &format!("{}/{name}", paths::STAGING_DIR))?;
-        }
+        let names = zone_io::files_in(self.free, paths::STAGING_DIR)?.into_iter().map(|(name, _)| name);
+        zone_io::remove_all(self.free, paths::STAGING_DIR, names)?;
         self.watch.step("cleaned");
         journal.advance(self.free, JournalState::Idle).map_err(EngineError::zone("write", paths::JOURNAL))
     }

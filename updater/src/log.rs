@@ -41,7 +41,9 @@ pub fn append<F: FreeZone>(zone: &F, now: i64, lines: &[String]) -> Result<(), Z
     let mut length = file.len()?;
     if length + text.len() as u64 > MAX_LOG_BYTES && length > 0 {
         drop(file);
-        zone.remove(paths::OLD_LOG)?;
+        if zone.remove(paths::OLD_LOG)? {
+            zone.sync_dir(paths::STATE_DIR)?;
+        }
         zone.rename(paths::LOG, paths::OLD_LOG)?;
         file = zone.open_rw(paths::LOG)?;
         length = file.len()?;

@@ -377,9 +377,30 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 
     /// Before anything else: finish what is open, copy the record where it is missing.
     pub(crate) fn prepare(&mut self) -> Result<Recovery, EngineError> {
+        if !self.limits.dry_run {
+            // Before anything is written: what is written may be given the clusters that a broken entry leads to.
+            match self.remove_broken_files() {
+                Err(error) if error.kind() == FailureKind::ReadOnly => {}
+                removed => removed?,
+            }
+        }
         let recovery = self.recover()?;
         self.heal_records()?;
         Ok(recovery)
+    }
+
+    /// Removes what a cut has broken of the updater's own files: all of it can be made again.
+    fn remove_broken_files(&self) -> Result<(), EngineError> {
+        let mirrors = zone_io::parent(paths::RECORD_MIRROR);
+        for directory in [paths::STAGING_DIR, paths::UNDO_DIR, paths::TRUST_DIR, mirrors] {
+            zone_io::remove_broken(self.free, directory, |_| true)?;
+        }
+        // A journal that cannot be read stops everything: what it said is not known.
+        let journal = paths::JOURNAL.trim_start_matches(paths::STATE_DIR).trim_start_matches('/');
+        zone_io::remove_broken(self.free, paths::STATE_DIR, |name| name != journal)?;
+        zone_io::remove_broken(self.free, "", |name| {
+            name.starts_with("updater-") && name.ends_with(crate::renewal::NEW_ENDING)
+        })
     }
 
     /// After everything else: backups, configuration, record. On a write-protected device they wait.

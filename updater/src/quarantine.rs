@@ -66,8 +66,6 @@ pub fn set_aside<F: FreeZone>(zone: &F, path: &str) -> Result<String, EngineErro
     }
     zone_io::sync_parents(zone, &target)?;
     zone_io::remove(zone, &full)?;
-    let directory = zone_io::parent(&full);
-    zone.sync_dir(directory).map_err(EngineError::zone("sync", directory))?;
     Ok(target)
 }
 

@@ -11,7 +11,7 @@ use firmware_image::places::{MirrorFile, Place, Places, Scratch};
 use firmware_image::record::MAX_RECORD_BYTES;
 use firmware_image::seal::Secret;
 use firmware_image::slot::{self, Header, Kind, SlotError};
-use firmware_image::{RawZone, ZoneError, paths};
+use firmware_image::{RawZone, paths};
 
 use crate::error::EngineError;
 use crate::host::Host;
@@ -279,7 +279,7 @@ pub fn finish_mirror<F: FreeZone>(free: &F) -> Result<(), EngineError> {
     let copied = zone_io::copy_checked(free, path, paths::RECORD_MIRROR, bytes.len() as u64, &digest, &|_| {})?;
     if copied == Copied::Whole {
         zone_io::sync_parents(free, paths::RECORD_MIRROR)?;
-        free.remove(path).map_err(|source: ZoneError| EngineError::zone("remove", path)(source))?;
+        zone_io::remove(free, path)?;
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ const MAX_REFUSED_BYTES: u64 = 16 << 10;
 /// Segments of backups, as a power of two.
 const BACKUP_SEGMENT_LOG2: u8 = 16;
 /// What an updater is called while it is written beside the one in use.
-const NEW_ENDING: &str = ".new";
+pub(crate) const NEW_ENDING: &str = ".new";
 
 /// An updater image that was verified whole.
 #[derive(Debug, Clone, PartialEq, Eq)]

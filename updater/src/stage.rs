@@ -42,12 +42,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let mut wanted: HashSet<Digest> = plan.contents.iter().map(|content| content.digest).collect();
         wanted.insert(plan.release.manifest);
         wanted.insert(plan.manifest.chunk_list.pack);
-        for (name, _) in zone_io::files_in(self.free, paths::STAGING_DIR)? {
-            if Digest::from_hex(&name).is_some_and(|digest| !wanted.contains(&digest)) {
-                zone_io::remove(self.free, &format!("{}/{name}", paths::STAGING_DIR))?;
-            }
-        }
-        Ok(())
+        let unwanted = |name: &String| Digest::from_hex(name).is_some_and(|digest| !wanted.contains(&digest));
+        let names = zone_io::files_in(self.free, paths::STAGING_DIR)?.into_iter().map(|(name, _)| name);
+        zone_io::remove_all(self.free, paths::STAGING_DIR, names.filter(unwanted))
     }
 
     /// Checks that the plan fits, before anything is fetched or changed.

@@ -30,7 +30,7 @@ impl<F: FreeZone> TrustCache for ZoneTrustCache<'_, F> {
         let found = zone_io::read_small(self.zone, &path, MAX_FILE_BYTES).ok()?;
         if found.is_none() && !self.read_only {
             // A file that cannot be read would be tried again at every start. Where that fails too, nothing is lost.
-            let _ = self.zone.remove(&path);
+            let _ = zone_io::remove(self.zone, &path);
         }
         found
     }

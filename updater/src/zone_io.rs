@@ -77,6 +77,11 @@ pub fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
+/// A name in a directory, which is empty for the zone's root.
+fn joined(directory: &str, name: &str) -> String {
+    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+}
+
 /// Makes the names on the way to `path` durable, from the file's own directory up to the root.
 ///
 /// # Errors
@@ -296,10 +301,51 @@ pub fn files_in<F: FreeZone>(zone: &F, directory: &str) -> Result<Vec<(String, u
     Ok(files)
 }
 
-/// Removes a file, and says what for where that fails.
+/// Removes a file or an empty directory, durably.
+///
+/// # Errors
+/// What removing and syncing report.
+pub fn remove<F: FreeZone>(zone: &F, path: &str) -> Result<bool, EngineError> {
+    let removed = zone.remove(path).map_err(EngineError::zone("remove", path))?;
+    if removed {
+        let directory = parent(path);
+        zone.sync_dir(directory).map_err(EngineError::zone("sync", directory))?;
+    }
+    Ok(removed)
+}
+
+/// Removes files of one directory, durably.
+///
+/// On FAT a removed file has an entry and clusters to give up. Drivers write the freed clusters with the next file that is
+/// flushed, and the entry with its directory. An entry that is left over clusters that are free, and may be another file's
+/// by the time somebody removes it, costs that file: so the directory is synced before anything else is flushed.
+///
+/// # Errors
+/// What removing and syncing report.
+pub fn remove_all<F: FreeZone>(
+    zone: &F,
+    directory: &str,
+    names: impl IntoIterator<Item = String>,
+) -> Result<(), EngineError> {
+    let mut any = false;
+    for name in names {
+        let path = joined(directory, &name);
+        any |= zone.remove(&path).map_err(EngineError::zone("remove", &path))?;
+    }
+    if any {
+        zone.sync_dir(directory).map_err(EngineError::zone("sync", directory))?;
+    }
+    Ok(())
+}
+
+/// Removes those of `ours` in a directory that cannot be read because a cut has broken them, before anything new is written to
+/// where they seem to stand. A directory that cannot be read is left alone.
 ///
 /// # Errors
 /// What removing reports.
-pub fn remove<F: FreeZone>(zone: &F, path: &str) -> Result<bool, EngineError> {
-    zone.remove(path).map_err(EngineError::zone("remove", path))
+pub fn remove_broken<F: FreeZone>(zone: &F, directory: &str, ours: impl Fn(&str) -> bool) -> Result<(), EngineError> {
+    let Ok(files) = files_in(zone, directory) else { return Ok(()) };
+    let broken = |name: &String| ours(name) && zone.open(&joined(directory, name)).err() == Some(ZoneError::Corrupt);
+    let broken: Vec<String> = files.into_iter().map(|(name, _)| name).filter(broken).collect();
+    remove_all(zone, directory, broken)
 }

@@ -96,6 +96,19 @@ fn a_broken_file_is_not_what_was_wanted_and_is_no_source() {
 }
 
 #[test]
+fn what_is_broken_is_removed_and_nothing_else() {
+    let dir = temporary();
+    let image = image(dir.path());
+    broken(&image, &[("own/broken", &noise(7, 5_000)), ("own/theirs", &noise(8, 5_000))]);
+    let (_device, free) = open(&image);
+    zone_io::write_durable(&free, "own/sound", b"sound").unwrap();
+    zone_io::remove_broken(&free, "own", |name| name != "theirs").unwrap();
+    zone_io::remove_broken(&free, "missing", |_| true).unwrap();
+    let names: Vec<String> = zone_io::files_in(&free, "own").unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["theirs", "sound"]);
+}
+
+#[test]
 fn a_broken_spool_is_empty_and_takes_frames_again() {
     let dir = temporary();
     let image = image(dir.path());

@@ -134,7 +134,17 @@ impl Root {
     pub fn rename(&self, from: &str, to: &str) -> Result<(), ZoneError> {
         let (from_parent, from_name) = self.parent(from)?.ok_or(ZoneError::NotFound)?;
         let (to_parent, to_name) = self.parent(to)?.ok_or(ZoneError::BadPath)?;
-        rustix::fs::renameat(&from_parent, from_name, &to_parent, to_name).map_err(failed)
+        rustix::fs::renameat(&from_parent, from_name, &to_parent, to_name).map_err(failed)?;
+        // Linux' FAT driver writes where a file begins with the file and not with its directory, also after it has moved.
+        // Without this a directory that is made durable lacks the old name, and under the new one leads to what stood there
+        // before, whose clusters are free.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match open_to_read(to_parent.as_fd(), to_name, flags) {
+            Ok(moved) => sync(&moved),
+            // What may not be read, or is a link, is nothing of ours.
+            Err(Errno::ACCESS | Errno::LOOP | Errno::NXIO) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     pub fn create_dir_all(&self, path: &str) -> Result<(), ZoneError> {
@@ -155,11 +165,7 @@ impl Root {
 
     pub fn sync_dir(&self, path: &str) -> Result<(), ZoneError> {
         let Parent::Found(directory) = self.directory(path)? else { return Err(ZoneError::NotFound) };
-        match rustix::fs::fsync(&directory) {
-            // Some drivers keep no directory of their own to write out.
-            Ok(()) | Err(Errno::INVAL) => Ok(()),
-            Err(error) => Err(failed(error)),
-        }
+        sync(&directory)
     }
 
     pub fn set_executable(&self, path: &str, executable: bool) -> Result<(), ZoneError> {
@@ -191,6 +197,14 @@ fn open_to_read<P: rustix::path::Arg + Copy>(parent: BorrowedFd<'_>, path: P, fl
         opened => return opened,
     }
     rustix::fs::openat(parent, path, flags, Permissions::empty())
+}
+
+fn sync(file: &OwnedFd) -> Result<(), ZoneError> {
+    match rustix::fs::fsync(file) {
+        // Some drivers keep no directory of their own to write out.
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 fn stat(parent: BorrowedFd<'_>, name: &str) -> Result<Option<Stat>, ZoneError> {
