@@ -47,8 +47,18 @@ impl Recorder {
         let (before, log) = (self.dir.path().join("before.img"), self.dir.path().join("writes.log"));
         fs::copy(&self.stick.disk, &before).unwrap();
         let cable = Cable { log: Some(log.clone()), ..Cable::default() };
-        self.machine.plug_session_with(&self.stick, &cable).expect(says);
-        self.machine.pull_and_settle(&self.stick);
+        let mut tries = 0;
+        loop {
+            let session = self.machine.plug_session_with(&self.stick, &cable);
+            self.machine.pull_and_settle(&self.stick);
+            if session.says(says) {
+                break;
+            }
+            // On a busy machine the emulated one may be too slow for the check window.
+            tries += 1;
+            assert!(tries < 4, "nobody said {says:?}:\n{}", session.said);
+            fs::copy(&before, &self.stick.disk).unwrap();
+        }
         let log = BlockLog::open(&log).unwrap();
         let mut image = fs::read(&before).unwrap();
         log.replay(&mut image).unwrap();
