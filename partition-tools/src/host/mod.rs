@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`subject`] | the product, whose it is, and its launcher |
 //! | [`rule`] | the udev rule |
-//! | [`unit`] | the systemd unit |
+//! | [`mod@unit`] | the systemd unit |
 //! | [`user`] | the user that the unit runs as |
 
 pub mod rule;
