@@ -392,6 +392,61 @@ fn a_chain_that_leads_to_a_free_cluster_ends_before_it() {
     assert_sound(&path);
 }
 
+#[test]
+fn what_stands_behind_the_end_of_a_directory_does_not_come_back() {
+    let dir = fast_dir();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 40 * MIB);
+    put(&zone, "d/A", b"a");
+    zone.close().unwrap();
+    let mut raw = std::fs::read(&path).unwrap();
+    let a = raw.windows(11).position(|name| name == b"A          ").unwrap();
+    let mut stale: [u8; 32] = raw[a..a + 32].try_into().unwrap();
+    stale[0] = b'Z';
+    raw[a + 64..a + 96].copy_from_slice(&stale);
+    std::fs::write(&path, raw).unwrap();
+    let zone = RawFat::open(FileZone::open(&path, Access::ReadWrite).unwrap(), false).unwrap();
+    assert_eq!(names(&zone, "d"), ["A"]);
+    for name in ["d/B", "d/C", "d/D"] {
+        put(&zone, name, b"new");
+    }
+    assert_eq!(names(&zone, "d"), ["A", "B", "C", "D"]);
+    zone.close().unwrap();
+    assert_sound(&path);
+}
+
+#[test]
+fn a_directory_that_was_never_written_is_damaged_and_can_be_removed() {
+    let dir = fast_dir();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 40 * MIB);
+    zone.create_dir_all("SOUND").unwrap();
+    put(&zone, "SOUND/file", &noise(3, 3000));
+    zone.create_dir_all("FRESH").unwrap();
+    zone.close().unwrap();
+    let mut raw = std::fs::read(&path).unwrap();
+    let entry = |raw: &[u8], name: &[u8]| raw.windows(11).position(|found| found == name).unwrap();
+    let cluster = |raw: &[u8], at: usize| u16::from_le_bytes([raw[at + 26], raw[at + 27]]);
+    let fresh = entry(&raw, b"FRESH      ");
+    let data = entry(&raw, b".          ") - 512 * usize::from(cluster(&raw, entry(&raw, b"SOUND      ")));
+    let place = data + 512 * usize::from(cluster(&raw, fresh));
+    assert_eq!(&raw[place..place + 11], b".          ");
+    // What was there before: a directory of other files.
+    let other = data + 512 * usize::from(cluster(&raw, entry(&raw, b"SOUND      ")));
+    raw.copy_within(other..other + 512, place);
+    std::fs::write(&path, raw).unwrap();
+    let zone = RawFat::open(FileZone::open(&path, Access::ReadWrite).unwrap(), false).unwrap();
+    let listed = zone.list("FRESH", &mut |_, _| ControlFlow::Continue(()));
+    assert_eq!(listed, Err(ZoneError::Corrupt));
+    assert_eq!(zone.open("FRESH/file").err(), Some(ZoneError::Corrupt));
+    assert!(zone.remove("FRESH").unwrap());
+    assert!(!zone.remove("FRESH").unwrap());
+    put(&zone, "FRESH/file", b"new");
+    assert_eq!(get(&zone, "SOUND/file").unwrap(), noise(3, 3000));
+    assert_eq!(get(&zone, "FRESH/file").unwrap(), b"new");
+    zone.close().unwrap();
+}
+
 /// All of these may fail; none may panic, hang or leave the zone.
 fn use_everything(zone: &RawFat<FileZone>) {
     let mut paths = vec![String::new()];

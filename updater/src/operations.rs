@@ -1,11 +1,12 @@
 //! The operations: check, update, verify, repair, roll back, and `run`, which the launcher calls at each plug-in.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use firmware_image::free_zone::FreeZone;
 use firmware_image::launcher_note::LauncherNote;
 use firmware_image::record::Health;
-use firmware_image::{RawZone, paths};
+use firmware_image::{RawZone, ZoneError, paths};
 use release_store::Manifest;
 use release_store::trust::Release;
 use serde::Serialize;
@@ -393,6 +394,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     fn remove_broken_files(&self) -> Result<(), EngineError> {
         let mirrors = zone_io::parent(paths::RECORD_MIRROR);
         for directory in [paths::STAGING_DIR, paths::UNDO_DIR, paths::TRUST_DIR, mirrors] {
+            if self.free.list(directory, &mut |_, _| ControlFlow::Break(())) == Err(ZoneError::Corrupt) {
+                zone_io::remove(self.free, directory)?;
+            }
             zone_io::remove_broken(self.free, directory, |_| true)?;
         }
         // A journal that cannot be read stops everything: what it said is not known.

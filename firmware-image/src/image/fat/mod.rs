@@ -8,7 +8,7 @@
 //! On bad input: the boot sector is checked strictly before anything is mounted, every path is walked with bounds
 //! before `fatfs` sees it (`walk`), and no number out of range passes from the table to `fatfs` (`disk`). A file
 //! whose chain contradicts its entry can't be read (`Corrupt`), but it can be replaced or removed: its entry is emptied
-//! first, and its clusters stay lost until somebody runs `fsck`. A chain that comes to a free cluster was being lengthened:
+//! first, and its clusters stay lost until somebody runs `fsck`. A directory like that can be removed, with what was in it. A chain that comes to a free cluster was being lengthened:
 //! it ends before that.
 //!
 //! Not handled: clusters that two files share; both can be read.
@@ -36,6 +36,8 @@ use crate::{RawZone, ZoneError};
 
 /// The longest name in UTF-16 units (FAT specification, section 7).
 const MAX_NAME_UNITS: usize = 255;
+/// The first byte of an entry that was removed.
+const DELETED: u8 = 0xE5;
 /// Linux' number for a directory that has entries, as a mounted zone reports it.
 const NOT_EMPTY: ZoneError = ZoneError::Io(39);
 
@@ -102,7 +104,7 @@ impl<Z: RawZone> RawFat<Z> {
         self.walk(|walk| {
             let found = walk.locate(path)?;
             if self.mounted.get().is_some() {
-                walk.tie_directories()?;
+                walk.mend_directories()?;
             }
             Ok(found)
         })
@@ -296,12 +298,20 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
         let Some(entry) = self.entry(path)? else { return Ok(false) };
         if entry.is_directory() {
             let mut empty = true;
-            self.walk(|walk| {
+            let walked = self.walk(|walk| {
                 walk.directory(entry.first_cluster, &mut |_, _| {
                     empty = false;
                     ControlFlow::Break(())
                 })
-            })?;
+            });
+            match walked {
+                // What was in it is lost; `fatfs` would follow what it leads to.
+                Err(ZoneError::Corrupt) => {
+                    self.cache.borrow_mut().write_at(entry.position, &[DELETED])?;
+                    return Ok(true);
+                }
+                walked => walked?,
+            }
             if !empty {
                 return Err(NOT_EMPTY);
             }

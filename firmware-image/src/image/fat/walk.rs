@@ -85,11 +85,13 @@ pub(crate) struct Walk<'v, Z: RawZone> {
     pub geometry: &'v Geometry,
     /// Chains of directories on the way that come to free clusters.
     loose: Vec<Chain>,
+    /// Places of entries behind the end of a directory on the way.
+    behind: Vec<u64>,
 }
 
 impl<'v, Z: RawZone> Walk<'v, Z> {
     pub fn new(cache: &'v mut BlockCache<Z>, geometry: &'v Geometry) -> Self {
-        Self { cache, geometry, loose: Vec::new() }
+        Self { cache, geometry, loose: Vec::new(), behind: Vec::new() }
     }
 
     fn link(&mut self, cluster: u32) -> Result<Link, ZoneError> {
@@ -148,12 +150,20 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         if chain.clusters >= needed { Ok(chain) } else { Err(ZoneError::Corrupt) }
     }
 
-    /// Checks that a directory's chain ends and is no longer than directories can be.
+    /// Checks that a directory's chain ends and is no longer than directories can be, and that it begins with an entry for
+    /// itself, as every one but the root does: else the cluster still holds what was there before.
     pub fn check_directory(&mut self, first: u32) -> Result<(), ZoneError> {
         let longest = MAX_DIRECTORY_BYTES.div_ceil(u64::from(self.geometry.cluster_bytes));
         let chain = self.chain(first, longest, &mut |_| ControlFlow::Continue(()))?;
         if chain.loose_end.is_some() {
             self.loose.push(chain);
+        }
+        if first != self.geometry.root_cluster {
+            let mut raw = [0; 32];
+            self.cache.read_at(self.geometry.cluster_at(first)?, &mut raw)?;
+            if raw[..11] != *b".          " || parse_entry(&raw, 0).first_cluster != first {
+                return Err(ZoneError::Corrupt);
+            }
         }
         Ok(())
     }
@@ -173,10 +183,14 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         Ok(())
     }
 
-    /// Ties the loose ends of the directories that were walked.
-    pub fn tie_directories(&mut self) -> Result<(), ZoneError> {
+    /// Ties the loose ends of the directories that were walked, and clears what stands behind their ends: the next entry
+    /// that is added would bring it back.
+    pub fn mend_directories(&mut self) -> Result<(), ZoneError> {
         while let Some(chain) = self.loose.pop() {
             self.tie(chain)?;
+        }
+        while let Some(place) = self.behind.pop() {
+            self.cache.write_at(place, &[0; 32])?;
         }
         Ok(())
     }
@@ -187,6 +201,7 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         first: u32,
         visit: &mut dyn FnMut(&Name, &Entry) -> ControlFlow<()>,
     ) -> Result<(), ZoneError> {
+        self.check_directory(first)?;
         let longest = MAX_DIRECTORY_BYTES.div_ceil(u64::from(self.geometry.cluster_bytes));
         let mut clusters = Vec::new();
         self.chain(first, longest, &mut |cluster| {
@@ -195,15 +210,20 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         })?;
         let mut bytes = vec![0; self.geometry.cluster_bytes as usize];
         let mut name = Name::default();
+        let mut ended = false;
         for cluster in clusters {
             let start = self.geometry.cluster_at(cluster)?;
             self.cache.read_at(start, &mut bytes)?;
             for (i, raw) in bytes.chunks_exact(32).enumerate() {
                 let raw: &[u8; 32] = raw.try_into().unwrap_or(&[0; 32]);
-                if raw[0] == 0 {
-                    return Ok(());
-                }
-                if raw[0] == 0xE5 {
+                ended |= raw[0] == 0;
+                if ended {
+                    // A cut may have kept the sectors before from the medium. By the specification (section 6.1) nothing
+                    // behind the first free entry counts.
+                    if raw[0] != 0 {
+                        self.behind.push(start + i as u64 * 32);
+                    }
+                } else if raw[0] == 0xE5 {
                     name.clear();
                 } else if raw[11] & ATTR_LONG_NAME == ATTR_LONG_NAME {
                     name.add(raw);
@@ -230,7 +250,6 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         while let Some(part) = parts.next() {
             let wanted: Vec<char> = part.chars().flat_map(char::to_uppercase).collect();
             let mut found = None;
-            self.check_directory(directory)?;
             self.directory(directory, &mut |name, entry| {
                 if name.matches(&wanted) {
                     found = Some(entry.clone());
@@ -242,14 +261,8 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
             match found {
                 None if last => return Ok(Found::Free),
                 None => return Ok(Found::NoParent),
-                Some(entry) if entry.is_directory() => {
-                    self.check_directory(entry.first_cluster)?;
-                    if last {
-                        return Ok(Found::Entry(entry));
-                    }
-                    directory = entry.first_cluster;
-                }
                 Some(entry) if last => return Ok(Found::Entry(entry)),
+                Some(entry) if entry.is_directory() => directory = entry.first_cluster,
                 Some(_) => return Ok(Found::NotADirectory),
             }
         }
