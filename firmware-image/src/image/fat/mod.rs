@@ -9,7 +9,8 @@
 //! before `fatfs` sees it (`walk`), and no number out of range passes from the table to `fatfs` (`disk`). A file
 //! whose chain contradicts its entry can't be read (`Corrupt`), but it can be replaced or removed: its entry is emptied
 //! first, and its clusters stay lost until somebody runs `fsck`. A directory like that can be removed, with what was in it. A chain that comes to a free cluster was being lengthened:
-//! it ends before that.
+//! it ends before that. At the first change of a volume that was not unmounted, every directory is looked through for
+//! such chains, and for entries behind its end, which other drivers may take for real.
 //!
 //! Not handled: clusters that two files share; both can be read.
 
@@ -36,6 +37,9 @@ use crate::{RawZone, ZoneError};
 
 /// The longest name in UTF-16 units (FAT specification, section 7).
 const MAX_NAME_UNITS: usize = 255;
+/// Where the boot sector notes that the volume is in use, and the bit for it.
+const BOOT_STATE: u64 = 65;
+const NOT_UNMOUNTED: u8 = 1;
 /// The first byte of an entry that was removed.
 const DELETED: u8 = 0xE5;
 /// Linux' number for a directory that has entries, as a mounted zone reports it.
@@ -142,7 +146,13 @@ impl<Z: RawZone> RawFat<Z> {
         if counted[488..496] != info[488..496] {
             cache.write_at(self.geometry.fs_info + 488, &counted[488..496])?;
         }
+        let mut state = [0];
+        cache.read_at(BOOT_STATE, &mut state)?;
         drop(cache);
+        if state[0] & NOT_UNMOUNTED != 0 {
+            // What a cut left behind must not come back, here or under another driver, when its place is given away.
+            self.walk(|walk| walk.mend_volume())?;
+        }
         let disk = Disk::new(self.cache.clone(), self.geometry.clone());
         let mounted = FileSystem::new(disk, FsOptions::new()).map_err(fault)?;
         Ok(self.mounted.get_or_init(|| mounted))

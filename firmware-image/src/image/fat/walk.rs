@@ -3,6 +3,7 @@
 //! `fatfs` follows whatever a table says: a loop never ends, a number out of range overflows. So every path is walked
 //! here first, by the same rules for names as `fatfs` has, and only a path whose directories are sound is handed on.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::geometry::{FIRST_CLUSTER, Geometry};
@@ -191,6 +192,34 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         }
         while let Some(place) = self.behind.pop() {
             self.cache.write_at(place, &[0; 32])?;
+        }
+        Ok(())
+    }
+
+    /// The same for every directory of the volume. What is damaged beyond that is left as it is.
+    pub fn mend_volume(&mut self) -> Result<(), ZoneError> {
+        let (mut seen, mut open) = (HashSet::new(), vec![self.geometry.root_cluster]);
+        while let Some(first) = open.pop() {
+            // A directory that two entries lead to, or that leads back, is looked through once.
+            if !seen.insert(first) {
+                continue;
+            }
+            let mut inner = Vec::new();
+            let walked = self.directory(first, &mut |_, entry| {
+                if entry.is_directory() {
+                    inner.push(entry.first_cluster);
+                }
+                ControlFlow::Continue(())
+            });
+            match walked {
+                Ok(()) => self.mend_directories()?,
+                Err(ZoneError::Corrupt) => {
+                    self.loose.clear();
+                    self.behind.clear();
+                }
+                Err(error) => return Err(error),
+            }
+            open.append(&mut inner);
         }
         Ok(())
     }
