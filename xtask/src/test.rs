@@ -67,6 +67,9 @@ fn real_machines(programs: &Path, full: bool) -> Result<()> {
     }
     if full {
         cargo.env("HOLDFAST_FULL", "1");
+    } else {
+        // A pull costs ten seconds of an emulated machine; twenty in each phase are for `--full`.
+        cargo.env("HOLDFAST_PULL_MOMENTS", "2");
     }
     // What the tests measured and counted is worth reading.
     cargo.args(["--", "--nocapture"]);
