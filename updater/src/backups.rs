@@ -4,7 +4,8 @@
 //! that finds nothing new and nothing amiss each place is looked at *at a glance* (header, key slots, index, the
 //! authenticated trailers: what shows a backup that is gone, foreign, torn or cut off), and one place, drawn at random, is
 //! read whole. No state is kept for that, and with four places one that has rotted is found within four starts on average.
-//! Whenever anything is amiss, was changed, or is to be written, all of them are read whole.
+//! Whenever anything is amiss, was changed, or is to be written, all of them are read whole; so they are when the launcher
+//! had to look for a good copy, since it may have passed over a backup that is damaged where a glance does not see it.
 
 use embedded_io::SeekFrom;
 use firmware_image::RawZone;
@@ -57,6 +58,8 @@ pub enum Turn {
     Backup(Place),
     /// The updaters in the free zone that are not for this platform, which no launcher here looks at.
     OtherUpdaters,
+    /// All of it: the launcher met a copy that was no good.
+    Everything,
 }
 
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
@@ -118,8 +121,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 Err(_) => false,
             },
             Some(Turn::OtherUpdaters) => others.iter().all(|(path, platform)| self.sound_image(path, platform).is_ok()),
-            // Nothing to read, or no randomness: then everything is read each time.
-            None => false,
+            // Asked for; or nothing to draw from, or no randomness: then everything is read each time.
+            Some(Turn::Everything) | None => false,
         }
     }
 

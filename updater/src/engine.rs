@@ -142,6 +142,11 @@ impl<'z, F: FreeZone, H: RawZone, C: RawZone> Engine<'z, F, H, C> {
         self.limits = limits;
     }
 
+    /// How far operations may go.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// The device's state.
     pub fn state(&self) -> &State {
         &self.state

@@ -87,6 +87,14 @@ fn whatever_is_amiss_has_all_of_them_read() {
 }
 
 #[test]
+fn a_launcher_that_met_a_bad_copy_has_all_of_them_read() {
+    let (world, server) = settled();
+    damage(&world, A);
+    run(&world, &server, Turn::Everything);
+    assert_eq!(sound(&world), 3);
+}
+
+#[test]
 fn each_place_is_drawn_within_some_starts() {
     let (world, server) = settled();
     damage(&world, A);

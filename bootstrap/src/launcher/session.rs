@@ -21,7 +21,7 @@ use crate::device::Product;
 use crate::platform::{
     self, Asked, Child, End, Events, Lock, Presence, Program, RunImage, SealedMemory, SharedLock, StartError, Wakeup,
 };
-use crate::report::Crash;
+use crate::report::{Crash, Event};
 use crate::trial::{self, ClientRun};
 
 /// The updater says that it has loaded its state.
@@ -278,7 +278,8 @@ impl<Z: Zones> Run<'_, Z> {
         start: &mut Start<RunImage>,
         place: &mut SealedMemory,
     ) -> io::Result<Tried> {
-        let mut child = match self.start_updater(start) {
+        let looked_further = session.report().events().iter().any(|event| matches!(event, Event::Unusable { .. }));
+        let mut child = match self.start_updater(start, looked_further) {
             Err(StartError::Refused(error)) if start.copy.image().is_in_memory() => {
                 self.teller.detail(&format!("Memory files are not run here ({error}); trying a private directory."));
                 place.forbid();
@@ -286,7 +287,7 @@ impl<Z: Zones> Run<'_, Z> {
                     Ok(copy) => start.copy = copy,
                     Err(_) => return Ok(Tried::Refused(StartError::Refused(error))),
                 }
-                self.start_updater(start)
+                self.start_updater(start, looked_further)
             }
             started => started,
         };
@@ -304,11 +305,14 @@ impl<Z: Zones> Run<'_, Z> {
         self.until_ready(child)
     }
 
-    fn start_updater(&self, start: &Start<RunImage>) -> Result<Child, StartError> {
+    /// Starts it. Where the launcher `looked_further` than the free zone, a backup that it passed over may be damaged.
+    fn start_updater(&self, start: &Start<RunImage>, looked_further: bool) -> Result<Child, StartError> {
         let mut args = vec!["run".into()];
         args.extend(self.zones.updater_args());
         if start.recover {
             args.push("--recover".into());
+        } else if looked_further {
+            args.push("--all-backups".into());
         }
         Child::start(&platform::Start {
             program: Program::Image(start.copy.image()),

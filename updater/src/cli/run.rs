@@ -5,8 +5,9 @@ use std::io::{Read as _, Write as _};
 use anyhow::Result;
 use clap::Args;
 use firmware_image::host::Access;
+use updater::backups::Turn;
 use updater::operations::Launcher;
-use updater::{EngineError, FailureKind};
+use updater::{EngineError, FailureKind, Limits};
 
 use super::{Session, exit, print_error};
 use crate::platform::{self, Pipes};
@@ -16,6 +17,9 @@ pub struct RunArgs {
     /// Do nothing but fetch an updater that may run here: this one is too old for the device.
     #[arg(long)]
     recover: bool,
+    /// Read every backup whole: the launcher met a copy of the updater that was no good.
+    #[arg(long)]
+    all_backups: bool,
 }
 
 /// The launcher at the other end of two pipes.
@@ -56,6 +60,9 @@ pub fn main(session: &Session<'_>, args: &RunArgs) -> u8 {
             let outcome = engine.recover_updater()?;
             session.print_outcome(&outcome)?;
             return Ok(exit::FINE);
+        }
+        if args.all_backups {
+            engine.set_limits(Limits { turn: Some(Turn::Everything), ..engine.limits() });
         }
         match engine.run(launcher) {
             Ok(outcome) => {
