@@ -48,6 +48,7 @@ pub mod keys;
 pub mod manifest;
 #[cfg(feature = "publish")]
 pub mod mirror;
+pub mod patch;
 pub mod paths;
 #[cfg(feature = "publish")]
 pub mod publish;

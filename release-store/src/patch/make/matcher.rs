@@ -1,0 +1,145 @@
+//! Finding what two runs of bytes share, in the manner of bsdiff (Colin Percival, "Naive differences of executable code",
+//! 2003): exact matches from a suffix array are grown over places that differ in a few bytes.
+
+use super::super::address_map::Match;
+
+/// Longer matches are taken as found: comparing on costs more than it tells.
+const LONG_ENOUGH: usize = 1 << 16;
+
+/// A suffix array over old bytes.
+pub(super) struct Suffixes<'a> {
+    old: &'a [u8],
+    order: Vec<i32>,
+}
+
+impl<'a> Suffixes<'a> {
+    /// Sorts the suffixes of `old`, which has fewer than 2³¹ bytes.
+    pub(super) fn new(old: &'a [u8]) -> Self {
+        let mut order = vec![0; old.len()];
+        divsufsort::sort_in_place(old, &mut order);
+        Self { old, order }
+    }
+
+    /// Where the longest match of `new`'s beginning stands, and its length.
+    fn longest(&self, new: &[u8]) -> (usize, usize) {
+        let (mut low, mut high) = (0, self.order.len().saturating_sub(1));
+        let (mut low_len, mut high_len) = (0, 0);
+        while high - low >= 2 {
+            let middle = low + (high - low) / 2;
+            let at = self.order[middle] as usize;
+            let known = low_len.min(high_len);
+            let suffix = &self.old[at..];
+            let len = known + common(suffix.get(known..).unwrap_or_default(), new.get(known..).unwrap_or_default());
+            if len > LONG_ENOUGH {
+                return (at, len);
+            }
+            let smaller = match (suffix.get(len), new.get(len)) {
+                (None, _) => true,
+                (_, None) => false,
+                (Some(old), Some(new)) => old < new,
+            };
+            if smaller {
+                (low, low_len) = (middle, len);
+            } else {
+                (high, high_len) = (middle, len);
+            }
+        }
+        let candidate = |place: usize| {
+            let at = self.order[place] as usize;
+            (at, common(&self.old[at..], new))
+        };
+        let (first, second) = (candidate(low), candidate(high));
+        if first.1 > second.1 { first } else { second }
+    }
+}
+
+/// How many bytes both begin with.
+fn common(a: &[u8], b: &[u8]) -> usize {
+    let mut len = 0;
+    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
+        let differ = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differ != 0 {
+            return len + (differ.trailing_zeros() / 8) as usize;
+        }
+        len += 8;
+    }
+    len + a[len..].iter().zip(&b[len..]).take_while(|(a, b)| a == b).count()
+}
+
+/// The pieces of `new` that are copied from the old bytes of `suffixes`, in order. A new match counts if it explains over
+/// `threshold` bytes more than going on with the last one does.
+pub(super) fn matches(suffixes: &Suffixes<'_>, new: &[u8], threshold: usize) -> Vec<Match> {
+    let old = suffixes.old;
+    let mut found = Vec::new();
+    if old.len() < 2 {
+        return found;
+    }
+    let (mut scan, mut len, mut at) = (0_usize, 0_usize, 0_usize);
+    // The match that is being grown: where it was found in new and old.
+    let (mut last_scan, mut last_at) = (0_usize, 0_usize);
+    while scan < new.len() {
+        let mut score = 0_usize;
+        scan += len;
+        let mut scored = scan;
+        let goes_on =
+            |place: usize| (place + last_at).checked_sub(last_scan).and_then(|at| old.get(at)) == Some(&new[place]);
+        while scan < new.len() {
+            (at, len) = suffixes.longest(&new[scan..]);
+            while scored < scan + len {
+                score += usize::from(goes_on(scored));
+                scored += 1;
+            }
+            if (len == score && len != 0) || len > score + threshold {
+                break;
+            }
+            if goes_on(scan) && score > 0 {
+                score -= 1;
+            }
+            scan += 1;
+        }
+        if scan >= new.len() {
+            (scan, len) = (new.len(), 0);
+        }
+        if len == score && scan < new.len() {
+            continue;
+        }
+        let mut forward = grow(old[last_at..].iter().zip(&new[last_scan..scan]));
+        let mut backward = 0;
+        if scan < new.len() {
+            backward = grow(old[..at].iter().rev().zip(new[last_scan..scan].iter().rev()));
+        }
+        if forward + backward > scan - last_scan {
+            // Both claim some bytes: the cut goes where most of them are right.
+            let overlap = forward + backward - (scan - last_scan);
+            let (mut balance, mut best, mut cut) = (0_i64, 0_i64, 0);
+            for place in 0..overlap {
+                let by_last = last_scan + forward - overlap + place;
+                balance += i64::from(new[by_last] == old[last_at + forward - overlap + place]);
+                balance -= i64::from(new[scan - backward + place] == old[at - backward + place]);
+                if balance > best {
+                    (best, cut) = (balance, place + 1);
+                }
+            }
+            forward = forward + cut - overlap;
+            backward -= cut;
+        }
+        if forward > 0 {
+            found.push(Match { new: last_scan as u32, old: last_at as u32, len: forward as u32 });
+        }
+        (last_scan, last_at) = (scan - backward, at - backward);
+    }
+    found
+}
+
+/// How far a match is worth growing: to where most of what was passed is equal.
+fn grow<'a>(pairs: impl Iterator<Item = (&'a u8, &'a u8)>) -> usize {
+    let (mut equal, mut best, mut grown) = (0_i64, 0_i64, 0_usize);
+    for (place, (a, b)) in pairs.enumerate() {
+        equal += i64::from(a == b);
+        let passed = place as i64 + 1;
+        if equal * 2 - passed > best {
+            (best, grown) = (equal * 2 - passed, place + 1);
+        }
+    }
+    grown
+}
