@@ -35,7 +35,12 @@ const KEY_INFO: &[u8] = b"holdfast frame key v1";
 const SALT_INFO: &[u8] = b"holdfast frame salt v1";
 const DATA_BYTES: usize = 1 + 32 + 4 + 4;
 
-/// What a frame holds. Numbers are never reused; 4 is kept for patches.
+/// The largest part of a patch a reader accepts, in bytes.
+pub const MAX_PATCH_PART_BYTES: u32 = 1 << 20;
+/// The largest encoded patch set a reader accepts, in bytes.
+pub const MAX_PATCH_SET_BYTES: u32 = 4 << 20;
+
+/// What a frame holds. Numbers are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FrameKind {
@@ -45,6 +50,10 @@ pub enum FrameKind {
     ChunkList = 2,
     /// A manifest.
     Manifest = 3,
+    /// A part of a patch.
+    Patch = 4,
+    /// What the patches from one release to another are.
+    PatchSet = 5,
 }
 
 impl FrameKind {
@@ -54,6 +63,8 @@ impl FrameKind {
             Self::Chunk => MAX_CHUNK_BYTES,
             Self::ChunkList => MAX_CHUNK_LIST_BYTES,
             Self::Manifest => MAX_MANIFEST_BYTES,
+            Self::Patch => MAX_PATCH_PART_BYTES,
+            Self::PatchSet => MAX_PATCH_SET_BYTES,
         }
     }
 
@@ -62,6 +73,8 @@ impl FrameKind {
             Self::Chunk => "chunk",
             Self::ChunkList => "chunk list",
             Self::Manifest => "manifest",
+            Self::Patch => "part of a patch",
+            Self::PatchSet => "patch set",
         }
     }
 }

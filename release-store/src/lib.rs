@@ -11,6 +11,7 @@
 //! | [`trust`] | from the trusted root to verified releases: [`trust::Trust`], [`trust::Releases`], [`trust::SealedManifest`] |
 //! | [`manifest`] | what a release consists of: [`Manifest`] |
 //! | [`chunk_list`] | where each content's chunks lie: [`ChunkList`] |
+//! | [`patch_set`], [`patch`] | which patches lead from one release to another; applying one |
 //! | [`frame`] | the encrypted, compressed unit: [`frame::FrameReader`] yields [`frame::VerifiedFrame`]s |
 //! | [`content_key`] | the numbered keys that frames are encrypted under |
 //! | [`paths`] | which paths a release may hold, for the reader who refuses and the publisher who explains |
@@ -49,6 +50,7 @@ pub mod manifest;
 #[cfg(feature = "publish")]
 pub mod mirror;
 pub mod patch;
+pub mod patch_set;
 pub mod paths;
 #[cfg(feature = "publish")]
 pub mod publish;
@@ -70,4 +72,5 @@ pub use content_key::{ContentKey, ContentKeys};
 pub use error::StoreError;
 pub use firmware_image::Digest;
 pub use manifest::Manifest;
+pub use patch_set::PatchSet;
 pub use transport::{Directory, Transport, TransportError};

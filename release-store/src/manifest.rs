@@ -17,6 +17,7 @@ use crate::content_key::ContentKeys;
 use crate::error::StoreError;
 use crate::frame::{FrameId, FrameKind, FrameReader, MAX_MANIFEST_BYTES, UNNAMED, max_stored_len};
 use crate::ignore::IgnorePatterns;
+use crate::patch_set::{Edge, MAX_EDGES};
 use crate::paths::PathSet;
 
 /// The first bytes of a sealed manifest.
@@ -65,6 +66,8 @@ pub struct Manifest {
     pub ignore: Vec<String>,
     /// Where its chunk list is.
     pub chunk_list: ChunkListRef,
+    /// The releases that patches lead from to this one, by serial.
+    pub edges: Vec<Edge>,
 }
 
 /// A module: a part of the software with a version of its own.
@@ -310,7 +313,17 @@ impl Manifest {
             }
         }
         IgnorePatterns::new(&self.ignore)?;
-        self.chunk_list.frame_id().check()
+        self.chunk_list.frame_id().check()?;
+        limited("the number of releases that patches lead from", MAX_EDGES, self.edges.len())?;
+        let mut last = 0;
+        for edge in &self.edges {
+            if edge.from <= last || edge.from == self.serial {
+                return Err(malformed(format!("the patches from release {} are out of order", edge.from)));
+            }
+            last = edge.from;
+            edge.check()?;
+        }
+        Ok(())
     }
 }
 

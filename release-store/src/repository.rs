@@ -30,6 +30,8 @@ pub enum Step {
     PackWritten,
     /// The chunk list's pack has its name.
     ChunkListWritten,
+    /// The packs of patches have their names.
+    PatchesWritten,
     /// The sealed manifest has its name.
     ManifestWritten,
     /// New targets metadata.
@@ -45,6 +47,11 @@ pub trait Observer {
     /// `done` of `total` bytes were worked on.
     fn progress(&mut self, done: u64, total: u64) {
         let _ = (done, total);
+    }
+
+    /// Something that whoever publishes should know, and that stops nothing.
+    fn note(&mut self, text: &str) {
+        let _ = text;
     }
 
     /// A step was done. `Break` stops the work; the store is sound and can be worked on again.

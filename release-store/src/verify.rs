@@ -7,12 +7,13 @@ use std::path::Path;
 use firmware_image::Digest;
 use firmware_image::digest::Hasher;
 
-use crate::chunk_list::{ChunkEntry, ChunkList};
+use crate::chunk_list::{ChunkEntry, ChunkList, PackEntry};
 use crate::content_key::ContentKeys;
 use crate::error::StoreError;
 use crate::frame::FrameReader;
 use crate::manifest::Manifest;
 use crate::mirror::is_writers_own;
+use crate::patch_set::{Edge, PatchSet};
 use crate::repository::Observer;
 use crate::store_files::digest_of;
 use crate::transport::{Directory, get_range};
@@ -75,6 +76,11 @@ pub fn verify(
             check_costs(&manifest, &list)?;
             Ok(list)
         });
+        for edge in &manifest.edges {
+            check.packs.insert(edge.pack.digest, edge.pack.bytes);
+            let checked = check.patches(edge);
+            check.note(edge.pack.path(), checked);
+        }
         let Some(list) = check.note(manifest.chunk_list.path(), list) else { continue };
         check.total += list.contents.iter().map(|content| content.size).sum::<u64>();
         for pack in &list.packs {
@@ -120,6 +126,33 @@ impl Check<'_> {
         result.map_err(|error| self.result.damage.push((object, error))).ok()
     }
 
+    /// That every frame of the patches of `edge` is what its set says.
+    fn patches(&mut self, edge: &Edge) -> Result<(), StoreError> {
+        let unknown = || StoreError::UnknownKey { object: edge.pack.path(), number: edge.pack.key };
+        let key = self.keys.get(edge.pack.key).ok_or_else(unknown)?;
+        let mut at = u64::from(edge.stored_len);
+        let set = PatchSet::open(&self.frame(&edge.pack, 0..at)?, edge, self.keys)?;
+        self.result.frames += 1;
+        for part in set.patches.iter().flat_map(|patch| &patch.parts) {
+            let end = at + u64::from(part.stored_len);
+            let frame = self.frame(&edge.pack, at..end)?;
+            self.reader.open(key, &part.frame_id(), &frame)?;
+            self.result.frames += 1;
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn frame(&self, pack: &PackEntry, range: std::ops::Range<u64>) -> Result<Vec<u8>, StoreError> {
+        let mut frame = Vec::new();
+        let bytes = range.end - range.start;
+        get_range(&self.transport, &pack.path(), range, bytes, &mut |_, piece| {
+            frame.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(frame)
+    }
+
     fn packs(&mut self) {
         for (digest, bytes) in self.packs.clone() {
             let path = crate::manifest::pack_path(&digest);
@@ -156,11 +189,7 @@ impl Check<'_> {
 
     fn chunk(&mut self, list: &ChunkList, chunk: &ChunkEntry, hasher: &mut Hasher) -> Result<(), StoreError> {
         let pack = list.pack_of(chunk)?;
-        let mut frame = Vec::with_capacity(chunk.stored_len as usize);
-        get_range(&self.transport, &pack.path(), chunk.range(), chunk.stored_len.into(), &mut |_, piece| {
-            frame.extend_from_slice(piece);
-            Ok(())
-        })?;
+        let frame = self.frame(pack, chunk.range())?;
         let unknown = || StoreError::UnknownKey { object: pack.path(), number: pack.key };
         let key = self.keys.get(pack.key).ok_or_else(unknown)?;
         hasher.update(self.reader.open(key, &chunk.frame_id(), &frame)?.bytes());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::{NOW, Vendor, content, copy_tree, files, grow, passphrase};
 use release_store::StoreError;
 use release_store::mirror::{mirror, mirror_quietly};
-use release_store::publish::publish;
+use release_store::publish::{DeltaFrom, publish};
 use release_store::repository::{NoObserver, Observer, Step};
 use release_store::transport::Directory;
 use release_store::trust::{MemoryCache, Trust};
@@ -40,6 +40,7 @@ fn a_publish_stopped_after_any_step_changes_nothing_for_readers_and_can_be_repea
         Step::Chunked,
         Step::PackWritten,
         Step::ChunkListWritten,
+        Step::PatchesWritten,
         Step::ManifestWritten,
         Step::TargetsWritten,
         Step::SnapshotWritten,
@@ -48,7 +49,9 @@ fn a_publish_stopped_after_any_step_changes_nothing_for_readers_and_can_be_repea
         let (vendor, tree) = Vendor::with_release();
         let before = files(&vendor.store());
         fs::write(tree.join("new.bin"), content(100_000, 7)).unwrap();
-        let request = vendor.request(&tree, "1.1.0");
+        fs::write(tree.join("part-0/file-0.bin"), content(40_100, 1)).unwrap();
+        let mut request = vendor.request(&tree, "1.1.0");
+        request.deltas = DeltaFrom::Recent;
         let error = publish(&mut vendor.open(), &passphrase(), &request, &mut StopAt(step)).unwrap_err();
         assert!(matches!(error, StoreError::Stopped), "{step:?}: {error}");
         assert_eq!(newest(&vendor), 1, "{step:?}");
@@ -60,6 +63,7 @@ fn a_publish_stopped_after_any_step_changes_nothing_for_readers_and_can_be_repea
         fs::write(tree.join("newer.bin"), content(1000, 8)).unwrap();
         let mut request = vendor.request(&tree, "1.1.0");
         request.now = NOW + 60;
+        request.deltas = DeltaFrom::Recent;
         publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver).unwrap();
         assert_eq!(newest(&vendor), 2, "{step:?}");
         assert!(damage(&vendor).is_empty(), "{step:?}");

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use firmware_image::updater_image::{Floors, UpdaterVersion};
 use release_store::keys::KeyDir;
-use release_store::publish::{DEFAULT_CHANNEL, DEFAULT_LEVEL, DEFAULT_MODULE, PublishRequest, Published, publish};
+use release_store::publish::{
+    DEFAULT_CHANNEL, DEFAULT_LEVEL, DEFAULT_MODULE, DeltaFrom, PublishRequest, Published, publish,
+};
 use release_store::repository::Repository;
 use serde_json::json;
 
@@ -52,6 +54,13 @@ pub(super) struct Publish {
     /// Compressing threads
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: u16,
+    /// Make patches from this version of the channel only; `none` for none. Repeatable [default: the last four releases and
+    /// the last keyframe]
+    #[arg(long, value_name = "VERSION")]
+    delta_from: Vec<String>,
+    /// Threads that make patches; each takes up to ten times the largest file in memory
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: u16,
     /// Print what was published as JSON
     #[arg(long)]
     json: bool,
@@ -74,6 +83,11 @@ impl Publish {
         request.updater_floors = Floors { version: self.updater_floor.unwrap_or_default(), key_serial: 0 };
         request.level = self.level;
         request.threads = self.threads.into();
+        request.jobs = self.jobs.into();
+        if !self.delta_from.is_empty() {
+            let versions = self.delta_from.into_iter().filter(|version| version != "none").collect();
+            request.deltas = DeltaFrom::Versions(versions);
+        }
         let published = publish(&mut repository, &passphrase, &request, &mut terminal::Bar::new("publishing"))?;
         if self.json {
             terminal::print_json(&as_json(&published, &repository.fresh_until()))?;
@@ -93,6 +107,9 @@ fn explain(published: &Published, fresh_until: &str) {
         "  {} files, {content}; {} new chunks of {new}; {added} added to the store",
         published.files, published.new_chunks
     );
+    for edge in &published.edges {
+        eprintln!("  patches from serial {}: {}", edge.from, terminal::bytes(edge.pack.bytes));
+    }
     for updater in &published.updaters {
         eprintln!("  with updater {} {}", updater.platform, updater.version);
     }
@@ -116,6 +133,7 @@ fn as_json(published: &Published, fresh_until: &str) -> serde_json::Value {
         "pack_bytes": published.pack_bytes,
         "chunk_list_bytes": published.chunk_list_bytes,
         "manifest_bytes": release.manifest_bytes,
+        "patches": published.edges.iter().map(|edge| json!({"from": edge.from, "bytes": edge.pack.bytes})).collect::<Vec<_>>(),
         "updaters": updaters.collect::<Vec<_>>(),
         "fresh_until": fresh_until,
     })

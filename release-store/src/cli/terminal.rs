@@ -110,6 +110,10 @@ impl Observer for Bar {
         self.0.set_length(total);
         self.0.set_position(done);
     }
+
+    fn note(&mut self, text: &str) {
+        self.0.suspend(|| eprintln!("{text}"));
+    }
 }
 
 impl Drop for Bar {

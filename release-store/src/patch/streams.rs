@@ -81,7 +81,7 @@ impl<'a> StreamReader<'a> {
             }
             Codec::Lzma { window_log, props } => {
                 let reader = lzma_rust2::LzmaReader::new_with_props(section, stream.raw, props, 1 << window_log, None);
-                Decoder::Lzma(Box::new(reader.map_err(|error| PatchError::Patch(error))?))
+                Decoder::Lzma(Box::new(reader.map_err(PatchError::Patch)?))
             }
         };
         Ok(Self { inner: BufReader::with_capacity(BUFFER_BYTES, decoder), left: stream.raw })

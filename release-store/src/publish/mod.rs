@@ -6,12 +6,15 @@
 
 mod index;
 mod packer;
+mod patches;
+mod similar;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use fastcdc::v2020::StreamCDC;
 use firmware_image::Digest;
@@ -26,11 +29,13 @@ use crate::manifest::{
     ChunkListRef, FileEntry, Manifest, ModuleEntry, Policy, UpdaterEntry, check_channel, check_module, check_platform,
     check_version, pack_path,
 };
+use crate::patch_set::Edge;
 use crate::repository::{Observer, Repository, Step, step};
 use crate::store_files::read_small;
-use crate::trust::Release;
+use crate::trust::{Release, Releases};
 use index::{Index, KnownUpdater};
 use packer::Packer;
+use patches::{NewBytes, NewContent, Patcher};
 use tree::SourceFile;
 
 /// The smallest chunk but a content's last, in bytes.
@@ -41,6 +46,10 @@ pub const AVERAGE_CHUNK: usize = 64 << 10;
 pub const MAX_CHUNK: usize = 256 << 10;
 /// zstd's level unless told otherwise.
 pub const DEFAULT_LEVEL: i32 = 19;
+/// From how many of the last releases patches lead to a new one.
+pub const DELTA_RELEASES: usize = 4;
+/// Every so many releases of a channel, the first included, one is a keyframe: patches lead from the last one, too.
+pub const KEYFRAME_RELEASES: usize = 16;
 /// The channel unless told otherwise.
 pub const DEFAULT_CHANNEL: &str = "stable";
 /// The module unless told otherwise.
@@ -74,8 +83,22 @@ pub struct PublishRequest {
     pub level: i32,
     /// Compressing threads.
     pub threads: usize,
+    /// Which earlier releases patches are made from.
+    pub deltas: DeltaFrom,
+    /// Threads that make patches; each may take ten times a file's bytes of memory.
+    pub jobs: usize,
     /// The time of publication, seconds since 1970.
     pub now: i64,
+}
+
+/// Which earlier releases patches are made from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum DeltaFrom {
+    /// The channel's last [`DELTA_RELEASES`], and its last keyframe.
+    #[default]
+    Recent,
+    /// These versions of the channel, and no others.
+    Versions(Vec<String>),
 }
 
 impl PublishRequest {
@@ -92,6 +115,8 @@ impl PublishRequest {
             updater_floors: Floors::default(),
             level: DEFAULT_LEVEL,
             threads: 2,
+            deltas: DeltaFrom::Recent,
+            jobs: 1,
             now,
         }
     }
@@ -115,6 +140,8 @@ pub struct Published {
     pub pack_bytes: u64,
     /// Bytes of the chunk list's pack.
     pub chunk_list_bytes: u64,
+    /// The patches that lead to it.
+    pub edges: Vec<Edge>,
     /// The updaters that travel with it.
     pub updaters: Vec<UpdaterEntry>,
 }
@@ -204,6 +231,33 @@ pub fn publish(
     repository.writer().write_once(&pack_path(&list_pack), &frame, Some(&list_pack))?;
     step(observer, Step::ChunkListWritten)?;
 
+    let mut new: HashMap<Digest, NewContent> = HashMap::new();
+    for (file, digest) in files.iter().zip(&digests) {
+        let (name, source) = (file.path.clone(), NewBytes::File(file.source.clone()));
+        new.entry(*digest).or_insert(NewContent { name, source, size: file.size });
+    }
+    for updater in updaters {
+        let (digest, size) = (Digest::of(&updater.image), updater.image.len() as u64);
+        let (name, source) = (updater.platform, NewBytes::Memory(Rc::new(updater.image)));
+        new.entry(digest).or_insert(NewContent { name, source, size });
+    }
+    let patcher = Patcher {
+        store: repository.writer(),
+        transport: &transport,
+        product,
+        keys: &content_keys,
+        key,
+        index: &index,
+        contents: &contents,
+        new: &new,
+        jobs: request.jobs,
+    };
+    let mut edges = Vec::new();
+    for release in delta_bases(repository.releases(), request)? {
+        edges.extend(patcher.edge(release, observer)?);
+    }
+    step(observer, Step::PatchesWritten)?;
+
     let entries = files.iter().zip(&digests).map(|(file, digest)| file_entry(file, digest, &contents, &index, &ignore));
     let manifest = Manifest {
         product: product.to_owned(),
@@ -222,6 +276,7 @@ pub fn publish(
             raw_len: id.raw_len,
             stored_len: id.stored_len,
         },
+        edges: edges.clone(),
     };
     let sealed = manifest.seal(&mut writer, key.number)?;
     let release = Release {
@@ -242,8 +297,31 @@ pub fn publish(
         new_bytes,
         pack_bytes: pack.map_or(0, |pack| pack.bytes),
         chunk_list_bytes: frame.len() as u64,
+        edges,
         updaters: updater_entries,
     })
+}
+
+/// The releases that patches are made from, by serial.
+fn delta_bases<'r>(releases: &'r Releases, request: &PublishRequest) -> Result<Vec<&'r Release>, StoreError> {
+    let of_channel: Vec<&Release> = releases.iter().filter(|release| release.channel == request.channel).collect();
+    match &request.deltas {
+        DeltaFrom::Versions(versions) => {
+            for version in versions {
+                if !of_channel.iter().any(|release| release.version == *version) {
+                    return Err(StoreError::NoSuchRelease { wanted: version.clone() });
+                }
+            }
+            Ok(of_channel.into_iter().filter(|release| versions.contains(&release.version)).collect())
+        }
+        DeltaFrom::Recent => {
+            let recent = of_channel.len().saturating_sub(DELTA_RELEASES);
+            let keyframe = of_channel.len().saturating_sub(1) / KEYFRAME_RELEASES * KEYFRAME_RELEASES;
+            let wanted = |place: usize| place >= recent || place == keyframe;
+            let bases = of_channel.into_iter().enumerate().filter(|(place, _)| wanted(*place));
+            Ok(bases.map(|(_, release)| release).collect())
+        }
+    }
 }
 
 fn file_entry(

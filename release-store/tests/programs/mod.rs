@@ -13,7 +13,7 @@ impl Machine {
 }
 
 const HEADER_BYTES: usize = 0x400;
-const CODE_ADDRESS: u64 = 0x14000_1000;
+const CODE_ADDRESS: u64 = 0x1_4000_1000;
 
 /// A program: functions that may be moved by inserting bytes into them.
 #[derive(Debug, Clone)]

@@ -32,11 +32,16 @@ def chunk_list(pack=D, key=1, digest=D, raw_len=100, stored_len=90):
     return pack + varint(key) + digest + varint(raw_len) + varint(stored_len)
 
 
+def edge(start=1, pack=D, length=1000, key=1, digest=D, raw_len=100, stored_len=90):
+    return varint(start) + pack + varint(length) + varint(key) + digest + varint(raw_len) + varint(stored_len)
+
+
 def body(product="Acme Notes", channel="stable", serial=1, version="1.0.0", published=1790000000, modules=None,
-         files=None, updaters=(), ignore=(), chunks=None, tail=b""):
+         files=None, updaters=(), ignore=(), chunks=None, edges=(), tail=b""):
     return (text(product) + text(channel) + varint(serial) + text(version) + signed(published)
             + many([module()] if modules is None else modules) + many([file()] if files is None else files)
-            + many(updaters) + many(ignore, text) + (chunk_list() if chunks is None else chunks) + tail)
+            + many(updaters) + many(ignore, text) + (chunk_list() if chunks is None else chunks) + many(edges)
+            + tail)
 
 
 def sealed(content, number=1, magic=b"HOLDFMAN", form=1, zero=0):
@@ -106,6 +111,12 @@ case("ignore-climbs", "Malformed", ignore=["../**"])
 case("ignore-backtracks", "Malformed", ignore=["*a*a*a*a*a*a*a*b"])
 case("chunk-list-over-limit", "TooLarge", chunks=chunk_list(raw_len=(16 << 20) + 1))
 case("chunk-list-frame-too-short", "Malformed", chunks=chunk_list(stored_len=32))
+case("patches-from-two-releases", "ok", serial=9, edges=[edge(3), edge(8, raw_len=1000, stored_len=1000)])
+case("patches-out-of-order", "Malformed", serial=9, edges=[edge(8), edge(3)])
+case("patches-from-itself", "Malformed", serial=9, edges=[edge(9)])
+case("patches-from-too-many", "TooLarge", serial=99, edges=[edge(n) for n in range(1, 66)])
+case("patch-set-past-its-pack", "Malformed", serial=9, edges=[edge(3, length=89)])
+case("patch-set-over-limit", "TooLarge", serial=9, edges=[edge(3, raw_len=(4 << 20) + 1)])
 paths("path-empty", "Path", "")
 paths("path-parent", "Path", "../escape")
 paths("path-parent-inside", "Path", "a/../../escape")

@@ -38,16 +38,23 @@ pub fn make(old: &[u8], new: &[u8]) -> Result<Vec<u8>, PatchError> {
     if let Some(spaces) = spaces {
         return by_matches(old, new, &executable_matches(old, new, &spaces), Some(spaces));
     }
-    let copies = matcher::matches(&Suffixes::new(old), new, PLAIN_THRESHOLD);
-    let mut best = by_matches(old, new, &copies, None)?;
-    if old.len().max(new.len()) as u64 <= MAX_PREFIX_BYTES && !new.is_empty() {
+    let by_prefix = if old.len().max(new.len()) as u64 <= MAX_PREFIX_BYTES && !new.is_empty() {
         let (stream, packed) = compress::with_prefix(old, new)?;
-        let other = assemble(old, new, Method::Prefix(stream), &[packed])?;
-        if other.len() < best.len() {
-            best = other;
-        }
+        Some(assemble(old, new, Method::Prefix(stream), &[packed])?)
+    } else {
+        None
+    };
+    if let Some(patch) = by_prefix.as_ref().filter(|_| old.is_empty()) {
+        return Ok(patch.clone());
     }
-    Ok(best)
+    let copies = matcher::matches(&Suffixes::new(old), new, PLAIN_THRESHOLD);
+    let by_matches = by_matches(old, new, &copies, None)?;
+    Ok(by_prefix.filter(|patch| patch.len() < by_matches.len()).unwrap_or(by_matches))
+}
+
+/// Whether `file` is a program whose addresses are understood.
+pub fn is_program(file: &[u8]) -> bool {
+    space(file).is_some()
 }
 
 /// Matches of what is left when no address stands in the way: first with all of them blank, then with each field naming

@@ -1,0 +1,305 @@
+//! Patches to a new release from earlier ones: which contents go into which patch, and making them on several threads.
+//!
+//! A large file, and every program, has a patch of its own from the most similar old file. Everything else is grouped by
+//! type, so that what the files of a release share is said once. A patch is kept only if it is smaller than the frames of
+//! what it gives.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use firmware_image::Digest;
+use firmware_image::digest::Hasher;
+
+use super::index::Index;
+use super::similar::{Outline, most_similar};
+use crate::chunk_list::{ChunkList, PackEntry};
+use crate::content_key::{ContentKey, ContentKeys};
+use crate::error::StoreError;
+use crate::frame::{FrameKind, FrameReader, FrameWriter, MAX_PATCH_PART_BYTES};
+use crate::manifest::{Manifest, pack_path};
+use crate::patch;
+use crate::patch_set::{Edge, MIN_NAME_BYTES, PatchEntry, PatchPart, PatchSet};
+use crate::repository::Observer;
+use crate::store_files::StoreWriter;
+use crate::transport::{Directory, TransportError, get_range};
+use crate::trust::{Release, SealedManifest};
+
+/// Larger files, and programs over [`SMALL_PROGRAM_BYTES`], have patches of their own.
+const LARGE_BYTES: u64 = 512 << 10;
+/// Smaller programs are grouped like anything else.
+const SMALL_PROGRAM_BYTES: u64 = 8 << 10;
+/// Files that are like nothing that was there are left to chunks when they are larger.
+const NEW_BYTES: u64 = 64 << 10;
+/// The most bytes of a group: of what it gives, and of what it starts from.
+const GROUP_BYTES: u64 = patch::MAX_PREFIX_BYTES;
+/// Patches are compressed already: frames hardly try.
+const FRAME_LEVEL: i32 = 1;
+
+/// A content of the new release.
+#[derive(Debug, Clone)]
+pub(super) struct NewContent {
+    /// What it is called, where it is: a path, or an updater's platform.
+    pub name: String,
+    /// Its bytes.
+    pub source: NewBytes,
+    pub size: u64,
+}
+
+/// Where the bytes of a new content are.
+#[derive(Debug, Clone)]
+pub(super) enum NewBytes {
+    File(PathBuf),
+    Memory(std::rc::Rc<Vec<u8>>),
+}
+
+impl NewContent {
+    fn read(&self) -> Result<Vec<u8>, StoreError> {
+        match &self.source {
+            NewBytes::File(path) => std::fs::read(path).map_err(StoreError::io("read", path)),
+            NewBytes::Memory(bytes) => Ok(bytes.to_vec()),
+        }
+    }
+}
+
+/// What patches are made with.
+pub(super) struct Patcher<'a> {
+    pub store: &'a StoreWriter,
+    pub transport: &'a Directory,
+    pub product: &'a str,
+    pub keys: &'a ContentKeys,
+    pub key: &'a ContentKey,
+    pub index: &'a Index,
+    /// The new release's contents, and what each costs by chunks.
+    pub contents: &'a BTreeMap<Digest, (u64, Vec<Digest>)>,
+    pub new: &'a HashMap<Digest, NewContent>,
+    pub jobs: usize,
+}
+
+/// One patch to be made.
+struct Task {
+    sources: Vec<Digest>,
+    targets: Vec<Digest>,
+    old: Vec<u8>,
+    new: Vec<u8>,
+}
+
+impl Patcher<'_> {
+    /// Makes the patches from `release` and writes their pack; `None` where none is worth it, or the old contents are not
+    /// here.
+    pub(super) fn edge(&self, release: &Release, observer: &mut dyn Observer) -> Result<Option<Edge>, StoreError> {
+        let manifest = SealedManifest::fetch(release, self.transport)?.open(self.product, self.keys)?;
+        let list = ChunkList::fetch(&manifest, self.transport, self.keys)?;
+        let tasks = match self.tasks(&manifest, &list) {
+            Err(StoreError::Transport(TransportError::NotFound { path })) => {
+                let version = &manifest.version;
+                observer.note(&format!("no patches from {version}: {path} is not here, so its files cannot be read"));
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let patches = self.make(tasks, &manifest.version, observer)?;
+        let name_bytes =
+            name_bytes(list.contents.iter().map(|content| content.digest).chain(self.contents.keys().copied()));
+        let mut writer = FrameWriter::new(self.key, FRAME_LEVEL)?;
+        let mut set = PatchSet { name_bytes, patches: Vec::new() };
+        let mut frames = Vec::new();
+        let mut whole_bytes = 0;
+        for (task, patch) in &patches {
+            let cost =
+                |digest: &Digest| self.contents.get(digest).map_or(0, |(_, chunks)| self.index.stored_bytes(chunks));
+            let whole: u64 = task.targets.iter().map(cost).sum();
+            let mut parts = Vec::new();
+            let mut part_frames = Vec::new();
+            for part in patch.chunks(MAX_PATCH_PART_BYTES as usize) {
+                let (id, frame) = writer.seal(FrameKind::Patch, part)?;
+                parts.push(PatchPart { digest: id.digest, raw_len: id.raw_len, stored_len: id.stored_len });
+                part_frames.extend_from_slice(&frame);
+            }
+            if part_frames.len() as u64 >= whole {
+                continue;
+            }
+            whole_bytes += whole;
+            frames.extend_from_slice(&part_frames);
+            let names = |digests: &[Digest]| digests.iter().flat_map(|digest| set.name(digest).to_vec()).collect();
+            let bytes_of = |digest: &Digest| self.contents.get(digest).map_or(0, |(size, _)| *size);
+            set.patches.push(PatchEntry {
+                sources: names(&task.sources),
+                targets: names(&task.targets),
+                target_bytes: task.targets.iter().map(bytes_of).collect(),
+                parts,
+            });
+        }
+        if set.patches.is_empty() {
+            return Ok(None);
+        }
+        let (id, head) = FrameWriter::new(self.key, super::DEFAULT_LEVEL)?.seal(FrameKind::PatchSet, &set.encode()?)?;
+        let mut pack = head;
+        pack.extend_from_slice(&frames);
+        if pack.len() as u64 >= whole_bytes {
+            return Ok(None);
+        }
+        let digest = Digest::of(&pack);
+        self.store.write_once(&pack_path(&digest), &pack, Some(&digest))?;
+        Ok(Some(Edge {
+            from: release.serial,
+            pack: PackEntry { digest, bytes: pack.len() as u64, key: self.key.number },
+            set: id.digest,
+            raw_len: id.raw_len,
+            stored_len: id.stored_len,
+        }))
+    }
+
+    /// What goes into which patch. Reads the old contents that changed.
+    fn tasks(&self, old: &Manifest, list: &ChunkList) -> Result<Vec<Task>, StoreError> {
+        let kept: HashSet<&Digest> = self.contents.keys().collect();
+        let by_name: HashMap<&str, Digest> = old
+            .files
+            .iter()
+            .map(|file| (file.path.as_str(), file.sha256))
+            .chain(old.updaters.iter().map(|updater| (updater.platform.as_str(), updater.sha256)))
+            .collect();
+        let mut reader = OldReader { list, transport: self.transport, keys: self.keys, frames: FrameReader::new()? };
+        let gone = list.contents.iter().filter(|content| !kept.contains(&content.digest) && content.size > 0);
+        let mut outlines: Vec<(Digest, Outline)> = Vec::new();
+        for content in gone {
+            outlines.push((content.digest, Outline::of(&reader.read(&content.digest)?)));
+        }
+        let mut changed: Vec<(&NewContent, Digest)> = Vec::new();
+        for (digest, (size, _)) in self.contents {
+            let there = list.content(digest).is_some();
+            changed.extend(self.new.get(digest).filter(|_| !there && *size > 0).map(|content| (content, *digest)));
+        }
+        let type_of = |name: &str| name.rsplit_once('.').map_or(String::new(), |(_, end)| end.to_owned());
+        changed.sort_by_cached_key(|(content, digest)| (type_of(&content.name), content.name.clone(), *digest));
+
+        let mut tasks = Vec::new();
+        let mut group = Task::empty();
+        for (content, digest) in changed {
+            let bytes = content.read()?;
+            if Digest::of(&bytes) != digest {
+                let reason = format!("{} changed while it was read: publish again when it is at rest", content.name);
+                return Err(StoreError::Refused(reason));
+            }
+            let base = match by_name.get(content.name.as_str()) {
+                Some(base) => Some(*base),
+                None => most_similar(&Outline::of(&bytes), &outlines),
+            };
+            let own = content.size > LARGE_BYTES || content.size > SMALL_PROGRAM_BYTES && patch::is_program(&bytes);
+            if base.is_none() && (own || content.size > NEW_BYTES) {
+                continue;
+            }
+            if let Some(base) = base.filter(|_| own) {
+                let old = reader.read(&base)?;
+                tasks.push(Task { sources: vec![base], targets: vec![digest], old, new: bytes });
+                continue;
+            }
+            let base = base.filter(|base| !group.sources.contains(base));
+            let old = base.map(|base| reader.read(&base)).transpose()?.unwrap_or_default();
+            let full = |held: &[u8], more: &[u8]| (held.len() + more.len()) as u64 > GROUP_BYTES;
+            if full(&group.new, &bytes) || full(&group.old, &old) {
+                tasks.push(std::mem::replace(&mut group, Task::empty()));
+            }
+            if (old.len() as u64) <= GROUP_BYTES {
+                group.sources.extend(base);
+                group.old.extend_from_slice(&old);
+            }
+            group.targets.push(digest);
+            group.new.extend_from_slice(&bytes);
+        }
+        tasks.push(group);
+        tasks.retain(|task| !task.targets.is_empty());
+        Ok(tasks)
+    }
+
+    /// Makes the patches of `tasks`, in their order, whatever the number of threads.
+    fn make(
+        &self,
+        tasks: Vec<Task>,
+        version: &str,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<(Task, Vec<u8>)>, StoreError> {
+        let total = tasks.iter().map(|task| task.new.len() as u64).sum();
+        let next = AtomicUsize::new(0);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let mut patches: Vec<Option<Vec<u8>>> = tasks.iter().map(|_| None).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.clamp(1, tasks.len().max(1)) {
+                let (sender, tasks, next) = (sender.clone(), &tasks, &next);
+                scope.spawn(move || {
+                    while let Some((at, task)) = {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        tasks.get(at).map(|task| (at, task))
+                    } {
+                        // Nobody listens any more only where this function has ended.
+                        let _ = sender.send((at, patch::make(&task.old, &task.new)));
+                    }
+                });
+            }
+            drop(sender);
+            let mut done = 0;
+            observer.progress(0, total);
+            for (at, made) in receiver {
+                done += tasks[at].new.len() as u64;
+                observer.progress(done, total);
+                match made {
+                    Ok(patch) => patches[at] = Some(patch),
+                    Err(error) => observer.note(&format!("a patch from {version} was left out: {error}")),
+                }
+            }
+        });
+        Ok(tasks.into_iter().zip(patches).filter_map(|(task, patch)| Some((task, patch?))).collect())
+    }
+}
+
+impl Task {
+    fn empty() -> Self {
+        Self { sources: Vec::new(), targets: Vec::new(), old: Vec::new(), new: Vec::new() }
+    }
+}
+
+/// Reads contents of an earlier release out of the store.
+struct OldReader<'a> {
+    list: &'a ChunkList,
+    transport: &'a Directory,
+    keys: &'a ContentKeys,
+    frames: FrameReader,
+}
+
+impl OldReader<'_> {
+    fn read(&mut self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let missing = || StoreError::MissingContent { digest: *digest, wanted: "a patch".into() };
+        let content = self.list.content(digest).ok_or_else(missing)?;
+        let mut bytes = Vec::new();
+        let mut hasher = Hasher::new();
+        for (_, chunk) in self.list.chunks_of(content) {
+            let pack = self.list.pack_of(chunk)?;
+            let unknown = || StoreError::UnknownKey { object: pack.path(), number: pack.key };
+            let key = self.keys.get(pack.key).ok_or_else(unknown)?;
+            let mut frame = Vec::with_capacity(chunk.stored_len as usize);
+            get_range(self.transport, &pack.path(), chunk.range(), chunk.stored_len.into(), &mut |_, piece| {
+                frame.extend_from_slice(piece);
+                Ok(())
+            })?;
+            let opened = self.frames.open(key, &chunk.frame_id(), &frame)?;
+            hasher.update(opened.bytes());
+            bytes.extend_from_slice(opened.bytes());
+        }
+        let found = hasher.finish();
+        if found == *digest {
+            return Ok(bytes);
+        }
+        Err(StoreError::WrongDigest { object: format!("content {digest}"), expected: *digest, found })
+    }
+}
+
+/// How many bytes of their digests tell all `contents` apart.
+fn name_bytes(contents: impl Iterator<Item = Digest>) -> u8 {
+    let mut digests: Vec<Digest> = contents.collect();
+    digests.sort_unstable();
+    digests.dedup();
+    let same = |pair: &[Digest]| pair[0].0.iter().zip(&pair[1].0).take_while(|(a, b)| a == b).count();
+    let longest = digests.windows(2).map(same).max().unwrap_or(0);
+    // Different digests differ within their 32 bytes.
+    (longest as u8 + 1).max(MIN_NAME_BYTES)
+}
