@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use firmware_image::free_zone::FreeZone;
 use firmware_image::places::{Place, Places};
 use firmware_image::signature::PublicKey;
-use firmware_image::{RawZone, paths};
+use firmware_image::{Digest, RawZone, paths};
 use release_store::trust::{Accepted, Releases, Trust};
-use release_store::{ContentKey, ContentKeys, Transport};
+use release_store::{ContentKey, ContentKeys, PatchSet, Transport};
 
 use crate::backups::{FoundBackup, Look, Turn};
 use crate::config::Config;
@@ -82,6 +82,8 @@ pub struct Engine<'z, F: FreeZone, H, C> {
     pub(crate) on_device_only: bool,
     /// The store's releases, once they were asked for in this run.
     pub(crate) releases: Option<Releases>,
+    /// Sets of patches that were asked for in this run, by digest; `None`: not to be had.
+    pub(crate) patch_sets: HashMap<Digest, Option<PatchSet>>,
     pub(crate) lines: Vec<String>,
     pub(crate) alarms: Vec<String>,
     pub(crate) frames_fetched: u64,
@@ -117,6 +119,7 @@ impl<'z, F: FreeZone, H: RawZone, C: RawZone> Engine<'z, F, H, C> {
             limits: Limits::default(),
             on_device_only: false,
             releases: None,
+            patch_sets: HashMap::new(),
             lines: Vec::new(),
             alarms: Vec::new(),
             frames_fetched: 0,

@@ -11,6 +11,7 @@
 //! | [`reach`] | what can be had without a server |
 //! | [`inventory`], [`hash`] | what stands in `client/` |
 //! | [`plan`] | the cheapest way to what is missing |
+//! | [`patches`] | which patches are worth it, and applying them |
 //! | [`fetch`], [`spool`] | frames from servers, each once |
 //! | [`stage`] | new contents, complete and verified |
 //! | [`commit`] | from one whole release to another |
@@ -34,6 +35,7 @@ pub mod inventory;
 pub mod log;
 pub mod meter;
 pub mod operations;
+pub mod patches;
 pub mod plan;
 pub mod quarantine;
 pub mod reach;

@@ -609,6 +609,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             let fetched = self.fetch(&plan, &mut spool, &mut late);
             self.let_go = let_go;
             match fetched {
+                Err(error) if !plan.patches.is_empty() && patches_may_be_at_fault(&error) => {
+                    // What was fetched stays. Chunks may lie elsewhere, and be all that is needed.
+                    self.watch.detail(&format!("{error}; trying without patches"));
+                    basis.without_patches = true;
+                    continue;
+                }
                 Err(error) if error.kind() == FailureKind::Offline && !basis.without_updaters => {
                     if plan.updaters.is_empty() {
                         return Err(error);
@@ -820,6 +826,11 @@ fn client_is_whole(inventory: &Inventory, goal: &Manifest, installed: Option<&Ma
     };
     let gone = installed.files.iter().filter(|file| goal.file(&file.path).is_none()).count();
     !inventory.items.iter().any(damaged) && inventory.gone.len() >= gone
+}
+
+/// Whether fetching may go better if no patch is wanted.
+fn patches_may_be_at_fault(error: &EngineError) -> bool {
+    matches!(error.kind(), FailureKind::Offline | FailureKind::NotAuthentic) || matches!(error, EngineError::Store(_))
 }
 
 /// Whether the installed release can be mended although going to another one failed so.

@@ -3,7 +3,7 @@
 //! A way's cost is the bytes that must come over the network. Ways that cost nothing come first: a copy staged before an
 //! interruption, the same content under another name or among the undo copies. Then a content is built from chunks:
 //! frames in the spool, chunks of old and of damaged files, frames from the copy of a store that the device carries,
-//! frames from a server. (Patches will be one more [`Way`].)
+//! frames from a server; or a patch makes it of contents that are here whole ([`crate::patches`]).
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -18,7 +18,9 @@ use serde::Serialize;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::fetch::WantedFrame;
 use crate::inventory::{FileState, Inventory, client_path};
+use crate::patches::PlannedPatch;
 use crate::spool::Spool;
 use crate::state::KnownRelease;
 use crate::zone_io;
@@ -32,6 +34,15 @@ pub enum Way {
     Copy {
         /// Where, in the free zone.
         from: Rc<str>,
+    },
+    /// By a patch.
+    Patch {
+        /// Its place in [`Plan::patches`].
+        patch: usize,
+        /// Its share of the bytes of frames that are missing.
+        fetch: u64,
+        /// The bytes of its own frames, which are not fetched.
+        instead_of: u64,
     },
     /// From chunks.
     Chunks {
@@ -48,7 +59,8 @@ impl Way {
         match self {
             Self::Staged => (0, 0),
             Self::Copy { .. } => (0, 1),
-            Self::Chunks { fetch, .. } => (*fetch, 2),
+            Self::Patch { fetch, .. } => (*fetch, 2),
+            Self::Chunks { fetch, .. } => (*fetch, 3),
         }
     }
 }
@@ -117,8 +129,10 @@ pub struct Plan {
     pub updaters: Vec<usize>,
     /// Chunks on the device.
     pub local: HashMap<Digest, LocalChunk>,
-    /// Frames to be fetched: places in the chunk list's chunks.
-    pub frames: Vec<u32>,
+    /// Patches to be applied.
+    pub patches: Vec<PlannedPatch>,
+    /// Frames to be fetched.
+    pub frames: Vec<WantedFrame>,
     /// Bytes of those frames.
     pub fetch_bytes: u64,
     /// The managed directory as it stands.
@@ -126,6 +140,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether this release can have a use for the frame of a content.
+    pub(crate) fn may_use(&self, digest: &Digest) -> bool {
+        let of_list = |list: &ChunkList| list.chunks.iter().any(|chunk| chunk.digest == *digest);
+        self.list.as_ref().is_some_and(of_list)
+            || self.frames.iter().any(|frame| frame.id.digest == *digest)
+            || self.patches.iter().flat_map(|patch| &patch.entry.parts).any(|part| part.digest == *digest)
+    }
+
     /// Whether no file of the managed directory changes and no updater is renewed.
     pub fn is_empty(&self) -> bool {
         self.puts.is_empty() && self.removes.is_empty() && self.marks.is_empty() && self.updaters.is_empty()
@@ -139,10 +161,15 @@ impl Plan {
         let mut line = |path: &str, state: String, digest: &Digest, size: u64| {
             let content = by_digest.get(digest);
             let fetch = match content.map(|content| &content.way) {
-                Some(Way::Chunks { fetch, .. }) if seen.insert(*digest) => *fetch,
+                Some(Way::Chunks { fetch, .. } | Way::Patch { fetch, .. }) if seen.insert(*digest) => *fetch,
                 _ => 0,
             };
+            let instead_of_bytes = match content.map(|content| &content.way) {
+                Some(Way::Patch { instead_of, .. }) => *instead_of,
+                _ => fetch,
+            };
             let way = match content.map(|content| &content.way) {
+                Some(Way::Patch { .. }) => "patch",
                 Some(Way::Staged) => "staged",
                 Some(Way::Copy { .. }) => "copy",
                 Some(Way::Chunks { fetch: 0, .. }) => "local chunks",
@@ -150,7 +177,7 @@ impl Plan {
                 Some(Way::Chunks { .. }) => "download and local chunks",
                 None => "keep",
             };
-            SummaryLine { path: path.to_owned(), state, way, bytes: size, fetch_bytes: fetch }
+            SummaryLine { path: path.to_owned(), state, way, bytes: size, fetch_bytes: fetch, instead_of_bytes }
         };
         let mut files: Vec<SummaryLine> =
             self.puts.iter().map(|put| line(&put.path, put.state.to_string(), &put.digest, put.size)).collect();
@@ -165,6 +192,7 @@ impl Plan {
             way: "remove",
             bytes: *bytes,
             fetch_bytes: 0,
+            instead_of_bytes: 0,
         }));
         Summary {
             version: self.release.version.clone(),
@@ -210,6 +238,8 @@ pub struct SummaryLine {
     pub bytes: u64,
     /// The bytes to be downloaded for it.
     pub fetch_bytes: u64,
+    /// The bytes that it would cost whole, where a patch is cheaper; else the same.
+    pub instead_of_bytes: u64,
 }
 
 /// What is known of the device before a plan is made.
@@ -226,6 +256,8 @@ pub(crate) struct Basis {
     pub distrusted: HashSet<String>,
     /// Updaters are out of reach: plan without them.
     pub without_updaters: bool,
+    /// Patches did not come or did not hold: plan without them.
+    pub without_patches: bool,
 }
 
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
@@ -244,6 +276,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             installed,
             distrusted: HashSet::new(),
             without_updaters: false,
+            without_patches: false,
         })
     }
 
@@ -274,6 +307,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             marks: marks(manifest, installed.as_ref(), &inventory),
             updaters,
             local: HashMap::new(),
+            patches: Vec::new(),
             frames: Vec::new(),
             fetch_bytes: 0,
             inventory,
@@ -301,6 +335,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 wanted.push(Content { digest, size, path, way: way.unwrap_or(Way::Chunks { local: 0, fetch: size }) });
             }
         }
+        self.plan_patches(&mut plan, basis, &whole, &mut wanted, spool);
         let by_chunks: HashSet<Digest> = wanted
             .iter()
             .filter(|content| matches!(content.way, Way::Chunks { fetch, .. } if fetch > 0))
@@ -338,12 +373,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 .content(&content.digest)
                 .ok_or_else(|| EngineError::Unobtainable { digest: content.digest, path: content.path.clone() })?;
             let (mut local, mut fetch) = (0, 0);
-            for (place, chunk) in list.chunks_of(entry) {
+            for (_, chunk) in list.chunks_of(entry) {
                 if !missing.contains(&chunk.digest) {
                     local += u64::from(chunk.raw_len);
                 } else if fetched.insert(chunk.digest) {
                     fetch += u64::from(chunk.stored_len);
-                    plan.frames.push(place);
+                    let (id, pack) = (chunk.frame_id(), *list.pack_of(chunk)?);
+                    plan.frames.push(WantedFrame { id, pack, offset: chunk.offset });
                     plan.fetch_bytes += u64::from(chunk.stored_len);
                 }
             }

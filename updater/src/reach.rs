@@ -62,16 +62,16 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// # Errors
     /// `OutOfReach`.
     pub(crate) fn check_reach(&self, plan: &Plan) -> Result<(), EngineError> {
-        let Some(list) = plan.list.as_ref().filter(|_| self.on_device_only && !plan.frames.is_empty()) else {
+        if !self.on_device_only || plan.frames.is_empty() {
             return Ok(());
-        };
+        }
         let offline = self.offline.as_deref().ok_or(EngineError::OutOfReach)?;
-        let mut chunks: Vec<_> = plan.frames.iter().filter_map(|place| list.chunks.get(*place as usize)).collect();
-        chunks.sort_by_key(|chunk| (chunk.pack, chunk.offset));
-        for of_pack in chunks.chunk_by(|a, b| a.pack == b.pack) {
-            let pack = list.pack_of(of_pack[0])?;
+        let mut frames = plan.frames.clone();
+        frames.sort_by_key(|frame| (frame.pack.digest, frame.offset));
+        for of_pack in frames.chunk_by(|a, b| a.pack.digest == b.pack.digest) {
+            let pack = &of_pack[0].pack;
             // A pack that holds the last byte that is wanted of it holds the rest.
-            let end = of_pack.iter().map(|chunk| chunk.range().end).max().unwrap_or(0);
+            let end = of_pack.iter().map(|frame| frame.range().end).max().unwrap_or(0);
             let last = end.saturating_sub(1)..end;
             get_range(offline, &pack.path(), last, 1, &mut |_, _| Ok(())).map_err(|_| EngineError::OutOfReach)?;
         }

@@ -182,11 +182,17 @@ impl<'z, F: FreeZone> Spool<'z, F> {
         Ok(())
     }
 
-    /// Reads the frame of a content into `frame`; what it must be, and the number of its key. `None`: not here.
+    /// Reads the frame of a content, which is of this `kind`, into `frame`; what it must be, and the number of its key.
+    /// `None`: not here.
     ///
     /// # Errors
     /// What reading reports.
-    pub fn read(&mut self, digest: &Digest, frame: &mut Vec<u8>) -> Result<Option<(FrameId, u32)>, EngineError> {
+    pub fn read(
+        &mut self,
+        kind: FrameKind,
+        digest: &Digest,
+        frame: &mut Vec<u8>,
+    ) -> Result<Option<(FrameId, u32)>, EngineError> {
         let Some(place) = self.frames.get(digest).copied() else { return Ok(None) };
         let failed = || EngineError::zone("read", SPOOL);
         if self.file.is_none() {
@@ -196,7 +202,7 @@ impl<'z, F: FreeZone> Spool<'z, F> {
         frame.resize(place.stored_len as usize, 0);
         read_exact_at(file, place.at, frame).map_err(failed())?;
         let Place { raw_len, stored_len, key, .. } = place;
-        Ok(Some((FrameId { kind: FrameKind::Chunk, digest: *digest, raw_len, stored_len }, key)))
+        Ok(Some((FrameId { kind, digest: *digest, raw_len, stored_len }, key)))
     }
 
     /// Forgets a frame that does not open any more, so that it is fetched again.

@@ -9,7 +9,7 @@ use firmware_image::digest::Hasher;
 use firmware_image::free_zone::FreeZone;
 use firmware_image::{Digest, RawZone, paths};
 use release_store::chunk_list::ChunkEntry;
-use release_store::frame::FrameReader;
+use release_store::frame::{FrameKind, FrameReader};
 
 use crate::commit::Intent;
 use crate::engine::Engine;
@@ -106,9 +106,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             chunk: Vec::new(),
             open: None,
         };
+        let mut applied = HashSet::new();
         for content in &plan.contents {
             let target = Self::staged(&content.digest);
             let staged = match &content.way {
+                // One patch may give many contents, all at once.
+                Way::Patch { patch, .. } if !applied.insert(*patch) => continue,
+                Way::Patch { patch, .. } => self.apply_patch(&plan.patches[*patch], spool)?,
                 Way::Staged => Staged::All,
                 Way::Copy { from } => {
                     let (size, digest) = (content.size, &content.digest);
@@ -182,7 +186,7 @@ impl<F: FreeZone> Builder<'_, F> {
         spool: &mut Spool<'_, F>,
     ) -> Result<Staged, EngineError> {
         self.chunk.clear();
-        if let Some((id, number)) = spool.read(&chunk.digest, &mut self.frame)? {
+        if let Some((id, number)) = spool.read(FrameKind::Chunk, &chunk.digest, &mut self.frame)? {
             let opened = self.keys.get(number).and_then(|key| self.reader.open(key, &id, &self.frame).ok());
             return Ok(match opened {
                 Some(frame) => {

@@ -36,10 +36,12 @@ pub fn print_plan(plan: &Summary) {
         outln!("Nothing to do: {} files are as they should be.", plan.kept);
         return;
     }
-    outln!("{:<12} {:<24} {:>11} {:>11}  file", "state", "way", "size", "download");
+    outln!("{:<12} {:<24} {:>11} {:>11} {:>11}  file", "state", "way", "size", "download", "instead of");
     for line in &plan.files {
         let fetch = if line.fetch_bytes == 0 { "-".to_owned() } else { size::show(line.fetch_bytes) };
-        outln!("{:<12} {:<24} {:>11} {:>11}  {}", line.state, line.way, size::show(line.bytes), fetch, line.path);
+        let instead = if line.way == "patch" { size::show(line.instead_of_bytes) } else { "-".to_owned() };
+        let (state, way, bytes) = (&line.state, line.way, size::show(line.bytes));
+        outln!("{state:<12} {way:<24} {bytes:>11} {fetch:>11} {instead:>11}  {}", line.path);
     }
     outln!(
         "{} files are kept, {} change; {} are written, {} downloaded in {} frames.",

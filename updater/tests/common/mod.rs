@@ -19,7 +19,7 @@ use firmware_image::host::{Access, DirZone, FileZone};
 use firmware_image::places::Places;
 use firmware_image::updater_image::{Floors, UpdaterVersion};
 use release_store::keys::{ConfigRequest, KeyDir, KeySource, Passphrase};
-use release_store::publish::{PublishRequest, Published, publish};
+use release_store::publish::{DeltaFrom, PublishRequest, Published, publish};
 use release_store::repository::{NoObserver, Repository};
 use release_store::serve::{ServeOptions, Server, serve};
 use release_store::{Directory, Transport};
@@ -184,6 +184,8 @@ impl World {
         let tree = self.tree(files);
         let mut request = PublishRequest::new(tree, version, NOW);
         request.level = 3;
+        // What patches do has tests of its own.
+        request.deltas = DeltaFrom::Versions(Vec::new());
         change(&mut request);
         let mut repository = Repository::open(&self.store(), &self.keys).unwrap();
         publish(&mut repository, &passphrase(), &request, &mut NoObserver).unwrap()
