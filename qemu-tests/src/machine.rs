@@ -28,6 +28,9 @@ pub const LONG: Duration = Duration::from_secs(180);
 /// Memory of the guest, in MiB.
 const MEMORY_MIB: u32 = 384;
 
+/// An old processor with what the programs use: emulation is a fifth faster than with all the words of a new one.
+const CPU: &str = "Nehalem,+aes,+pclmulqdq,+rdrand,+ssse3";
+
 /// Ends QEMU when the test's end of the pipe closes, however the test ends.
 const KEEPER: &str = r#""$@" & pid=$!; read -r _; kill -9 "$pid" 2>/dev/null; wait "$pid" 2>/dev/null"#;
 
@@ -257,7 +260,7 @@ fn arguments(kernel: &Path) -> Vec<String> {
         "-M",
         "q35",
         "-cpu",
-        "max",
+        CPU,
         "-m",
         &memory,
         "-display",

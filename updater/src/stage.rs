@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use embedded_io::{Seek as _, SeekFrom, Write as _};
 use firmware_image::digest::Hasher;
-use firmware_image::free_zone::FreeZone;
+use firmware_image::free_zone::{FreeZone, ZoneFile as _};
 use firmware_image::{Digest, RawZone, paths};
 use release_store::chunk_list::ChunkEntry;
 use release_store::frame::FrameReader;
@@ -152,6 +152,7 @@ impl<F: FreeZone> Builder<'_, F> {
         let nowhere = || EngineError::Unobtainable { digest: content.digest, path: content.path.clone() };
         let failed = || EngineError::zone("write", target);
         let mut out = self.zone.create(target).map_err(failed())?;
+        out.reserve(content.size).map_err(failed())?;
         let mut hasher = Hasher::new();
         if content.size > 0 {
             let list = plan.list.as_ref().ok_or_else(nowhere)?;

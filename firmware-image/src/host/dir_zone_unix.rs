@@ -1,22 +1,89 @@
 //! Directory operations by handles: every component is opened from its parent, never through a link.
+//!
+//! And in an order that a FAT volume survives. Linux' driver writes three things for a file, each when it likes: the entry
+//! in the directory, where the file begins (with the file), and the table of clusters. A cut that leaves an entry over
+//! clusters that the table calls free breaks the device in silence: a file's last cluster is read without a look at the
+//! table, so that the file seems sound until another one is given its clusters. So here
+//!
+//! - a file that goes keeps its clusters until the entry without it is on the medium: it is held open meanwhile
+//!   ([`Held`]), and clusters of an open file are not given back;
+//! - a file that comes has its clusters first ([`Written::reserve`]), and is flushed after the table ([`Written::flush`]);
+//! - a file that moves is flushed after both directories: until then what it replaces stands, with its clusters.
 
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode as Permissions, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 
-use super::Mode;
 use crate::ZoneError;
 use crate::free_zone::{Kind, Metadata};
 
 /// The bits that `chmod +x` sets.
 const EXECUTE_BITS: RawMode = 0o111;
 
+/// So many removed files are held at most before their directories are written.
+const MAX_HELD: usize = 64;
+
 /// The zone's directory, held open.
-pub struct Root(OwnedFd);
+pub struct Root {
+    directory: OwnedFd,
+    removed: Mutex<Vec<Held>>,
+}
+
+/// A file that was removed, with the directory whose entry for it may still be on the medium.
+struct Held {
+    parent: OwnedFd,
+    directory: String,
+    /// Dropped when `parent` was written: then its clusters are free.
+    _file: Option<OwnedFd>,
+}
+
+/// A file open to be written, and the directory that is written before it.
+pub struct Written {
+    parent: OwnedFd,
+    /// For a file of so many bytes the table of clusters is on the medium.
+    covered: u64,
+}
+
+impl Written {
+    /// Takes clusters and writes the table, before the driver writes an entry that leads to them. It does that when it likes,
+    /// with a long file while it is being written.
+    pub fn reserve(&mut self, file: &File, length: u64) -> Result<(), ZoneError> {
+        if length <= self.covered {
+            return Ok(());
+        }
+        #[cfg(target_os = "linux")]
+        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, length) {
+            Ok(()) => self.cover(length)?,
+            // Not with this file system: then its own ways have to do.
+            Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = file;
+        Ok(())
+    }
+
+    /// Makes the file durable.
+    pub fn flush(&mut self, file: &File) -> Result<(), ZoneError> {
+        let length = file.metadata()?.len();
+        if length > self.covered {
+            self.cover(length)?;
+        }
+        Ok(file.sync_all()?)
+    }
+
+    /// Whatever is flushed, the driver writes the table with it; and the file itself not with its directory.
+    fn cover(&mut self, length: u64) -> Result<(), ZoneError> {
+        sync(&self.parent)?;
+        self.covered = length;
+        Ok(())
+    }
+}
 
 /// What the walk to a parent found.
 enum Parent {
@@ -28,12 +95,13 @@ enum Parent {
 impl Root {
     pub fn open(directory: &Path) -> Result<Self, ZoneError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self(open_to_read(rustix::fs::CWD, directory, flags).map_err(failed)?))
+        let directory = open_to_read(rustix::fs::CWD, directory, flags).map_err(failed)?;
+        Ok(Self { directory, removed: Mutex::default() })
     }
 
     /// The directory at `path`, empty for the root.
     fn directory(&self, path: &str) -> Result<Parent, ZoneError> {
-        let mut here = self.0.try_clone()?;
+        let mut here = self.directory.try_clone()?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             here = match open_to_read(here.as_fd(), name, flags) {
@@ -59,38 +127,41 @@ impl Root {
         })
     }
 
-    pub fn open_file(&self, path: &str, mode: Mode) -> Result<Option<File>, ZoneError> {
-        let Some((parent, name)) = self.parent(path)? else {
-            return if mode == Mode::Read { Ok(None) } else { Err(ZoneError::BadPath) };
-        };
-        if mode == Mode::Create {
-            // What is no plain file with one name is replaced, never written through.
-            if stat(parent.as_fd(), name)?.is_some_and(|found| kind(&found) == Kind::Other || links(&found) > 1) {
-                unlink(parent.as_fd(), name, AtFlags::empty())?;
-            }
-        }
-        // NONBLOCK: opening a pipe must not hang. It means nothing to regular files.
-        let base = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let to_write = |flags| {
-            let flags = base | OFlags::RDWR | OFlags::CREATE | flags;
-            rustix::fs::openat(&parent, name, flags, Permissions::from_raw_mode(0o666))
-        };
-        let opened = match mode {
-            Mode::Read => open_to_read(parent.as_fd(), name, base | OFlags::RDONLY),
-            Mode::ReadWrite => to_write(OFlags::empty()),
-            Mode::Create => to_write(OFlags::TRUNC),
-        };
-        let file = match opened {
+    /// Opens a file to be read. `None`: there is no regular file of that name.
+    pub fn open_file(&self, path: &str) -> Result<Option<File>, ZoneError> {
+        let Some((parent, name)) = self.parent(path)? else { return Ok(None) };
+        let file = match open_to_read(parent.as_fd(), name, PLAIN | OFlags::RDONLY) {
             Ok(file) => file,
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) if mode == Mode::Read => return Ok(None),
-            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(ZoneError::BadPath),
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
         let found = rustix::fs::fstat(&file).map_err(failed)?;
-        if kind(&found) != Kind::File {
-            return if mode == Mode::Read { Ok(None) } else { Err(ZoneError::BadPath) };
+        Ok((kind(&found) == Kind::File).then(|| File::from(file)))
+    }
+
+    /// Opens a file to be written as it is, or an empty one.
+    pub fn open_rw(&self, path: &str) -> Result<(File, Written), ZoneError> {
+        let (parent, name) = self.parent(path)?.ok_or(ZoneError::BadPath)?;
+        let file = open_to_write(&parent, name, OFlags::empty())?;
+        let length = file.metadata()?.len();
+        Ok((file, Written { parent, covered: length }))
+    }
+
+    /// Makes an empty file. One that was there is gone before that, durably.
+    pub fn create(&self, path: &str) -> Result<(File, Written), ZoneError> {
+        let (parent, name) = self.parent(path)?.ok_or(ZoneError::BadPath)?;
+        match stat(parent.as_fd(), name)? {
+            Some(found) if kind(&found) == Kind::Directory => return Err(ZoneError::BadPath),
+            Some(_) => {
+                let held = hold(&parent, name);
+                unlink(parent.as_fd(), name, AtFlags::empty())?;
+                sync(&parent)?;
+                drop(held);
+            }
+            None => {}
         }
-        Ok(Some(File::from(file)))
+        let file = open_to_write(&parent, name, OFlags::EXCL)?;
+        Ok((file, Written { parent, covered: 0 }))
     }
 
     pub fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {
@@ -127,31 +198,67 @@ impl Root {
         match stat(parent.as_fd(), name)? {
             None => Ok(false),
             Some(found) if kind(&found) == Kind::Directory => unlink(parent.as_fd(), name, AtFlags::REMOVEDIR),
-            Some(_) => unlink(parent.as_fd(), name, AtFlags::empty()),
+            Some(_) => {
+                let held = hold(&parent, name);
+                let removed = unlink(parent.as_fd(), name, AtFlags::empty())?;
+                let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory).to_owned();
+                let held = Held { parent, directory, _file: held };
+                let many = {
+                    let mut removed = self.removed();
+                    removed.push(held);
+                    removed.len() >= MAX_HELD
+                };
+                if many {
+                    self.write_all_removed()?;
+                }
+                Ok(removed)
+            }
         }
+    }
+
+    fn removed(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the directories of all removed files, and gives their clusters back.
+    fn write_all_removed(&self) -> Result<(), ZoneError> {
+        let held = std::mem::take(&mut *self.removed());
+        let mut written: Vec<&str> = Vec::new();
+        for Held { parent, directory, .. } in &held {
+            if !written.contains(&directory.as_str()) {
+                sync(parent)?;
+                written.push(directory);
+            }
+        }
+        Ok(())
     }
 
     pub fn rename(&self, from: &str, to: &str) -> Result<(), ZoneError> {
         let (from_parent, from_name) = self.parent(from)?.ok_or(ZoneError::NotFound)?;
         let (to_parent, to_name) = self.parent(to)?.ok_or(ZoneError::BadPath)?;
+        let replaced = hold(&to_parent, to_name);
         rustix::fs::renameat(&from_parent, from_name, &to_parent, to_name).map_err(failed)?;
-        // Linux' FAT driver writes where a file begins with the file and not with its directory, also after it has moved.
-        // Without this a directory that is made durable lacks the old name, and under the new one leads to what stood there
-        // before, whose clusters are free.
+        sync(&from_parent)?;
+        sync(&to_parent)?;
+        // The driver writes where a file begins with the file, also after it has moved.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match open_to_read(to_parent.as_fd(), to_name, flags) {
-            Ok(moved) => sync(&moved),
+            Ok(moved) => sync(&moved)?,
             // What may not be read, or is a link, is nothing of ours.
-            Err(Errno::ACCESS | Errno::LOOP | Errno::NXIO) => Ok(()),
-            Err(error) => Err(failed(error)),
+            Err(Errno::ACCESS | Errno::LOOP | Errno::NXIO) => {}
+            Err(error) => return Err(failed(error)),
         }
+        drop(replaced);
+        Ok(())
     }
 
     pub fn create_dir_all(&self, path: &str) -> Result<(), ZoneError> {
-        let mut here = self.0.try_clone()?;
+        let mut here = self.directory.try_clone()?;
         for name in path.split('/') {
             match rustix::fs::mkdirat(&here, name, Permissions::from_raw_mode(0o777)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                // The table, before an entry leads to its cluster; in the root itself both come together.
+                Ok(()) => sync(&self.directory)?,
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(failed(error)),
             }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -165,11 +272,13 @@ impl Root {
 
     pub fn sync_dir(&self, path: &str) -> Result<(), ZoneError> {
         let Parent::Found(directory) = self.directory(path)? else { return Err(ZoneError::NotFound) };
-        sync(&directory)
+        sync(&directory)?;
+        self.removed().retain(|held| held.directory != path);
+        Ok(())
     }
 
     pub fn set_executable(&self, path: &str, executable: bool) -> Result<(), ZoneError> {
-        let file = self.open_file(path, Mode::Read)?.ok_or(ZoneError::NotFound)?;
+        let file = self.open_file(path)?.ok_or(ZoneError::NotFound)?;
         let mode = rustix::fs::fstat(&file).map_err(failed)?.st_mode as RawMode & 0o7777;
         let wanted = if executable { mode | (mode & 0o444) >> 2 } else { mode & !EXECUTE_BITS };
         if wanted == mode {
@@ -183,8 +292,44 @@ impl Root {
     }
 
     pub fn free_bytes(&self) -> Result<u64, ZoneError> {
-        let found = rustix::fs::fstatvfs(&self.0).map_err(failed)?;
+        let found = rustix::fs::fstatvfs(&self.directory).map_err(failed)?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // Nobody is left to be told of a directory that cannot be written.
+        let _ = self.write_all_removed();
+    }
+}
+
+/// NONBLOCK: opening a pipe must not hang. It means nothing to regular files.
+const PLAIN: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
+fn open_to_write(parent: &OwnedFd, name: &str, flags: OFlags) -> Result<File, ZoneError> {
+    let flags = PLAIN | OFlags::RDWR | OFlags::CREATE | flags;
+    let file = match rustix::fs::openat(parent, name, flags, Permissions::from_raw_mode(0o666)) {
+        Ok(file) => file,
+        Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(ZoneError::BadPath),
+        Err(error) => return Err(failed(error)),
+    };
+    let found = rustix::fs::fstat(&file).map_err(failed)?;
+    if kind(&found) == Kind::File { Ok(File::from(file)) } else { Err(ZoneError::BadPath) }
+}
+
+/// Keeps what stands at a name from being given up when the name is. `None`: nothing stands there, or this system has no
+/// such handle.
+fn hold(parent: &OwnedFd, name: &str) -> Option<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(parent, name, flags, Permissions::empty()).ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (parent, name);
+        None
     }
 }
 
@@ -229,12 +374,6 @@ fn kind(found: &Stat) -> Kind {
         FileType::Directory => Kind::Directory,
         _ => Kind::Other,
     }
-}
-
-fn links(found: &Stat) -> u64 {
-    #[allow(clippy::unnecessary_cast, reason = "the field's width depends on the architecture")]
-    let links = found.st_nlink as u64;
-    if kind(found) == Kind::File { links } else { 1 }
 }
 
 fn metadata(found: &Stat) -> Metadata {
