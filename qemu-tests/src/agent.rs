@@ -49,9 +49,7 @@ impl Agent {
 
     /// Sends a script without waiting for its end; [`Self::finish`] does that.
     pub fn start(&mut self, script: &str) -> Result<()> {
-        let mut line = STANDARD.encode(script);
-        line.push('\n');
-        Ok(self.reader.get_mut().write_all(line.as_bytes())?)
+        Ok(self.reader.get_mut().write_all(format!("{}\n{script}", script.len()).as_bytes())?)
     }
 
     /// Waits for the end of what was started.

@@ -40,6 +40,8 @@ pub struct Machine {
     qmp: Qmp,
     agent: Agent,
     dir: TempDir,
+    /// Bytes that the console had shown at the last [`Self::mark`].
+    pub(crate) marked: usize,
     /// From nothing to the first command in the guest.
     pub ready: Duration,
     _slot: Slot,
@@ -198,7 +200,7 @@ impl Machine {
         let connected =
             connect(dir.path(), &mut keeper).and_then(|(qmp, agent)| Ok((Qmp::new(qmp)?, Agent::new(agent))));
         match connected {
-            Ok((qmp, agent)) => Ok(Self { keeper, qmp, agent, dir, ready: start.elapsed(), _slot: slot }),
+            Ok((qmp, agent)) => Ok(Self { keeper, qmp, agent, dir, marked: 0, ready: start.elapsed(), _slot: slot }),
             Err(error) => {
                 end(&mut keeper);
                 let said = fs::read_to_string(dir.path().join("errors")).unwrap_or_default();
