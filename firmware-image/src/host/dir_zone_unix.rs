@@ -255,14 +255,16 @@ impl Root {
     pub fn create_dir_all(&self, path: &str) -> Result<(), ZoneError> {
         let mut here = self.directory.try_clone()?;
         for name in path.split('/') {
-            match rustix::fs::mkdirat(&here, name, Permissions::from_raw_mode(0o777)) {
-                // The table, before an entry leads to its cluster; in the root itself both come together.
-                Ok(()) => sync(&self.directory)?,
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(failed(error)),
-            }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            here = rustix::fs::openat(&here, name, flags, Permissions::empty()).map_err(|error| match error {
+            let open = |parent: &OwnedFd| rustix::fs::openat(parent, name, flags, Permissions::empty());
+            let opened = match open(&here) {
+                Err(Errno::NOENT) => {
+                    make_dir(&self.directory, &here, name)?;
+                    open(&here)
+                }
+                opened => opened,
+            };
+            here = opened.map_err(|error| match error {
                 Errno::NOTDIR | Errno::LOOP => ZoneError::BadPath,
                 error => failed(error),
             })?;
@@ -342,6 +344,20 @@ fn open_to_read<P: rustix::path::Arg + Copy>(parent: BorrowedFd<'_>, path: P, fl
         opened => return opened,
     }
     rustix::fs::openat(parent, path, flags, Permissions::empty())
+}
+
+/// Makes a directory. The driver writes a directory's blocks in the order in which they were changed, so the parent is
+/// written before: then the new directory's first block comes before the entry that leads to it. The table comes between,
+/// with a directory in which nothing changed; in the zone's root itself it comes last.
+fn make_dir(root: &OwnedFd, parent: &OwnedFd, name: &str) -> Result<(), ZoneError> {
+    sync(parent)?;
+    match rustix::fs::mkdirat(parent, name, Permissions::from_raw_mode(0o777)) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    }
+    sync(root)?;
+    sync(parent)
 }
 
 fn sync(file: &OwnedFd) -> Result<(), ZoneError> {

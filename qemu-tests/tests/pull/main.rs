@@ -10,6 +10,7 @@ mod gate;
 mod scene;
 mod seen;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -270,7 +271,15 @@ fn rounds(profile: Profile) -> Option<Table> {
     }
     for i in 0..share as u64 {
         let k = i * packs / share as u64;
-        rounds.round(Phase::Download, &base, State::Idle, Opening::Packs(k), |_, stalled| stalled);
+        // Every second time it is given the time to put away what has come.
+        let rest = if i % 2 == 0 { Duration::ZERO } else { Duration::from_secs(2) };
+        let silent = Cell::new(None);
+        rounds.round(Phase::Download, &base, State::Idle, Opening::Packs(k), |_, stalled| {
+            if stalled && silent.get().is_none() {
+                silent.set(Some(Instant::now()));
+            }
+            silent.get().is_some_and(|since: Instant| since.elapsed() >= rest)
+        });
     }
     for k in spread(share, commits * 3 / 4) {
         rounds.round(Phase::Commit, &staged, State::Idle, Opening::Open, |progress, _| progress.commit >= k);

@@ -31,7 +31,7 @@ use crate::seen::{Files, Seen, part};
 /// Writes in a second, so that a pull between two of them hits.
 const WRITES_PER_SECOND: u64 = 150;
 /// What the newest release brings beside the world's: so much that a download of it is flushed in its middle.
-const ATLAS_WORDS: usize = 360_000;
+const ATLAS_WORDS: usize = 230_000;
 
 /// A device and its machine.
 pub struct Scene {
