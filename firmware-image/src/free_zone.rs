@@ -27,7 +27,7 @@ pub trait ZoneFile: Read + Write + Seek + ErrorType<Error = ZoneError> {
     fn set_len(&mut self, length: u64) -> Result<(), ZoneError>;
 
     /// Takes the room for a file of `length` bytes beforehand, where a driver would else lead an entry to clusters before it
-    /// has them. Its length stays what it is, and what is not used is given back when the file is closed.
+    /// has them. Its length stays what it is; `set_len` to that length gives back what was not used.
     ///
     /// # Errors
     /// `Full` where there is no such room.

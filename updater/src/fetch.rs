@@ -40,7 +40,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let result = self.fetch_all(plan, list, spool, late);
         self.watch.end();
         // What came is kept, whatever ended it.
-        spool.sync()?;
+        spool.settle()?;
         result
     }
 

@@ -194,6 +194,21 @@ impl<'z, F: FreeZone> Spool<'z, F> {
         Ok(())
     }
 
+    /// Gives back the room that was taken for more.
+    ///
+    /// # Errors
+    /// What writing reports.
+    pub fn settle(&mut self) -> Result<(), EngineError> {
+        self.sync()?;
+        if self.reserved > self.end
+            && let Some(file) = &mut self.file
+        {
+            file.set_len(self.end).map_err(EngineError::zone("write", SPOOL))?;
+        }
+        self.reserved = 0;
+        Ok(())
+    }
+
     /// Reads the frame of a content into `frame`; what it must be, and the number of its key. `None`: not here.
     ///
     /// # Errors

@@ -149,9 +149,10 @@ impl Read for DirFile {
 impl Write for DirFile {
     fn write(&mut self, buf: &[u8]) -> Result<usize, ZoneError> {
         loop {
-            match self.file.write(buf) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                other => return Ok(other?),
+            match self.file.write(buf).map_err(|error| (error.kind(), ZoneError::from(error))) {
+                Err((std::io::ErrorKind::Interrupted, _)) => {}
+                Err((_, ZoneError::Full)) if self.written.as_mut().is_some_and(|w| w.give_way() == Ok(true)) => {}
+                other => return other.map_err(|(_, error)| error),
             }
         }
     }

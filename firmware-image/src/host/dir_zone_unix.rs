@@ -1,20 +1,10 @@
 //! Directory operations by handles: every component is opened from its parent, never through a link.
-//!
-//! And in an order that a FAT volume survives. Linux' driver writes three things for a file, each when it likes: the entry
-//! in the directory, where the file begins (with the file), and the table of clusters. A cut that leaves an entry over
-//! clusters that the table calls free breaks the device in silence: a file's last cluster is read without a look at the
-//! table, so that the file seems sound until another one is given its clusters. So here
-//!
-//! - a file that goes keeps its clusters until the entry without it is on the medium: it is held open meanwhile
-//!   ([`Held`]), and clusters of an open file are not given back;
-//! - a file that comes has its clusters first ([`Written::reserve`]), and is flushed after the table ([`Written::flush`]);
-//! - a file that moves is flushed after both directories: until then what it replaces stands, with its clusters.
+//! In what order a FAT volume survives stands in [`order`].
 
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode as Permissions, OFlags, RawMode, Stat};
 use rustix::io::Errno;
@@ -22,67 +12,19 @@ use rustix::io::Errno;
 use crate::ZoneError;
 use crate::free_zone::{Kind, Metadata};
 
+#[path = "dir_zone_order.rs"]
+mod order;
+
+pub use order::Written;
+use order::{Removed, hold, make_dir, sync};
+
 /// The bits that `chmod +x` sets.
 const EXECUTE_BITS: RawMode = 0o111;
-
-/// So many removed files are held at most before their directories are written.
-const MAX_HELD: usize = 64;
 
 /// The zone's directory, held open.
 pub struct Root {
     directory: OwnedFd,
-    removed: Mutex<Vec<Held>>,
-}
-
-/// A file that was removed, with the directory whose entry for it may still be on the medium.
-struct Held {
-    parent: OwnedFd,
-    directory: String,
-    /// Dropped when `parent` was written: then its clusters are free.
-    _file: Option<OwnedFd>,
-}
-
-/// A file open to be written, and the directory that is written before it.
-pub struct Written {
-    parent: OwnedFd,
-    /// For a file of so many bytes the table of clusters is on the medium.
-    covered: u64,
-}
-
-impl Written {
-    /// Takes clusters and writes the table, before the driver writes an entry that leads to them. It does that when it likes,
-    /// with a long file while it is being written.
-    pub fn reserve(&mut self, file: &File, length: u64) -> Result<(), ZoneError> {
-        if length <= self.covered {
-            return Ok(());
-        }
-        #[cfg(target_os = "linux")]
-        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, length) {
-            Ok(()) => self.cover(length)?,
-            // Not with this file system: then its own ways have to do.
-            Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => {}
-            Err(error) => return Err(failed(error)),
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = file;
-        Ok(())
-    }
-
-    /// Makes the file durable.
-    pub fn flush(&mut self, file: &File) -> Result<(), ZoneError> {
-        let length = file.metadata()?.len();
-        if length > self.covered {
-            self.cover(length)?;
-        }
-        Ok(file.sync_all()?)
-    }
-
-    /// Whatever is flushed, the driver writes the table with it; and the file itself not with its directory.
-    fn cover(&mut self, length: u64) -> Result<(), ZoneError> {
-        sync(&self.parent)?;
-        self.covered = length;
-        Ok(())
-    }
+    removed: Removed,
 }
 
 /// What the walk to a parent found.
@@ -96,7 +38,7 @@ impl Root {
     pub fn open(directory: &Path) -> Result<Self, ZoneError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = open_to_read(rustix::fs::CWD, directory, flags).map_err(failed)?;
-        Ok(Self { directory, removed: Mutex::default() })
+        Ok(Self { directory, removed: Removed::default() })
     }
 
     /// The directory at `path`, empty for the root.
@@ -144,24 +86,29 @@ impl Root {
         let (parent, name) = self.parent(path)?.ok_or(ZoneError::BadPath)?;
         let file = open_to_write(&parent, name, OFlags::empty())?;
         let length = file.metadata()?.len();
-        Ok((file, Written { parent, covered: length }))
+        // A cut may have left it more clusters than its length tells, which its driver would take for damage when it grows.
+        file.set_len(length)?;
+        Ok((file, Written::new(parent, length, None)))
     }
 
-    /// Makes an empty file. One that was there is gone before that, durably.
+    /// Makes an empty file. One that was there gives its clusters back when its entry is gone for good.
     pub fn create(&self, path: &str) -> Result<(File, Written), ZoneError> {
         let (parent, name) = self.parent(path)?.ok_or(ZoneError::BadPath)?;
-        match stat(parent.as_fd(), name)? {
+        let replaced = match stat(parent.as_fd(), name)? {
             Some(found) if kind(&found) == Kind::Directory => return Err(ZoneError::BadPath),
             Some(_) => {
                 let held = hold(&parent, name);
                 unlink(parent.as_fd(), name, AtFlags::empty())?;
-                sync(&parent)?;
-                drop(held);
+                held
             }
-            None => {}
+            None => None,
+        };
+        let mut written = Written::new(parent, 0, replaced);
+        let mut file = open_to_write(written.parent(), name, OFlags::EXCL);
+        if file.as_ref().err() == Some(&ZoneError::Full) && written.give_way()? {
+            file = open_to_write(written.parent(), name, OFlags::EXCL);
         }
-        let file = open_to_write(&parent, name, OFlags::EXCL)?;
-        Ok((file, Written { parent, covered: 0 }))
+        Ok((file?, written))
     }
 
     pub fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {
@@ -201,36 +148,10 @@ impl Root {
             Some(_) => {
                 let held = hold(&parent, name);
                 let removed = unlink(parent.as_fd(), name, AtFlags::empty())?;
-                let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory).to_owned();
-                let held = Held { parent, directory, _file: held };
-                let many = {
-                    let mut removed = self.removed();
-                    removed.push(held);
-                    removed.len() >= MAX_HELD
-                };
-                if many {
-                    self.write_all_removed()?;
-                }
+                self.removed.add(parent, directory_of(path), held, &self.directory)?;
                 Ok(removed)
             }
         }
-    }
-
-    fn removed(&self) -> MutexGuard<'_, Vec<Held>> {
-        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes the directories of all removed files, and gives their clusters back.
-    fn write_all_removed(&self) -> Result<(), ZoneError> {
-        let held = std::mem::take(&mut *self.removed());
-        let mut written: Vec<&str> = Vec::new();
-        for Held { parent, directory, .. } in &held {
-            if !written.contains(&directory.as_str()) {
-                sync(parent)?;
-                written.push(directory);
-            }
-        }
-        Ok(())
     }
 
     pub fn rename(&self, from: &str, to: &str) -> Result<(), ZoneError> {
@@ -238,18 +159,28 @@ impl Root {
         let (to_parent, to_name) = self.parent(to)?.ok_or(ZoneError::BadPath)?;
         let replaced = hold(&to_parent, to_name);
         rustix::fs::renameat(&from_parent, from_name, &to_parent, to_name).map_err(failed)?;
-        sync(&from_parent)?;
-        sync(&to_parent)?;
         // The driver writes where a file begins with the file, also after it has moved.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match open_to_read(to_parent.as_fd(), to_name, flags) {
-            Ok(moved) => sync(&moved)?,
-            // What may not be read, or is a link, is nothing of ours.
-            Err(Errno::ACCESS | Errno::LOOP | Errno::NXIO) => {}
-            Err(error) => return Err(failed(error)),
+        let sync_moved = || {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            match open_to_read(to_parent.as_fd(), to_name, flags) {
+                Ok(moved) => sync(&moved),
+                // What may not be read, or is a link, is nothing of ours.
+                Err(Errno::ACCESS | Errno::LOOP | Errno::NXIO) => Ok(()),
+                Err(error) => Err(failed(error)),
+            }
+        };
+        let done = if directory_of(from) == directory_of(to) {
+            sync(&to_parent).and_then(|()| sync_moved())
+        } else if replaced.is_some() {
+            sync(&from_parent).and_then(|()| sync(&to_parent)).and_then(|()| sync_moved())
+        } else {
+            // Somebody's own, put out of the way: a cut may leave it under both names, and never under none.
+            sync_moved().and_then(|()| sync(&to_parent)).and_then(|()| sync(&from_parent))
+        };
+        if done.is_err() && replaced.is_some() {
+            self.removed.add(to_parent, directory_of(to), replaced, &self.directory)?;
         }
-        drop(replaced);
-        Ok(())
+        done
     }
 
     pub fn create_dir_all(&self, path: &str) -> Result<(), ZoneError> {
@@ -275,8 +206,7 @@ impl Root {
     pub fn sync_dir(&self, path: &str) -> Result<(), ZoneError> {
         let Parent::Found(directory) = self.directory(path)? else { return Err(ZoneError::NotFound) };
         sync(&directory)?;
-        self.removed().retain(|held| held.directory != path);
-        Ok(())
+        self.removed.give_back(path, &self.directory)
     }
 
     pub fn set_executable(&self, path: &str, executable: bool) -> Result<(), ZoneError> {
@@ -302,8 +232,13 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         // Nobody is left to be told of a directory that cannot be written.
-        let _ = self.write_all_removed();
+        let _ = self.removed.give_all_back(&self.directory);
     }
+}
+
+/// The directory of a path, empty for the root.
+fn directory_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
 }
 
 /// NONBLOCK: opening a pipe must not hang. It means nothing to regular files.
@@ -320,21 +255,6 @@ fn open_to_write(parent: &OwnedFd, name: &str, flags: OFlags) -> Result<File, Zo
     if kind(&found) == Kind::File { Ok(File::from(file)) } else { Err(ZoneError::BadPath) }
 }
 
-/// Keeps what stands at a name from being given up when the name is. `None`: nothing stands there, or this system has no
-/// such handle.
-fn hold(parent: &OwnedFd, name: &str) -> Option<OwnedFd> {
-    #[cfg(target_os = "linux")]
-    {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(parent, name, flags, Permissions::empty()).ok()
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (parent, name);
-        None
-    }
-}
-
 /// Opens what is only read, so that reading leaves no trace: FAT keeps the day of the last access, and its driver writes it,
 /// also on a mount with `relatime`. Who does not own the file may not ask for that, and reads it all the same.
 fn open_to_read<P: rustix::path::Arg + Copy>(parent: BorrowedFd<'_>, path: P, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -344,28 +264,6 @@ fn open_to_read<P: rustix::path::Arg + Copy>(parent: BorrowedFd<'_>, path: P, fl
         opened => return opened,
     }
     rustix::fs::openat(parent, path, flags, Permissions::empty())
-}
-
-/// Makes a directory. The driver writes a directory's blocks in the order in which they were changed, so the parent is
-/// written before: then the new directory's first block comes before the entry that leads to it. The table comes between,
-/// with a directory in which nothing changed; in the zone's root itself it comes last.
-fn make_dir(root: &OwnedFd, parent: &OwnedFd, name: &str) -> Result<(), ZoneError> {
-    sync(parent)?;
-    match rustix::fs::mkdirat(parent, name, Permissions::from_raw_mode(0o777)) {
-        Ok(()) => {}
-        Err(Errno::EXIST) => return Ok(()),
-        Err(error) => return Err(failed(error)),
-    }
-    sync(root)?;
-    sync(parent)
-}
-
-fn sync(file: &OwnedFd) -> Result<(), ZoneError> {
-    match rustix::fs::fsync(file) {
-        // Some drivers keep no directory of their own to write out.
-        Ok(()) | Err(Errno::INVAL) => Ok(()),
-        Err(error) => Err(failed(error)),
-    }
 }
 
 fn stat(parent: BorrowedFd<'_>, name: &str) -> Result<Option<Stat>, ZoneError> {

@@ -1,7 +1,7 @@
 //! Power cuts under the real FAT driver: a restore and an update in the guest, every write and flush of its kernel recorded
 //! outside of it, and the states that a cut could have left healed one by one on the host; some of them in the guest.
 //!
-//! `HOLDFAST_CUT_STATE=at:131` tries one state, `HOLDFAST_FULL=1` all of them.
+//! `HOLDFAST_CUT_STATE=at:131` tries one state, `HOLDFAST_CUTS=5000` so many of a recording, `HOLDFAST_FULL=1` all of them.
 
 use std::fs;
 

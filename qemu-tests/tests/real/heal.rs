@@ -1,11 +1,10 @@
 //! Every row of the launcher's table (`docs/launcher.md`), on both profiles: the device is damaged from inside a machine with
 //! ordinary tools, unplugged, plugged in, and healed by what starts by itself.
 
-mod support;
-
 use std::fs;
 use std::time::Instant;
 
+use crate::ward::{UPDATER, Ward, copy_with_holes};
 use anyhow::{Result, ensure};
 use firmware_image::host::Access;
 use firmware_image::image::Device;
@@ -13,7 +12,6 @@ use firmware_image::storage::read_exact_at;
 use firmware_image::{RawZone as _, paths};
 use qemu_tests::stick::{Cable, Profile};
 use qemu_tests::world::{FLOOR, FLOOR_UPDATER, OLD, SPECIAL_UPDATER, UPDATERS};
-use support::{UPDATER, Ward, copy_with_holes};
 
 /// Rows that did not come out as the table says; told at the end, all of them.
 struct Rows {

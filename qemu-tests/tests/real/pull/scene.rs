@@ -24,9 +24,9 @@ use qemu_tests::verdict::{fsck, tree_files};
 use qemu_tests::world::{NEW, OLD, PRODUCT, UPDATERS, World, copy_tree, noise};
 use xtask::run;
 
-use crate::follow::{Follow, Progress};
-use crate::gate::{Gate, Opening};
-use crate::seen::{Files, Seen, part};
+use super::follow::{Follow, Progress};
+use super::gate::{Gate, Opening};
+use super::seen::{Files, Seen, part};
 
 /// Writes in a second, so that a pull between two of them hits.
 const WRITES_PER_SECOND: u64 = 150;

@@ -1,5 +1,4 @@
 //! A device in a machine that is damaged in one way after another, and what stands on it afterwards, read on the host.
-#![allow(dead_code)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

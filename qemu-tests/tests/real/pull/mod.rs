@@ -21,9 +21,9 @@ use qemu_tests::replay::{self, Recording};
 use qemu_tests::stick::Profile;
 use qemu_tests::world::{NEW, OLD, World};
 
-use crate::gate::Opening;
-use crate::scene::{Pulled, Scene, Starter, copy};
-use crate::seen::Seen;
+use self::gate::Opening;
+use self::scene::{Pulled, Scene, Starter, copy};
+use self::seen::Seen;
 
 /// Moments that each phase must be hit at, over both profiles.
 const DEMANDED: usize = 20;
