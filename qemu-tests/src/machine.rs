@@ -120,6 +120,11 @@ impl Machine {
         self.agent.start(script).unwrap_or_else(|error| panic!("{error:#}"));
     }
 
+    /// Whether what was begun has ended: then [`Self::finish`] does not wait.
+    pub fn has_finished(&mut self) -> bool {
+        self.agent.has_answered()
+    }
+
     /// Waits for the end of what was begun.
     pub fn finish(&mut self) -> Output {
         match self.agent.finish(LONG) {

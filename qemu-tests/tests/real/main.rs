@@ -4,6 +4,7 @@
 mod bad_media;
 mod block_log;
 mod by_hand;
+mod desktop;
 mod gadget;
 mod heal;
 mod machine;
