@@ -90,6 +90,7 @@ pub fn restore<F: FreeZone, I: SealedBytes>(
 
 fn write_beside<F: FreeZone>(free: &F, beside: &str, bytes: &[u8]) -> Result<(), RestoreError> {
     let mut file = free.create(beside)?;
+    file.reserve(bytes.len() as u64)?;
     for mut piece in bytes.chunks(PIECE_BYTES) {
         while !piece.is_empty() {
             match file.write(piece)? {

@@ -27,6 +27,7 @@ fn status_of(image: &RunImage, args: &[&str]) -> End {
         args,
         directory: None,
         pipes: true,
+        all_backups: false,
         lock: None,
     };
     let mut child = Child::start(&start).unwrap();

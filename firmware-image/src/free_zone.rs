@@ -26,6 +26,16 @@ pub trait ZoneFile: Read + Write + Seek + ErrorType<Error = ZoneError> {
     /// Cuts the file off at `length`, or lengthens it with zeros.
     fn set_len(&mut self, length: u64) -> Result<(), ZoneError>;
 
+    /// Takes the room for a file of `length` bytes beforehand, where a driver would else lead an entry to clusters before it
+    /// has them. Its length stays what it is; `set_len` to that length gives back what was not used.
+    ///
+    /// # Errors
+    /// `Full` where there is no such room.
+    fn reserve(&mut self, length: u64) -> Result<(), ZoneError> {
+        let _ = length;
+        Ok(())
+    }
+
     /// Makes later reads come from the medium and not from a cache, where the platform can. Call it after `flush`.
     fn drop_caches(&mut self) -> Result<(), ZoneError> {
         Ok(())

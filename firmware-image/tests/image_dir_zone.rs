@@ -159,3 +159,48 @@ fn reading_leaves_no_access_time() {
         eprintln!("this file system keeps no access times: nothing was proven here");
     }
 }
+
+/// Names of files that are held open though they are gone.
+#[cfg(target_os = "linux")]
+fn held(directory: &std::path::Path) -> Vec<String> {
+    let links =
+        std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let gone = links.filter_map(|path| Some(path.to_str()?.strip_suffix(" (deleted)")?.to_owned()));
+    let mut names: Vec<String> = gone
+        .filter_map(|path| Some(path.strip_prefix(directory.to_str()?)?.trim_start_matches('/').to_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+/// A FAT driver gives a file's clusters away while the entry that leads to them may still be on the medium.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_removed_file_keeps_its_clusters_until_its_directory_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let zone = DirZone::open(&root).unwrap();
+    for path in ["a/one", "a/two", "b/three"] {
+        put(&zone, path, b"bytes");
+    }
+    assert!(zone.remove("a/one").unwrap() && zone.remove("b/three").unwrap());
+    assert_eq!(held(&root), ["a/one", "b/three"]);
+    zone.sync_dir("b").unwrap();
+    assert_eq!(held(&root), ["a/one"]);
+    // What is made anew is durably gone before.
+    put(&zone, "a/two", b"other bytes");
+    assert_eq!(held(&root), ["a/one"]);
+    assert_eq!(get(&zone, "a/two").unwrap(), b"other bytes");
+    zone.sync_dir("a").unwrap();
+    assert!(held(&root).is_empty());
+    // However many are removed, few are held.
+    for number in 0..200 {
+        put(&zone, &format!("c/{number}"), b"x");
+    }
+    for number in 0..200 {
+        zone.remove(&format!("c/{number}")).unwrap();
+        assert!(held(&root).len() <= 64);
+    }
+    drop(zone);
+    assert!(held(&root).is_empty());
+}

@@ -49,9 +49,14 @@ impl Agent {
 
     /// Sends a script without waiting for its end; [`Self::finish`] does that.
     pub fn start(&mut self, script: &str) -> Result<()> {
-        let mut line = STANDARD.encode(script);
-        line.push('\n');
-        Ok(self.reader.get_mut().write_all(line.as_bytes())?)
+        Ok(self.reader.get_mut().write_all(format!("{}\n{script}", script.len()).as_bytes())?)
+    }
+
+    /// Whether something has come back of what was started.
+    pub fn has_answered(&mut self) -> bool {
+        let at_once = Some(Duration::from_millis(1));
+        self.reader.get_mut().set_read_timeout(at_once).is_ok()
+            && self.reader.fill_buf().is_ok_and(|answer| !answer.is_empty())
     }
 
     /// Waits for the end of what was started.

@@ -1,6 +1,9 @@
 //! A guest whose administrator has run `partition-tools host`: devices start when they are plugged in.
+//!
+//! The unit's output goes to the console, and so does its end, so that waiting for it costs the emulated machine nothing.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use crate::guest::USER;
 use crate::machine::{LONG, Machine};
@@ -9,13 +12,19 @@ use crate::world::World;
 
 /// The unit that the rule starts, without its instance: from the product's name.
 pub const UNIT: &str = "holdfast-field-handbook";
+/// Devices do not start while this file is in the guest.
+pub const HOLD: &str = "/run/hold";
+/// What the console shows when what was started has ended; how, and with which status or signal, stands behind it.
+pub const ENDED: &str = "@ended ";
 
 /// What happened from plug to the end of the unit.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// What launcher, updater and client said, in order, with seconds since boot in front.
+    /// What launcher, updater and client said, in order.
     pub said: String,
-    /// The unit's exit status.
+    /// How the launcher ended: `exited 0`, `killed TERM`.
+    pub ended: String,
+    /// The unit's exit status; -1 where a signal ended it.
     pub status: i32,
 }
 
@@ -45,17 +54,31 @@ impl Machine {
         // The CD of a dual device carries all that is needed; of a stick the disk does.
         let image = stick.cd.as_ref().unwrap_or(&stick.disk);
         fs::copy(image, share.join("device")).unwrap_or_else(|e| panic!("{e}"));
+        let drop_in = format!("/etc/systemd/system/{UNIT}@.service.d");
+        self.sh(&format!(
+            "mkdir -p {drop_in}; cat > {drop_in}/ended.conf <<'END'\n[Unit]\nConditionPathExists=!{HOLD}\n\
+             [Service]\nExecStopPost=/bin/sh -c 'echo {ENDED}$EXIT_CODE $EXIT_STATUS@'\nEND"
+        ));
         let said = self.long(&format!("/host/partition-tools host /host/device --autorun-as {USER} --install"));
         fs::remove_file(share.join("device")).unwrap_or_else(|e| panic!("{e}"));
         said
     }
 
-    /// Forgets what units said before.
-    ///
-    /// # Panics
-    /// The guest does not answer.
+    /// Forgets what the console showed before.
     pub fn mark(&mut self) {
-        self.sh("journalctl --show-cursor -n 0 | sed -n 's/^-- cursor: //p' > /run/mark");
+        self.marked = self.console().len();
+    }
+
+    /// What the console showed since [`Self::mark`].
+    pub fn said_since_mark(&self) -> String {
+        self.console().get(self.marked..).unwrap_or_default().replace('\r', "")
+    }
+
+    /// How what was started since [`Self::mark`] has ended; `None`: it has not.
+    pub fn ended_since_mark(&self) -> Option<String> {
+        let said = self.said_since_mark();
+        let (_, ended) = said.split_once(ENDED)?;
+        Some(ended.split_once('@')?.0.to_owned())
     }
 
     /// Plugs the stick in and waits until what the rule started has ended.
@@ -73,34 +96,27 @@ impl Machine {
     pub fn plug_session_with(&mut self, stick: &Stick, cable: &Cable) -> Session {
         self.mark();
         self.plug_with(stick, cable);
-        self.session(stick)
+        self.session()
     }
 
     /// Waits until what the rule started since [`Self::mark`] has ended.
     ///
     /// # Panics
     /// Nothing started, or it does not end.
-    pub fn session(&mut self, stick: &Stick) -> Session {
-        let unit = unit_of(stick);
-        let ended = format!(
-            "journalctl --after-cursor \"$(cat /run/mark)\" -u {unit} -o cat --no-pager | \
-             grep -qE 'Deactivated successfully|Failed with result' && ! systemctl is-active -q {unit}"
-        );
-        self.wait_until(&ended, LONG);
-        self.said_since_mark(stick)
-    }
-
-    /// What the unit said since [`Self::mark`].
-    ///
-    /// # Panics
-    /// The guest does not answer.
-    pub fn said_since_mark(&mut self, stick: &Stick) -> Session {
-        let unit = unit_of(stick);
-        let said = self.sh(&format!(
-            "journalctl --after-cursor \"$(cat /run/mark)\" -u {unit} -o short-monotonic --no-hostname --no-pager"
-        ));
-        let status = self.sh(&format!("systemctl show -P ExecMainStatus {unit}"));
-        Session { said, status: status.trim().parse().unwrap_or(-1) }
+    pub fn session(&mut self) -> Session {
+        let deadline = Instant::now() + LONG;
+        let ended = loop {
+            if let Some(ended) = self.ended_since_mark() {
+                break ended;
+            }
+            if Instant::now() > deadline {
+                panic!("it does not end: {}\n{}", self.said_since_mark(), self.journal());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let said = self.said_since_mark().split(ENDED).next().unwrap_or_default().to_owned();
+        let status = ended.strip_prefix("exited ").and_then(|status| status.parse().ok()).unwrap_or(-1);
+        Session { said, ended, status }
     }
 
     /// Pulls the stick out and waits until the guest has noticed and nothing of it runs.
@@ -109,12 +125,21 @@ impl Machine {
     /// Something of it goes on.
     pub fn pull_and_settle(&mut self, stick: &Stick) {
         self.pull();
+        self.settle(stick);
+    }
+
+    /// Waits until the guest has noticed that the stick is gone and nothing of it runs.
+    ///
+    /// # Panics
+    /// Something of it goes on.
+    pub fn settle(&mut self, stick: &Stick) {
         let unit = unit_of(stick);
         self.wait_until(
-            &format!("[ ! -e /sys/block/sda ] && [ ! -e /sys/block/sr0 ] && ! systemctl is-active -q {unit}"),
+            &format!(
+                "while [ -e /sys/block/sda ] || [ -e /sys/block/sr0 ]; do usleep 20000; done; udevadm settle; ! systemctl is-active -q {unit}"
+            ),
             LONG,
         );
-        self.sh("udevadm settle");
     }
 }
 

@@ -18,6 +18,8 @@ pub const ONE_STATE: &str = "HOLDFAST_CUT_STATE";
 pub const RECORDING: &str = "HOLDFAST_CUT_RECORDING";
 /// The environment variable that asks for every state.
 pub const ALL_STATES: &str = "HOLDFAST_FULL";
+/// The environment variable that says how many states are tried of a recording at most.
+pub const MOST_STATES: &str = "HOLDFAST_CUTS";
 /// After so many states that did not heal, the rest is not tried.
 const MAX_DEFECTS: usize = 25;
 
@@ -120,7 +122,8 @@ impl Sweep {
                 patient_every: 50,
             };
         }
-        Self { effort: Effort::default(), most, whole_every: 8, patient_every: 50 }
+        let asked = std::env::var(MOST_STATES).ok().and_then(|number| number.parse().ok());
+        Self { effort: Effort::default(), most: asked.unwrap_or(most), whole_every: 8, patient_every: 50 }
     }
 
     /// Judges the states of a recording. Each one's image is built in `dir`.

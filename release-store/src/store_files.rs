@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use firmware_image::Digest;
 use firmware_image::digest::Hasher;
@@ -16,6 +17,9 @@ use crate::error::StoreError;
 pub const LOCK: &str = ".lock";
 /// The directory of half-written files in a store.
 pub const TEMPORARY: &str = ".tmp";
+
+/// How long another writer is waited for, which may be just ending.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The right to write to a store. Given back when dropped.
 #[derive(Debug)]
@@ -37,10 +41,15 @@ impl StoreWriter {
             .write(true)
             .open(&path)
             .map_err(StoreError::io("create", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked { path: root.to_owned() }),
-            Err(fs::TryLockError::Error(source)) => return Err(StoreError::Io { action: "lock", path, source }),
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                // Whoever is just ending, or being started by the one who holds it, lets go of it in a moment.
+                Err(fs::TryLockError::WouldBlock) if Instant::now() < patience => std::thread::sleep(PATIENCE / 50),
+                Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked { path: root.to_owned() }),
+                Err(fs::TryLockError::Error(source)) => return Err(StoreError::Io { action: "lock", path, source }),
+            }
         }
         let temporary = root.join(TEMPORARY);
         match fs::remove_dir_all(&temporary) {

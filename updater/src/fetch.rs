@@ -59,7 +59,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let result = self.fetch_all(plan, spool, late);
         self.watch.end();
         // What came is kept, whatever ended it.
-        spool.sync()?;
+        spool.settle()?;
         result
     }
 

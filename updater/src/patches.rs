@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use embedded_io::{Seek as _, SeekFrom, Write as _};
 use firmware_image::digest::Hasher;
-use firmware_image::free_zone::FreeZone;
+use firmware_image::free_zone::{FreeZone, ZoneFile as _};
 use firmware_image::{Digest, RawZone, paths};
 use release_store::ContentKeys;
 use release_store::chunk_list::PackEntry;
@@ -396,6 +396,7 @@ impl<F: FreeZone> Output<'_, F> {
             let file = match target.wanted {
                 Some(_) => {
                     let created = self.zone.create(&path);
+                    let created = created.and_then(|mut file| file.reserve(target.size).map(|()| file));
                     Some(created.map_err(|error| fail(&mut self.failed, EngineError::zone("write", &path)(error)))?)
                 }
                 None => None,

@@ -371,6 +371,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let free = self.free;
         let identity = self.owner(place).map_err(|source| EngineError::Slot { place, source })?;
         let mut file = free.create(&beside).map_err(EngineError::zone("write", &beside))?;
+        file.reserve(image.length).map_err(EngineError::zone("write", &beside))?;
         let segment = &mut self.records.scratch.segment;
         let mut hasher = Hasher::new();
         self.records
@@ -463,6 +464,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                     return Ok(None);
                 }
                 let mut file = free.create(path).map_err(EngineError::zone("write", path))?;
+                file.reserve(length).map_err(EngineError::zone("write", path))?;
                 file.set_len(length).map_err(EngineError::zone("write", path))?;
                 let written = write.write_checked(&mut MirrorFile(file), &mut body, segment, |open| {
                     holds_all(open, &vendor, &product, images)

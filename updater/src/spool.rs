@@ -49,6 +49,8 @@ pub struct Spool<'z, F: FreeZone + 'z> {
     frames: HashMap<Digest, Place>,
     end: u64,
     unsynced: u64,
+    /// Room was taken for so many.
+    reserved: u64,
 }
 
 impl<'z, F: FreeZone> Spool<'z, F> {
@@ -57,7 +59,8 @@ impl<'z, F: FreeZone> Spool<'z, F> {
     /// # Errors
     /// What reading reports, but for damage of the file.
     pub fn open(zone: &'z F) -> Result<Self, EngineError> {
-        let mut spool = Self { zone, file: None, writable: false, frames: HashMap::new(), end: 0, unsynced: 0 };
+        let mut spool =
+            Self { zone, file: None, writable: false, frames: HashMap::new(), end: 0, unsynced: 0, reserved: 0 };
         match spool.scan() {
             Err(error) if zone_io::is_damage(error) => {
                 // The next frame makes a new file in its place.
@@ -157,6 +160,15 @@ impl<'z, F: FreeZone> Spool<'z, F> {
         let sum = check(&entry, frame);
         entry.extend_from_slice(&sum);
         entry.extend_from_slice(frame);
+        let end = self.end + entry.len() as u64;
+        if end > self.reserved {
+            self.reserved = end.next_multiple_of(SYNC_BYTES);
+            match file.reserve(self.reserved) {
+                // What is added may fit all the same.
+                Ok(()) | Err(ZoneError::Full) => {}
+                Err(error) => return Err(error),
+            }
+        }
         file.seek(SeekFrom::Start(self.end))?;
         write_all(file, &entry)?;
         let place = Place { at: self.end + ENTRY_BYTES as u64, raw_len: id.raw_len, stored_len: id.stored_len, key };
@@ -179,6 +191,21 @@ impl<'z, F: FreeZone> Spool<'z, F> {
         }
         zone_io::sync_parents(self.zone, SPOOL)?;
         self.unsynced = 0;
+        Ok(())
+    }
+
+    /// Gives back the room that was taken for more.
+    ///
+    /// # Errors
+    /// What writing reports.
+    pub fn settle(&mut self) -> Result<(), EngineError> {
+        self.sync()?;
+        if self.reserved > self.end
+            && let Some(file) = &mut self.file
+        {
+            file.set_len(self.end).map_err(EngineError::zone("write", SPOOL))?;
+        }
+        self.reserved = 0;
         Ok(())
     }
 
@@ -220,6 +247,7 @@ impl<'z, F: FreeZone> Spool<'z, F> {
         self.frames.clear();
         self.end = 0;
         self.unsynced = 0;
+        self.reserved = 0;
         if self.zone.metadata(SPOOL).map_err(EngineError::zone("read", SPOOL))?.is_some() {
             zone_io::remove(self.zone, SPOOL)?;
         }

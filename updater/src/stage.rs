@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use embedded_io::{Seek as _, SeekFrom, Write as _};
 use firmware_image::digest::Hasher;
-use firmware_image::free_zone::FreeZone;
+use firmware_image::free_zone::{FreeZone, ZoneFile as _};
 use firmware_image::{Digest, RawZone, paths};
 use release_store::chunk_list::ChunkEntry;
 use release_store::frame::{FrameKind, FrameReader};
@@ -15,7 +15,7 @@ use crate::commit::Intent;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::plan::{Content, LocalChunk, Plan, Way};
-use crate::spool::{ENTRY_BYTES, Spool};
+use crate::spool::{ENTRY_BYTES, SYNC_BYTES, Spool};
 use crate::zone_io::{self, Copied};
 
 /// What a file may take beyond its length: a cluster, and its entry in a directory.
@@ -37,14 +37,18 @@ fn footprint(bytes: u64) -> u64 {
 }
 
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
-    /// Removes what earlier runs staged and this plan does not want.
+    /// Removes what earlier runs staged and this plan does not want, or did not finish.
     pub(crate) fn clear_leftovers(&mut self, plan: &Plan) -> Result<(), EngineError> {
-        let mut wanted: HashSet<Digest> = plan.contents.iter().map(|content| content.digest).collect();
-        wanted.insert(plan.release.manifest);
-        wanted.insert(plan.manifest.chunk_list.pack);
-        let unwanted = |name: &String| Digest::from_hex(name).is_some_and(|digest| !wanted.contains(&digest));
-        let names = zone_io::files_in(self.free, paths::STAGING_DIR)?.into_iter().map(|(name, _)| name);
-        zone_io::remove_all(self.free, paths::STAGING_DIR, names.filter(unwanted))
+        let mut wanted: HashMap<Digest, Option<u64>> =
+            plan.contents.iter().map(|content| (content.digest, Some(content.size))).collect();
+        wanted.insert(plan.release.manifest, Some(plan.sealed.bytes().len() as u64));
+        wanted.insert(plan.manifest.chunk_list.pack, plan.sealed_list.as_ref().map(|list| list.len() as u64));
+        let is_wanted = |digest: Digest, length: u64| {
+            wanted.get(&digest).is_some_and(|wanted| wanted.is_none_or(|wanted| wanted == length))
+        };
+        let unwanted = |(name, length): &(String, u64)| Digest::from_hex(name).is_some_and(|d| !is_wanted(d, *length));
+        let names = zone_io::files_in(self.free, paths::STAGING_DIR)?.into_iter().filter(unwanted);
+        zone_io::remove_all(self.free, paths::STAGING_DIR, names.map(|(name, _)| name))
     }
 
     /// Checks that the plan fits, before anything is fetched or changed.
@@ -52,7 +56,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let unstaged = plan.contents.iter().filter(|content| content.way != Way::Staged);
         let stage: u64 = unstaged.map(|content| footprint(content.size)).sum();
         let lists = plan.sealed.bytes().len() + plan.sealed_list.as_ref().map_or(0, Vec::len);
-        let fetch = plan.fetch_bytes + (plan.frames.len() * ENTRY_BYTES) as u64;
+        let ahead = if plan.fetch_bytes == 0 { 0 } else { SYNC_BYTES };
+        let fetch = plan.fetch_bytes + (plan.frames.len() * ENTRY_BYTES) as u64 + ahead;
         let growth: u64 = plan
             .puts
             .iter()
@@ -112,20 +117,25 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             let staged = match &content.way {
                 // One patch may give many contents, all at once.
                 Way::Patch { patch, .. } if !applied.insert(*patch) => continue,
-                Way::Patch { patch, .. } => self.apply_patch(&plan.patches[*patch], spool)?,
-                Way::Staged => Staged::All,
+                Way::Patch { patch, .. } => self.apply_patch(&plan.patches[*patch], spool),
+                Way::Staged => Ok(Staged::All),
                 Way::Copy { from } => {
                     let (size, digest) = (content.size, &content.digest);
-                    match zone_io::copy_checked(self.free, from, &target, size, digest, &|n| self.watch.advance(n))? {
+                    let copied =
+                        zone_io::copy_checked(self.free, from, &target, size, digest, &|n| self.watch.advance(n));
+                    copied.map(|copied| match copied {
                         Copied::Whole => Staged::All,
                         Copied::WrongSource => Staged::Distrust(from.to_string()),
-                    }
+                    })
                 }
-                Way::Chunks { .. } => builder.build(plan, content, &target, spool, &|n| self.watch.advance(n))?,
+                Way::Chunks { .. } => builder.build(plan, content, &target, spool, &|n| self.watch.advance(n)),
             };
             self.watch.step("staged");
-            if staged != Staged::All {
-                zone_io::remove(self.free, &target)?;
+            if !matches!(staged, Ok(Staged::All)) {
+                // A part of it would keep room that others need.
+                let removed = zone_io::remove(self.free, &target);
+                let staged = staged?;
+                removed?;
                 return Ok(staged);
             }
         }
@@ -156,6 +166,7 @@ impl<F: FreeZone> Builder<'_, F> {
         let nowhere = || EngineError::Unobtainable { digest: content.digest, path: content.path.clone() };
         let failed = || EngineError::zone("write", target);
         let mut out = self.zone.create(target).map_err(failed())?;
+        out.reserve(content.size).map_err(failed())?;
         let mut hasher = Hasher::new();
         if content.size > 0 {
             let list = plan.list.as_ref().ok_or_else(nowhere)?;

@@ -200,6 +200,7 @@ pub fn copy_checked<F: FreeZone>(
         return Ok(Copied::WrongSource);
     }
     let mut target = zone.create(to).map_err(EngineError::zone("write", to))?;
+    target.reserve(length).map_err(EngineError::zone("write", to))?;
     let mut buffer = vec![0; buffer_bytes(length)];
     let mut hasher = Hasher::new();
     loop {

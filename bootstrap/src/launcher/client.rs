@@ -56,6 +56,7 @@ pub fn start(home: &ClientHome, command: &str, lock: Option<&Lock>) -> Result<Ch
         args: words.map(OsString::from).collect(),
         directory: Some(home.path().to_path_buf()),
         pipes: false,
+        all_backups: false,
         lock,
     };
     Child::start_file(start).map_err(|error| ClientError::Start { path, error })

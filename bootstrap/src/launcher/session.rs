@@ -311,8 +311,6 @@ impl<Z: Zones> Run<'_, Z> {
         args.extend(self.zones.updater_args());
         if start.recover {
             args.push("--recover".into());
-        } else if looked_further {
-            args.push("--all-backups".into());
         }
         Child::start(&platform::Start {
             program: Program::Image(start.copy.image()),
@@ -320,6 +318,7 @@ impl<Z: Zones> Run<'_, Z> {
             args,
             directory: None,
             pipes: true,
+            all_backups: looked_further,
             lock: None,
         })
     }

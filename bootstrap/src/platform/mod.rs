@@ -147,6 +147,8 @@ pub struct Start<'p> {
     pub directory: Option<PathBuf>,
     /// Whether it gets the updater's two pipes.
     pub pipes: bool,
+    /// Whether it is asked to read every backup of the updater whole.
+    pub all_backups: bool,
     /// A lock that it keeps as long as it lives.
     pub lock: Option<&'p Lock>,
 }

@@ -20,14 +20,6 @@ use crate::free_zone::{FreeZone, Metadata, ZoneFile, check_path};
 #[cfg_attr(not(unix), path = "dir_zone_portable.rs")]
 mod os;
 
-/// How a file is to be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Read,
-    ReadWrite,
-    Create,
-}
-
 /// A mounted directory. See the module.
 pub struct DirZone {
     root: os::Root,
@@ -48,17 +40,19 @@ impl FreeZone for DirZone {
 
     fn open(&self, path: &str) -> Result<Option<DirFile>, ZoneError> {
         check_path(path)?;
-        Ok(self.root.open_file(path, Mode::Read)?.map(DirFile))
+        Ok(self.root.open_file(path)?.map(|file| DirFile { file, written: None }))
     }
 
     fn open_rw(&self, path: &str) -> Result<DirFile, ZoneError> {
         self.make_parents(path)?;
-        self.root.open_file(path, Mode::ReadWrite)?.map(DirFile).ok_or(ZoneError::BadPath)
+        let (file, written) = self.root.open_rw(path)?;
+        Ok(DirFile { file, written: Some(written) })
     }
 
     fn create(&self, path: &str) -> Result<DirFile, ZoneError> {
         self.make_parents(path)?;
-        self.root.open_file(path, Mode::Create)?.map(DirFile).ok_or(ZoneError::BadPath)
+        let (file, written) = self.root.create(path)?;
+        Ok(DirFile { file, written: Some(written) })
     }
 
     fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {
@@ -120,17 +114,20 @@ impl DirZone {
 }
 
 /// An open regular file of a mounted zone.
-pub struct DirFile(File);
+pub struct DirFile {
+    file: File,
+    written: Option<os::Written>,
+}
 
 impl DirFile {
     /// The file underneath.
     pub fn file(&self) -> &File {
-        &self.0
+        &self.file
     }
 
     /// The file underneath, for good.
     pub fn into_file(self) -> File {
-        self.0
+        self.file
     }
 }
 
@@ -141,7 +138,7 @@ impl ErrorType for DirFile {
 impl Read for DirFile {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, ZoneError> {
         loop {
-            match self.0.read(buf) {
+            match self.file.read(buf) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 other => return Ok(other?),
             }
@@ -152,21 +149,25 @@ impl Read for DirFile {
 impl Write for DirFile {
     fn write(&mut self, buf: &[u8]) -> Result<usize, ZoneError> {
         loop {
-            match self.0.write(buf) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                other => return Ok(other?),
+            match self.file.write(buf).map_err(|error| (error.kind(), ZoneError::from(error))) {
+                Err((std::io::ErrorKind::Interrupted, _)) => {}
+                Err((_, ZoneError::Full)) if self.written.as_mut().is_some_and(|w| w.give_way() == Ok(true)) => {}
+                other => return other.map_err(|(_, error)| error),
             }
         }
     }
 
     fn flush(&mut self) -> Result<(), ZoneError> {
-        Ok(self.0.sync_all()?)
+        match &mut self.written {
+            Some(written) => written.flush(&self.file),
+            None => Ok(self.file.sync_all()?),
+        }
     }
 }
 
 impl Seek for DirFile {
     fn seek(&mut self, to: SeekFrom) -> Result<u64, ZoneError> {
-        Ok(self.0.seek(match to {
+        Ok(self.file.seek(match to {
             SeekFrom::Start(at) => std::io::SeekFrom::Start(at),
             SeekFrom::End(by) => std::io::SeekFrom::End(by),
             SeekFrom::Current(by) => std::io::SeekFrom::Current(by),
@@ -176,15 +177,22 @@ impl Seek for DirFile {
 
 impl ZoneFile for DirFile {
     fn len(&mut self) -> Result<u64, ZoneError> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&mut self, length: u64) -> Result<(), ZoneError> {
-        Ok(self.0.set_len(length)?)
+        Ok(self.file.set_len(length)?)
+    }
+
+    fn reserve(&mut self, length: u64) -> Result<(), ZoneError> {
+        match &mut self.written {
+            Some(written) => written.reserve(&self.file, length),
+            None => Ok(()),
+        }
     }
 
     fn drop_caches(&mut self) -> Result<(), ZoneError> {
-        super::file_zone::drop_file_caches(&self.0);
+        super::file_zone::drop_file_caches(&self.file);
         Ok(())
     }
 }

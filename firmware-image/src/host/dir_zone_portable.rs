@@ -5,12 +5,31 @@ use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::Mode;
 use crate::ZoneError;
 use crate::free_zone::{Kind, Metadata};
 
 /// The zone's directory.
 pub struct Root(PathBuf);
+
+/// A file open to be written.
+pub struct Written;
+
+impl Written {
+    /// Nothing that was replaced is kept here.
+    pub fn give_way(&mut self) -> Result<bool, ZoneError> {
+        Ok(false)
+    }
+
+    /// Nothing is known of clusters here.
+    pub fn reserve(&mut self, _file: &File, _length: u64) -> Result<(), ZoneError> {
+        Ok(())
+    }
+
+    /// Makes the file durable.
+    pub fn flush(&mut self, file: &File) -> Result<(), ZoneError> {
+        Ok(file.sync_all()?)
+    }
+}
 
 impl Root {
     pub fn open(directory: &Path) -> Result<Self, ZoneError> {
@@ -38,21 +57,36 @@ impl Root {
         Ok(Some(here))
     }
 
-    pub fn open_file(&self, path: &str, mode: Mode) -> Result<Option<File>, ZoneError> {
-        let Some(host) = self.resolve(path)? else {
-            return if mode == Mode::Read { Ok(None) } else { Err(ZoneError::BadPath) };
-        };
+    /// Opens a file to be read. `None`: there is no regular file of that name.
+    pub fn open_file(&self, path: &str) -> Result<Option<File>, ZoneError> {
+        let Some(host) = self.resolve(path)? else { return Ok(None) };
         match stat(&host)?.map(|found| found.kind) {
-            None if mode == Mode::Read => return Ok(None),
-            Some(Kind::Directory | Kind::Other) if mode == Mode::Read => return Ok(None),
-            Some(Kind::Other) if mode == Mode::Create => fs::remove_file(&host)?,
+            Some(Kind::File) => Ok(Some(File::open(host)?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Opens a file to be written as it is, or an empty one.
+    pub fn open_rw(&self, path: &str) -> Result<(File, Written), ZoneError> {
+        let host = self.resolve(path)?.ok_or(ZoneError::BadPath)?;
+        match stat(&host)?.map(|found| found.kind) {
             Some(Kind::Directory | Kind::Other) => return Err(ZoneError::BadPath),
             None | Some(Kind::File) => {}
         }
-        let write = mode != Mode::Read;
-        let file =
-            OpenOptions::new().read(true).write(write).create(write).truncate(mode == Mode::Create).open(host)?;
-        Ok(Some(file))
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(host)?;
+        Ok((file, Written))
+    }
+
+    /// Makes an empty file, in place of one that was there.
+    pub fn create(&self, path: &str) -> Result<(File, Written), ZoneError> {
+        let host = self.resolve(path)?.ok_or(ZoneError::BadPath)?;
+        match stat(&host)?.map(|found| found.kind) {
+            Some(Kind::Directory) => return Err(ZoneError::BadPath),
+            Some(Kind::Other) => fs::remove_file(&host)?,
+            None | Some(Kind::File) => {}
+        }
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(host)?;
+        Ok((file, Written))
     }
 
     pub fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {

@@ -1,4 +1,5 @@
 //! Directory operations by handles: every component is opened from its parent, never through a link.
+//! In what order a FAT volume survives stands in [`order`].
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -8,15 +9,23 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode as Permissions, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 
-use super::Mode;
 use crate::ZoneError;
 use crate::free_zone::{Kind, Metadata};
+
+#[path = "dir_zone_order.rs"]
+mod order;
+
+pub use order::Written;
+use order::{Removed, hold, make_dir, sync};
 
 /// The bits that `chmod +x` sets.
 const EXECUTE_BITS: RawMode = 0o111;
 
 /// The zone's directory, held open.
-pub struct Root(OwnedFd);
+pub struct Root {
+    directory: OwnedFd,
+    removed: Removed,
+}
 
 /// What the walk to a parent found.
 enum Parent {
@@ -28,12 +37,13 @@ enum Parent {
 impl Root {
     pub fn open(directory: &Path) -> Result<Self, ZoneError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self(open_to_read(rustix::fs::CWD, directory, flags).map_err(failed)?))
+        let directory = open_to_read(rustix::fs::CWD, directory, flags).map_err(failed)?;
+        Ok(Self { directory, removed: Removed::default() })
     }
 
     /// The directory at `path`, empty for the root.
     fn directory(&self, path: &str) -> Result<Parent, ZoneError> {
-        let mut here = self.0.try_clone()?;
+        let mut here = self.directory.try_clone()?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             here = match open_to_read(here.as_fd(), name, flags) {
@@ -59,38 +69,46 @@ impl Root {
         })
     }
 
-    pub fn open_file(&self, path: &str, mode: Mode) -> Result<Option<File>, ZoneError> {
-        let Some((parent, name)) = self.parent(path)? else {
-            return if mode == Mode::Read { Ok(None) } else { Err(ZoneError::BadPath) };
-        };
-        if mode == Mode::Create {
-            // What is no plain file with one name is replaced, never written through.
-            if stat(parent.as_fd(), name)?.is_some_and(|found| kind(&found) == Kind::Other || links(&found) > 1) {
-                unlink(parent.as_fd(), name, AtFlags::empty())?;
-            }
-        }
-        // NONBLOCK: opening a pipe must not hang. It means nothing to regular files.
-        let base = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let to_write = |flags| {
-            let flags = base | OFlags::RDWR | OFlags::CREATE | flags;
-            rustix::fs::openat(&parent, name, flags, Permissions::from_raw_mode(0o666))
-        };
-        let opened = match mode {
-            Mode::Read => open_to_read(parent.as_fd(), name, base | OFlags::RDONLY),
-            Mode::ReadWrite => to_write(OFlags::empty()),
-            Mode::Create => to_write(OFlags::TRUNC),
-        };
-        let file = match opened {
+    /// Opens a file to be read. `None`: there is no regular file of that name.
+    pub fn open_file(&self, path: &str) -> Result<Option<File>, ZoneError> {
+        let Some((parent, name)) = self.parent(path)? else { return Ok(None) };
+        let file = match open_to_read(parent.as_fd(), name, PLAIN | OFlags::RDONLY) {
             Ok(file) => file,
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) if mode == Mode::Read => return Ok(None),
-            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(ZoneError::BadPath),
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
         let found = rustix::fs::fstat(&file).map_err(failed)?;
-        if kind(&found) != Kind::File {
-            return if mode == Mode::Read { Ok(None) } else { Err(ZoneError::BadPath) };
+        Ok((kind(&found) == Kind::File).then(|| File::from(file)))
+    }
+
+    /// Opens a file to be written as it is, or an empty one.
+    pub fn open_rw(&self, path: &str) -> Result<(File, Written), ZoneError> {
+        let (parent, name) = self.parent(path)?.ok_or(ZoneError::BadPath)?;
+        let file = open_to_write(&parent, name, OFlags::empty())?;
+        let length = file.metadata()?.len();
+        // A cut may have left it more clusters than its length tells, which its driver would take for damage when it grows.
+        file.set_len(length)?;
+        Ok((file, Written::new(parent, length, None)))
+    }
+
+    /// Makes an empty file. One that was there gives its clusters back when its entry is gone for good.
+    pub fn create(&self, path: &str) -> Result<(File, Written), ZoneError> {
+        let (parent, name) = self.parent(path)?.ok_or(ZoneError::BadPath)?;
+        let replaced = match stat(parent.as_fd(), name)? {
+            Some(found) if kind(&found) == Kind::Directory => return Err(ZoneError::BadPath),
+            Some(_) => {
+                let held = hold(&parent, name);
+                unlink(parent.as_fd(), name, AtFlags::empty())?;
+                held
+            }
+            None => None,
+        };
+        let mut written = Written::new(parent, 0, replaced);
+        let mut file = open_to_write(written.parent(), name, OFlags::EXCL);
+        if file.as_ref().err() == Some(&ZoneError::Full) && written.give_way()? {
+            file = open_to_write(written.parent(), name, OFlags::EXCL);
         }
-        Ok(Some(File::from(file)))
+        Ok((file?, written))
     }
 
     pub fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {
@@ -127,35 +145,57 @@ impl Root {
         match stat(parent.as_fd(), name)? {
             None => Ok(false),
             Some(found) if kind(&found) == Kind::Directory => unlink(parent.as_fd(), name, AtFlags::REMOVEDIR),
-            Some(_) => unlink(parent.as_fd(), name, AtFlags::empty()),
+            Some(_) => {
+                let held = hold(&parent, name);
+                let removed = unlink(parent.as_fd(), name, AtFlags::empty())?;
+                self.removed.add(parent, directory_of(path), held, &self.directory)?;
+                Ok(removed)
+            }
         }
     }
 
     pub fn rename(&self, from: &str, to: &str) -> Result<(), ZoneError> {
         let (from_parent, from_name) = self.parent(from)?.ok_or(ZoneError::NotFound)?;
         let (to_parent, to_name) = self.parent(to)?.ok_or(ZoneError::BadPath)?;
+        let replaced = hold(&to_parent, to_name);
         rustix::fs::renameat(&from_parent, from_name, &to_parent, to_name).map_err(failed)?;
-        // Linux' FAT driver writes where a file begins with the file and not with its directory, also after it has moved.
-        // Without this a directory that is made durable lacks the old name, and under the new one leads to what stood there
-        // before, whose clusters are free.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match open_to_read(to_parent.as_fd(), to_name, flags) {
-            Ok(moved) => sync(&moved),
-            // What may not be read, or is a link, is nothing of ours.
-            Err(Errno::ACCESS | Errno::LOOP | Errno::NXIO) => Ok(()),
-            Err(error) => Err(failed(error)),
+        // The driver writes where a file begins with the file, also after it has moved.
+        let sync_moved = || {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            match open_to_read(to_parent.as_fd(), to_name, flags) {
+                Ok(moved) => sync(&moved),
+                // What may not be read, or is a link, is nothing of ours.
+                Err(Errno::ACCESS | Errno::LOOP | Errno::NXIO) => Ok(()),
+                Err(error) => Err(failed(error)),
+            }
+        };
+        let done = if directory_of(from) == directory_of(to) {
+            sync(&to_parent).and_then(|()| sync_moved())
+        } else if replaced.is_some() {
+            sync(&from_parent).and_then(|()| sync(&to_parent)).and_then(|()| sync_moved())
+        } else {
+            // Somebody's own, put out of the way: a cut may leave it under both names, and never under none.
+            sync_moved().and_then(|()| sync(&to_parent)).and_then(|()| sync(&from_parent))
+        };
+        if done.is_err() && replaced.is_some() {
+            self.removed.add(to_parent, directory_of(to), replaced, &self.directory)?;
         }
+        done
     }
 
     pub fn create_dir_all(&self, path: &str) -> Result<(), ZoneError> {
-        let mut here = self.0.try_clone()?;
+        let mut here = self.directory.try_clone()?;
         for name in path.split('/') {
-            match rustix::fs::mkdirat(&here, name, Permissions::from_raw_mode(0o777)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(failed(error)),
-            }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            here = rustix::fs::openat(&here, name, flags, Permissions::empty()).map_err(|error| match error {
+            let open = |parent: &OwnedFd| rustix::fs::openat(parent, name, flags, Permissions::empty());
+            let opened = match open(&here) {
+                Err(Errno::NOENT) => {
+                    make_dir(&self.directory, &here, name)?;
+                    open(&here)
+                }
+                opened => opened,
+            };
+            here = opened.map_err(|error| match error {
                 Errno::NOTDIR | Errno::LOOP => ZoneError::BadPath,
                 error => failed(error),
             })?;
@@ -165,11 +205,12 @@ impl Root {
 
     pub fn sync_dir(&self, path: &str) -> Result<(), ZoneError> {
         let Parent::Found(directory) = self.directory(path)? else { return Err(ZoneError::NotFound) };
-        sync(&directory)
+        sync(&directory)?;
+        self.removed.give_back(path, &self.directory)
     }
 
     pub fn set_executable(&self, path: &str, executable: bool) -> Result<(), ZoneError> {
-        let file = self.open_file(path, Mode::Read)?.ok_or(ZoneError::NotFound)?;
+        let file = self.open_file(path)?.ok_or(ZoneError::NotFound)?;
         let mode = rustix::fs::fstat(&file).map_err(failed)?.st_mode as RawMode & 0o7777;
         let wanted = if executable { mode | (mode & 0o444) >> 2 } else { mode & !EXECUTE_BITS };
         if wanted == mode {
@@ -183,9 +224,35 @@ impl Root {
     }
 
     pub fn free_bytes(&self) -> Result<u64, ZoneError> {
-        let found = rustix::fs::fstatvfs(&self.0).map_err(failed)?;
+        let found = rustix::fs::fstatvfs(&self.directory).map_err(failed)?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // Nobody is left to be told of a directory that cannot be written.
+        let _ = self.removed.give_all_back(&self.directory);
+    }
+}
+
+/// The directory of a path, empty for the root.
+fn directory_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+/// NONBLOCK: opening a pipe must not hang. It means nothing to regular files.
+const PLAIN: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
+fn open_to_write(parent: &OwnedFd, name: &str, flags: OFlags) -> Result<File, ZoneError> {
+    let flags = PLAIN | OFlags::RDWR | OFlags::CREATE | flags;
+    let file = match rustix::fs::openat(parent, name, flags, Permissions::from_raw_mode(0o666)) {
+        Ok(file) => file,
+        Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(ZoneError::BadPath),
+        Err(error) => return Err(failed(error)),
+    };
+    let found = rustix::fs::fstat(&file).map_err(failed)?;
+    if kind(&found) == Kind::File { Ok(File::from(file)) } else { Err(ZoneError::BadPath) }
 }
 
 /// Opens what is only read, so that reading leaves no trace: FAT keeps the day of the last access, and its driver writes it,
@@ -197,14 +264,6 @@ fn open_to_read<P: rustix::path::Arg + Copy>(parent: BorrowedFd<'_>, path: P, fl
         opened => return opened,
     }
     rustix::fs::openat(parent, path, flags, Permissions::empty())
-}
-
-fn sync(file: &OwnedFd) -> Result<(), ZoneError> {
-    match rustix::fs::fsync(file) {
-        // Some drivers keep no directory of their own to write out.
-        Ok(()) | Err(Errno::INVAL) => Ok(()),
-        Err(error) => Err(failed(error)),
-    }
 }
 
 fn stat(parent: BorrowedFd<'_>, name: &str) -> Result<Option<Stat>, ZoneError> {
@@ -229,12 +288,6 @@ fn kind(found: &Stat) -> Kind {
         FileType::Directory => Kind::Directory,
         _ => Kind::Other,
     }
-}
-
-fn links(found: &Stat) -> u64 {
-    #[allow(clippy::unnecessary_cast, reason = "the field's width depends on the architecture")]
-    let links = found.st_nlink as u64;
-    if kind(found) == Kind::File { links } else { 1 }
 }
 
 fn metadata(found: &Stat) -> Metadata {

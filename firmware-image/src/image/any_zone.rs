@@ -195,6 +195,9 @@ impl ZoneFile for AnyFreeFile<'_> {
     fn set_len(&mut self, length: u64) -> Result<(), ZoneError> {
         each!(self, AnyFreeFile { Host | Fat }, file => file.set_len(length))
     }
+    fn reserve(&mut self, length: u64) -> Result<(), ZoneError> {
+        each!(self, AnyFreeFile { Host | Fat }, file => file.reserve(length))
+    }
     fn drop_caches(&mut self) -> Result<(), ZoneError> {
         each!(self, AnyFreeFile { Host | Fat }, file => file.drop_caches())
     }

@@ -50,11 +50,28 @@ const EXPLANATIONS: &[&str] = &[
 /// # Errors
 /// `fsck.vfat` cannot be run.
 pub fn check(volume: &Path) -> Result<Result<Vec<Harmless>, String>> {
+    Ok(sort(&said_of(volume)?, &volume.to_string_lossy()))
+}
+
+/// The entries of a volume, as a cut left it, that lead to clusters which are free or another's: nobody who reads such a
+/// file through a driver sees that, until another file is written over it.
+///
+/// # Errors
+/// `fsck.vfat` cannot be run.
+pub fn astray(volume: &Path) -> Result<Vec<String>> {
+    let said = said_of(volume)?;
+    let lines: Vec<&str> = said.lines().map(str::trim).collect();
+    let pairs = lines.windows(2).filter(|pair| {
+        pair[0].starts_with('/') && (pair[1].starts_with("Contains a free cluster (") || pair[1] == "share clusters.")
+    });
+    Ok(pairs.map(|pair| pair[0].trim_start_matches('/').to_owned()).collect())
+}
+
+fn said_of(volume: &Path) -> Result<String> {
     let program = system::find("fsck.vfat").context("fsck.vfat is not installed: it comes with dosfstools")?;
     let mut command = Command::new(program);
     let output = run::capture(command.arg("-n").arg(volume).env("LC_ALL", "C.UTF-8"))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    Ok(sort(&said, &volume.to_string_lossy()))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
 }
 
 fn sort(said: &str, volume: &str) -> Result<Vec<Harmless>, String> {

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow};
 use embedded_io::Read as _;
 use firmware_image::device_config::{DeviceConfig, MAX_CONFIG_BYTES};
+use firmware_image::free_zone::Kind;
 use firmware_image::hidden::HiddenZone;
 use firmware_image::host::{Access, FileZone};
 use firmware_image::image::any_zone::{AnyFreeZone, VirtualZone as _, walk};
@@ -117,6 +118,13 @@ impl Device {
             at += take as u64;
         }
         Ok(digest.finalize().into())
+    }
+
+    /// Whether there is a directory at `path` in the free zone.
+    pub fn has_directory(&self, image: &Path, path: &str) -> bool {
+        let found =
+            || -> Result<_> { Ok(image::Device::open(image, None, Access::ReadOnly)?.free_zone()?.metadata(path)?) };
+        matches!(found(), Ok(Some(metadata)) if metadata.kind == Kind::Directory)
     }
 
     /// Copies the free zone of an image into a file of its own, with holes.

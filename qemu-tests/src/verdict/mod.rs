@@ -176,6 +176,14 @@ impl Verdict {
     /// # Errors
     /// What could not be looked at: a fault of this machine, not of the device.
     pub fn judge(&self, image: &Path, spare: &Path, scrutiny: Scrutiny) -> Result<Result<Healed, Defect>> {
+        self.device.copy_free_zone(image, spare)?;
+        for path in fsck::astray(spare)? {
+            // A directory that grows gets its next cluster by writes to two places of the table, in any order.
+            if !self.device.has_directory(image, &path) {
+                let what = format!("the cut left {path} over clusters that are not its own");
+                return Ok(Err(Defect { what, said: String::new() }));
+            }
+        }
         let (status, mut said) = self.start(image, Reach::of(scrutiny))?;
         if status != Some(0) {
             return Ok(Err(Defect { what: format!("the launcher ended with {status:?}"), said }));

@@ -17,9 +17,6 @@ pub struct RunArgs {
     /// Do nothing but fetch an updater that may run here: this one is too old for the device.
     #[arg(long)]
     recover: bool,
-    /// Read every backup whole: the launcher met a copy of the updater that was no good.
-    #[arg(long)]
-    all_backups: bool,
 }
 
 /// The launcher at the other end of two pipes.
@@ -61,7 +58,7 @@ pub fn main(session: &Session<'_>, args: &RunArgs) -> u8 {
             session.print_outcome(&outcome)?;
             return Ok(exit::FINE);
         }
-        if args.all_backups {
+        if std::env::var_os(platform::ALL_BACKUPS).is_some() {
             engine.set_limits(Limits { turn: Some(Turn::Everything), ..engine.limits() });
         }
         match engine.run(launcher) {

@@ -31,3 +31,5 @@ pub struct Pipes {
 pub const READY_FD: &str = "HOLDFAST_READY_FD";
 /// The environment variable that names the second pipe.
 pub const CLIENT_FD: &str = "HOLDFAST_CLIENT_FD";
+/// The environment variable that asks for every backup to be read whole: the launcher met a copy that was no good.
+pub const ALL_BACKUPS: &str = "HOLDFAST_ALL_BACKUPS";

@@ -24,6 +24,8 @@ use crate::verified::{RunPlace as _, SealedBytes as _};
 
 /// The environment variable with the updater's end of the pipe on which it says that it is ready.
 const READY_FD: &str = "HOLDFAST_READY_FD";
+/// The environment variable that asks the updater to read every backup whole: a copy of it was no good.
+const ALL_BACKUPS: &str = "HOLDFAST_ALL_BACKUPS";
 /// The environment variable with the end of the pipe that closes when the client has ended.
 const CLIENT_FD: &str = "HOLDFAST_CLIENT_FD";
 /// What is read of a file to see what it is.
@@ -65,6 +67,12 @@ impl Child {
             inherited.extend([pipes.ready_in.as_raw_fd(), pipes.client_out.as_raw_fd()]);
         } else {
             command.env_remove(READY_FD).env_remove(CLIENT_FD);
+        }
+        // No argument: an updater that does not know it must start all the same.
+        if start.all_backups {
+            command.env(ALL_BACKUPS, "1");
+        } else {
+            command.env_remove(ALL_BACKUPS);
         }
         if let Some(lock) = start.lock {
             inherited.push(lock.0.as_raw_fd());

@@ -263,12 +263,15 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
         self.make_parents(path)?;
         match self.locate(path)? {
             Found::Entry(entry) if entry.is_directory() => return Err(ZoneError::BadPath),
-            Found::Entry(entry) => self.make_followable(&entry)?,
+            Found::Entry(_) => {
+                // No entry over clusters that are free, whatever is cut: its end is durable before they are given away.
+                self.remove(path)?;
+                self.sync(&[])?;
+            }
             Found::Free => {}
             Found::NoParent | Found::NotADirectory => return Err(ZoneError::BadPath),
         }
-        let mut file = mounted.root_dir().create_file(path).map_err(fault)?;
-        file.truncate().map_err(fault)?;
+        let file = mounted.root_dir().create_file(path).map_err(fault)?;
         Ok(FatFile::writer(self, file, 0))
     }
 

@@ -1,7 +1,7 @@
 //! Power cuts under the real FAT driver: a restore and an update in the guest, every write and flush of its kernel recorded
 //! outside of it, and the states that a cut could have left healed one by one on the host; some of them in the guest.
 //!
-//! `HOLDFAST_CUT_STATE=at:131` tries one state, `HOLDFAST_FULL=1` all of them.
+//! `HOLDFAST_CUT_STATE=at:131` tries one state, `HOLDFAST_CUTS=5000` so many of a recording, `HOLDFAST_FULL=1` all of them.
 
 use std::fs;
 
@@ -11,12 +11,14 @@ use qemu_tests::machine::Machine;
 use qemu_tests::replay::{Effort, Kind, Recording, State};
 use qemu_tests::scene;
 use qemu_tests::stick::{Cable, Profile, Stick};
-use qemu_tests::sweep;
+use qemu_tests::sweep::{self, ALL_STATES};
 use qemu_tests::verdict::Verdict;
 use qemu_tests::world::{NEW, OLD};
 
-/// States that are plugged into the guest.
-const IN_THE_GUEST: usize = 6;
+/// States of each kind that are plugged into the guest.
+fn in_the_guest() -> usize {
+    if std::env::var_os(ALL_STATES).is_some() { 10 } else { 1 }
+}
 
 /// A prepared guest, and a stick with somebody's own files.
 struct Recorder {
@@ -93,14 +95,15 @@ fn sample(recording: &Recording) -> Vec<State> {
     let kinds = [Kind::Prefix, Kind::Lost, Kind::Torn];
     let states = recording.states(&Effort::default());
     let of = |kind: Kind| states.iter().filter(|state| state.kind() == kind).cloned().collect::<Vec<_>>();
-    let each = IN_THE_GUEST / kinds.len();
+    let each = in_the_guest();
+    let all = each * kinds.len();
     kinds
         .into_iter()
         .enumerate()
         .flat_map(|(number, kind)| {
             let states = of(kind);
             // Not the same moments for each kind.
-            let at = move |step: usize| (step * kinds.len() + number + 1) * states.len() / (IN_THE_GUEST + 1);
+            let at = move |step: usize| (step * kinds.len() + number + 1) * states.len() / (all + 1);
             let states = of(kind);
             (0..each).filter_map(move |step| states.get(at(step)).cloned())
         })

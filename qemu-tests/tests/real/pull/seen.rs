@@ -69,7 +69,10 @@ impl Seen {
         };
         assert_eq!(seen.slots.len(), 4, "{told}");
         let mut listed = Vec::new();
-        walk(&free, "", &mut |path, _| listed.push(path.to_owned())).unwrap();
+        if let Err(error) = walk(&free, "", &mut |path, _| listed.push(path.to_owned())) {
+            // A directory that the pull left unwritten.
+            seen.files.insert("/".into(), error.to_string().into_bytes());
+        }
         for path in listed {
             if !path.starts_with(paths::STATE_DIR) && !path.starts_with(updater.as_str()) {
                 seen.files.insert(path.clone(), read(&free, &path));

@@ -1,12 +1,10 @@
 //! Recovery by hand as a person would do it: the names of what is copied, and of where, and of what is started, come from
 //! `READ ME FIRST.html` as it stands on the device.
 
-mod support;
-
+use crate::ward::{UPDATER, Ward};
 use qemu_tests::guest::USER_ID;
 use qemu_tests::stick::Profile;
 use qemu_tests::world::OLD;
-use support::{UPDATER, Ward};
 
 /// What the page tells its reader.
 struct Page {

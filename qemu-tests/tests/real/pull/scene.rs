@@ -17,21 +17,21 @@ use firmware_image::stamp;
 use firmware_image::storage::{Window, read_exact_at};
 use firmware_image::updater_image::MAX_IMAGE_BYTES;
 use qemu_tests::guest::USER_ID;
-use qemu_tests::host::unit_of;
-use qemu_tests::machine::{LONG, Machine, SHORT};
+use qemu_tests::host::{ENDED, HOLD, UNIT};
+use qemu_tests::machine::{LONG, Machine};
 use qemu_tests::stick::{Cable, Profile, Stick};
 use qemu_tests::verdict::{fsck, tree_files};
 use qemu_tests::world::{NEW, OLD, PRODUCT, UPDATERS, World, copy_tree, noise};
 use xtask::run;
 
-use crate::follow::{Follow, Progress};
-use crate::gate::{Gate, Opening};
-use crate::seen::{Files, Seen, part};
+use super::follow::{Follow, Progress};
+use super::gate::{Gate, Opening};
+use super::seen::{Files, Seen, part};
 
 /// Writes in a second, so that a pull between two of them hits.
 const WRITES_PER_SECOND: u64 = 150;
 /// What the newest release brings beside the world's: so much that a download of it is flushed in its middle.
-const ATLAS_WORDS: usize = 170_000;
+const ATLAS_WORDS: usize = 230_000;
 
 /// A device and its machine.
 pub struct Scene {
@@ -104,11 +104,10 @@ impl Scene {
         let address = stick.server.url.strip_prefix("http://").unwrap().split('/').next().unwrap();
         let gate = Gate::before(address);
         machine.install_host(&stick);
-        // Servers are asked through the gate; how the launcher ended is kept for whoever looks later.
+        // Servers are asked through the gate.
         machine.sh(&format!(
-            "d=/etc/systemd/system/holdfast-field-handbook@.service.d; mkdir -p $d; printf '%s\\n' '[Service]' \
-             'Environment=http_proxy={}' \"ExecStopPost=+/bin/sh -c 'echo \\$EXIT_CODE \\$EXIT_STATUS > /run/ended.new; mv /run/ended.new /run/ended'\" \
-             > $d/tests.conf; systemctl daemon-reload",
+            "d=/etc/systemd/system/{UNIT}@.service.d; mkdir -p $d; printf '[Service]\\nEnvironment=http_proxy={}\\n' > $d/gate.conf; \
+             systemctl daemon-reload",
             gate.guest_url()
         ));
         let launcher = launcher(&stick);
@@ -146,16 +145,16 @@ impl Scene {
         self.machine.plug_with(&self.stick, &cable);
         let mut follow = Follow::new(&self.log(), self.hidden.clone(), journal);
         let deadline = Instant::now() + LONG;
-        let mut look = Instant::now() + Duration::from_secs(3);
+        let mut look = Instant::now();
         let hit = loop {
             if moment(&mut follow, &self.gate) {
                 break true;
             }
             if Instant::now() > look {
-                if self.machine.run_for("[ -e /run/ended ]", SHORT).status == 0 {
+                if self.machine.ended_since_mark().is_some() {
                     break false;
                 }
-                look = Instant::now() + Duration::from_secs(1);
+                look = Instant::now() + Duration::from_millis(50);
             }
             assert!(Instant::now() < deadline, "nothing happens:\n{}", self.machine.journal());
             std::thread::sleep(Duration::from_micros(200));
@@ -175,7 +174,7 @@ impl Scene {
         let cable = Cable { log: Some(self.log()), ..Cable::default() };
         self.machine.plug_with(&self.stick, &cable);
         let begun = Instant::now();
-        self.machine.wait_until("[ -e /run/ended ]", LONG);
+        self.machine.session();
         let took = begun.elapsed();
         let mut follow = Follow::new(&self.log(), self.hidden.clone(), State::Idle);
         follow.until(|_| false);
@@ -186,45 +185,35 @@ impl Scene {
 
     /// Makes the guest ready for a plug.
     fn prepare(&mut self, starter: Starter) {
-        self.machine.mark();
-        let unit = unit_of(&self.stick);
         let (node, hidden) = (self.stick.profile.virtual_node(), self.stick.profile.hidden_node());
         let by_hand = format!(
-            "systemctl mask --runtime -q {unit}; (until [ -b {node} ] && [ -b {hidden} ]; do usleep 50000; done; udevadm settle; cd /; \
+            "touch {HOLD}; (until [ -b {node} ] && [ -b {hidden} ]; do usleep 50000; done; udevadm settle; cd /; \
              http_proxy={} setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups --inh-caps +sys_admin --ambient-caps +sys_admin \
-             /usr/local/lib/holdfast/field-handbook/bootstrap --plugged {node} --verbose > /run/said 2>&1; \
-             echo exited $? > /run/ended.new; mv /run/ended.new /run/ended) </dev/null >/dev/null 2>&1 &",
+             /usr/local/lib/holdfast/field-handbook/bootstrap --plugged {node} --verbose; \
+             echo {ENDED}exited $?@) </dev/null >/dev/console 2>&1 &",
             self.gate.guest_url()
         );
-        self.machine.sh(&format!(
-            "rm -f /run/ended /run/said; {}",
-            match starter {
-                Starter::Unit => format!("systemctl unmask --runtime -q {unit}"),
-                Starter::Hand => by_hand,
-            }
-        ));
+        match starter {
+            Starter::Unit => self.machine.sh(&format!("rm -f {HOLD}")),
+            Starter::Hand => self.machine.sh(&by_hand),
+        };
+        self.machine.mark();
     }
 
     /// What was said since the last plug.
-    pub fn said(&mut self) -> String {
-        let by_hand = self.machine.sh("cat /run/said 2>/dev/null; true");
-        self.machine.said_since_mark(&self.stick).said + &by_hand
+    pub fn said(&self) -> String {
+        self.machine.said_since_mark()
     }
 
     /// Waits until the device is gone and with it every process and mount that it brought; how the launcher ended.
     fn wait_nothing_left(&mut self) -> String {
-        let unit = unit_of(&self.stick);
-        self.machine.wait_until(
-            &format!(
-                "[ -e /run/ended ] && [ ! -e /sys/block/sda ] && [ ! -e /sys/block/sr0 ] && ! systemctl is-active -q {unit}"
-            ),
-            SHORT,
-        );
+        let ended = self.machine.session().ended;
+        self.machine.settle(&self.stick);
         let left = "ps -o user,pid,args | grep '^anna'; grep -l -e ' /dev/sd' -e ' /dev/sr' /proc/[0-9]*/mountinfo 2>/dev/null; \
                     ls -d /run/holdfast-* 2>/dev/null; true";
         let found = self.machine.sh(left);
         assert!(found.is_empty(), "left behind:\n{found}\n{}", self.machine.journal());
-        self.machine.sh("cat /run/ended").trim().to_owned()
+        ended
     }
 
     /// What is on the device now.

@@ -13,10 +13,10 @@ const GADGET: &str = "/usr/local/lib/holdfast/field-handbook/gadget";
 const UPDATER: &str = "updater-linux-x86_64";
 
 /// Plugs the board into itself and waits for the end of what that started.
-fn plugged_in(machine: &mut Machine, stick: &Stick) -> Session {
+fn plugged_in(machine: &mut Machine) -> Session {
     machine.mark();
     machine.long(&format!("{GADGET} start"));
-    machine.session(stick)
+    machine.session()
 }
 
 fn pulled_out(machine: &mut Machine) {
@@ -43,7 +43,7 @@ fn a_board_shows_a_dual_device_that_starts_by_itself_and_heals() {
         "nothing is shown yet"
     );
 
-    let session = plugged_in(&mut machine, &stick);
+    let session = plugged_in(&mut machine);
     session.expect(&format!("CLIENT {OLD} says hello"));
     let units = machine.sh("cat /sys/block/sr0/device/type /sys/block/sda/device/type /sys/block/sr0/ro /sys/block/sda/removable; udevadm info -q property /dev/sr0");
     assert!(units.starts_with("5\n0\n"), "a CD-ROM and a disk: {units}");
@@ -56,7 +56,7 @@ fn a_board_shows_a_dual_device_that_starts_by_itself_and_heals() {
     // Broken, plugged in again, healed: by the hidden zone, then by the factory's backup behind the CD's file system.
     let disk = stick.disk.to_string_lossy().into_owned();
     World::get().partition_tools(&["free", "rm", &disk, UPDATER]);
-    plugged_in(&mut machine, &stick).expect("restored version 0.1.0 from hidden backup").expect("says hello");
+    plugged_in(&mut machine).expect("restored version 0.1.0 from hidden backup").expect("says hello");
     pulled_out(&mut machine);
 
     World::get().partition_tools(&["free", "rm", &disk, UPDATER]);
@@ -66,9 +66,7 @@ fn a_board_shows_a_dual_device_that_starts_by_itself_and_heals() {
     let hidden = zones.iter().find(|zone| zone["zone"] == "hidden").unwrap();
     let (start, bytes) = (hidden["start"].as_u64().unwrap() >> 20, hidden["bytes"].as_u64().unwrap() >> 20);
     machine.long(&format!("dd if=/dev/zero of=/host/disk.img bs=1M seek={start} count={bytes} conv=notrunc"));
-    plugged_in(&mut machine, &stick)
-        .expect("restored version 0.1.0 from the factory backup on the CD")
-        .expect("says hello");
+    plugged_in(&mut machine).expect("restored version 0.1.0 from the factory backup on the CD").expect("says hello");
     pulled_out(&mut machine);
     stick.tool(&["verify"], &[]);
 

@@ -1,10 +1,8 @@
 //! A device in a machine that is damaged in one way after another, and what stands on it afterwards, read on the host.
-#![allow(dead_code)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use embedded_io::Read as _;
@@ -13,8 +11,8 @@ use firmware_image::image::Device;
 use firmware_image::image::any_zone::{AnyFreeZone, walk};
 use firmware_image::paths;
 use firmware_image::{FreeZone as _, ZoneFile as _};
-use qemu_tests::host::{Session, UNIT};
-use qemu_tests::machine::{LONG, Machine, SHORT};
+use qemu_tests::host::{HOLD, Session};
+use qemu_tests::machine::{Machine, SHORT};
 use qemu_tests::stick::{Cable, Profile, Stick};
 use qemu_tests::verdict::{Files, tree_files};
 use qemu_tests::world::{OLD, Special, World};
@@ -28,14 +26,10 @@ pub const WORDS: &str = "All my own work.\n";
 pub const UPDATER: &str = "updater-linux-x86_64";
 /// Where a script finds the zones.
 pub const MOUNTS: &str = "/mnt/virtual /mnt/free";
-/// The device does not start while this file is there, so that it can be damaged in peace.
-const HOLD: &str = "/run/hold";
-/// What the console shows when what started by itself has ended.
-const ENDED: &str = "@what started has ended@";
 /// After so many starts a sound device is at rest.
 const STARTS_TO_REST: usize = 4;
 
-/// A machine whose host was prepared, and a device. Not plugged in between calls.
+/// A machine whose host was prepared, and a device. It stays plugged in after a start, until something else is to be done.
 pub struct Ward {
     /// The machine.
     pub machine: Machine,
@@ -47,6 +41,7 @@ pub struct Ward {
     pub updater: Vec<u8>,
     /// What was on the disk when it was last kept.
     kept: PathBuf,
+    plugged: bool,
 }
 
 impl Ward {
@@ -66,21 +61,15 @@ impl Ward {
         fs::write(&mine, WORDS).unwrap();
         World::get().partition_tools(&["free", "put", &stick.disk.to_string_lossy(), &mine.to_string_lossy(), MINE]);
         let kept = stick.dir().join("kept.img");
-        let mut ward = Self { machine, stick, client: Files::new(), updater: Vec::new(), kept };
+        let mut ward = Self { machine, stick, client: Files::new(), updater: Vec::new(), kept, plugged: false };
         ward.keep(OLD);
         Some(ward)
     }
 
     /// The computer's administrator runs `partition-tools host`.
     pub fn prepare_host(&mut self) {
-        let Self { machine, stick, .. } = self;
-        machine.install_host(stick);
-        // Its end shows on the console, where waiting for it costs the guest nothing.
-        let drop_in = format!("/etc/systemd/system/{UNIT}@.service.d");
-        machine.sh(&format!(
-            "mkdir -p {drop_in} {MOUNTS}\ncat > {drop_in}/tests.conf <<'END'\n[Unit]\nConditionPathExists=!{HOLD}\n\
-             [Service]\nExecStopPost=/bin/sh -c 'echo {ENDED}'\nEND\nsystemctl daemon-reload"
-        ));
+        self.machine.install_host(&self.stick);
+        self.machine.sh(&format!("mkdir -p {MOUNTS}"));
     }
 
     /// Puts updaters that are not what they should be where the guest finds them, in `/host`.
@@ -100,6 +89,7 @@ impl Ward {
 
     /// The device is again as it was kept.
     pub fn go_back(&mut self) {
+        self.unplug();
         copy_with_holes(&self.kept, &self.stick.disk);
     }
 
@@ -116,61 +106,60 @@ impl Ward {
         panic!("each of {STARTS_TO_REST} starts wrote something");
     }
 
-    /// Plugs the device in, waits until all that starts by itself has ended, and pulls it out.
+    /// Plugs the device in and waits until all that starts by itself has ended.
     pub fn start(&mut self) -> Session {
         self.start_with(&Cable::default())
     }
 
     /// The same with a cable.
     pub fn start_with(&mut self, cable: &Cable) -> Session {
-        self.machine.mark();
-        let ends = self.ends();
-        self.machine.plug_with(&self.stick, cable);
-        let deadline = Instant::now() + LONG;
-        while self.ends() == ends {
-            assert!(
-                Instant::now() < deadline,
-                "it does not end: {}\n{}",
-                self.machine.console(),
-                self.machine.journal()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let session = self.machine.said_since_mark(&self.stick);
-        self.machine.pull_and_settle(&self.stick);
+        self.unplug();
+        let session = self.machine.plug_session_with(&self.stick, cable);
+        self.plugged = true;
         session
     }
 
-    fn ends(&self) -> usize {
-        self.machine.console().matches(ENDED).count()
+    /// Pulls the device out, if it is plugged in.
+    pub fn unplug(&mut self) {
+        if std::mem::take(&mut self.plugged) {
+            self.machine.pull_and_settle(&self.stick);
+        }
     }
 
-    /// Runs a script in the guest while the device is plugged in and nothing starts by itself, then unplugs it. The zones are
+    /// Runs a script in the guest while the device is plugged in and nothing of it runs, then unplugs it. The zones are
     /// mounted where the script finds `$virtual` and `$free`; their nodes are `$virtual_node`, `$free_node`, `$hidden_node`.
     pub fn damage(&mut self, script: &str) -> String {
-        self.plug_held();
-        let said = self
-            .machine
-            .long(&format!("{}\nset -e\n{script}\ncd /; umount {MOUNTS} 2>/dev/null || true; sync", self.mount()));
-        self.unplug_held();
+        let held = !self.plugged;
+        if held {
+            self.plug_held();
+        }
+        let script = format!(
+            "{}\nset -e\n{script}\ncd /; umount {MOUNTS} 2>/dev/null || true; sync; ! grep -E '^/dev/s[dr]' /proc/mounts",
+            self.mount()
+        );
+        let said = self.machine.long(&script);
+        if held {
+            self.unplug_held();
+        }
+        self.unplug();
         said
     }
 
     /// Unplugs what [`Self::plug_held`] plugged in; from now on devices start again.
     pub fn unplug_held(&mut self) {
-        self.machine.sh("! grep -E '^/dev/s[dr]' /proc/mounts");
-        self.machine.pull_and_settle(&self.stick);
-        self.machine.sh(&format!("rm {HOLD}"));
+        self.machine.sh(&format!("! grep -E '^/dev/s[dr]' /proc/mounts && rm {HOLD}"));
+        self.unplug();
     }
 
     /// Plugs the device in, and nothing starts by itself.
     pub fn plug_held(&mut self) {
+        self.unplug();
         self.machine.sh(&format!("touch {HOLD}"));
         self.machine.plug(&self.stick);
+        self.plugged = true;
         let profile = self.stick.profile;
-        let there = format!("[ -b {} ] && [ -b {} ]", profile.virtual_node(), profile.hidden_node());
+        let there = format!("[ -b {} ] && [ -b {} ] && udevadm settle", profile.virtual_node(), profile.hidden_node());
         self.machine.wait_until(&there, SHORT);
-        self.machine.sh("udevadm settle");
     }
 
     fn mount(&self) -> String {

@@ -10,6 +10,7 @@ mod gate;
 mod scene;
 mod seen;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,12 +21,14 @@ use qemu_tests::replay::{self, Recording};
 use qemu_tests::stick::Profile;
 use qemu_tests::world::{NEW, OLD, World};
 
-use crate::gate::Opening;
-use crate::scene::{Pulled, Scene, Starter, copy};
-use crate::seen::Seen;
+use self::gate::Opening;
+use self::scene::{Pulled, Scene, Starter, copy};
+use self::seen::Seen;
 
 /// Moments that each phase must be hit at, over both profiles.
 const DEMANDED: usize = 20;
+/// Moments of each phase and profile.
+const SHARE: usize = 11;
 /// How long it may take from a pull until nothing of the device runs any more.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -55,6 +58,20 @@ impl Table {
         self.hits.iter().filter(|((of, _), _)| *of == phase).map(|(_, count)| count).sum()
     }
 
+    /// Takes what another one counted.
+    fn add(&mut self, other: Self) {
+        let add = |to: &mut BTreeMap<String, usize>, from: BTreeMap<String, usize>| {
+            from.into_iter().for_each(|(key, count)| *to.entry(key).or_default() += count);
+        };
+        other.hits.into_iter().for_each(|(key, count)| *self.hits.entry(key).or_default() += count);
+        other.missed.into_iter().for_each(|(key, count)| *self.missed.entry(key).or_default() += count);
+        add(&mut self.ended, other.ended);
+        add(&mut self.healed, other.healed);
+        self.in_guest += other.in_guest;
+        self.slowest = self.slowest.max(other.slowest);
+        self.defects.extend(other.defects);
+    }
+
     fn tell(&self) {
         println!("{:<10} {:<50} {:>7}", "phase", "what the pull left", "moments");
         for ((phase, left), count) in &self.hits {
@@ -79,14 +96,14 @@ impl Table {
 }
 
 /// Rounds over one device.
-struct Rounds<'t> {
+struct Rounds {
     scene: Scene,
-    table: &'t mut Table,
+    table: Table,
     number: usize,
     guest_every: usize,
 }
 
-impl Rounds<'_> {
+impl Rounds {
     /// Pulls at a moment, looks what that left, and heals it.
     fn round(
         &mut self,
@@ -209,11 +226,12 @@ fn spread(n: usize, most: u64) -> impl Iterator<Item = u64> {
     (0..n as u64).map(move |i| 1 + i * (most - 1) / (n as u64 - 1).max(1))
 }
 
-fn rounds(profile: Profile, share: usize, table: &mut Table) -> bool {
-    let Some(scene) = Scene::new(profile) else { return false };
+/// `None`: there is no machine to be had.
+fn rounds(profile: Profile) -> Option<Table> {
+    let scene = Scene::new(profile)?;
     let full = std::env::var_os("HOLDFAST_FULL").is_some();
-    let share = moments().unwrap_or(if full { 3 * share } else { share });
-    let mut rounds = Rounds { scene, table, number: 0, guest_every: if full { 1 } else { 6 } };
+    let share = moments().unwrap_or(if full { 3 * SHARE } else { SHARE });
+    let mut rounds = Rounds { scene, table: Table::default(), number: 0, guest_every: if full { 1 } else { 6 } };
 
     // Undisturbed, once: what there is to interrupt.
     let base = rounds.scene.keep("base");
@@ -253,7 +271,15 @@ fn rounds(profile: Profile, share: usize, table: &mut Table) -> bool {
     }
     for i in 0..share as u64 {
         let k = i * packs / share as u64;
-        rounds.round(Phase::Download, &base, State::Idle, Opening::Packs(k), |_, stalled| stalled);
+        // Every second time it is given the time to put away what has come.
+        let rest = if i % 2 == 0 { Duration::ZERO } else { Duration::from_secs(2) };
+        let silent = Cell::new(None);
+        rounds.round(Phase::Download, &base, State::Idle, Opening::Packs(k), |_, stalled| {
+            if stalled && silent.get().is_none() {
+                silent.set(Some(Instant::now()));
+            }
+            silent.get().is_some_and(|since: Instant| since.elapsed() >= rest)
+        });
     }
     for k in spread(share, commits * 3 / 4) {
         rounds.round(Phase::Commit, &staged, State::Idle, Opening::Open, |progress, _| progress.commit >= k);
@@ -263,16 +289,20 @@ fn rounds(profile: Profile, share: usize, table: &mut Table) -> bool {
         rounds.round(Phase::Hidden, &late, State::Idle, Opening::Open, |progress, _| progress.hidden >= k);
         rounds.round(Phase::Hidden, &updated, State::Idle, Opening::Open, |progress, _| progress.hidden >= k);
     }
-    true
+    Some(rounds.table)
 }
 
 #[test]
 fn a_device_that_is_pulled_at_any_moment_is_whole_when_it_is_plugged_in_again() {
+    // Both at once: each emulated machine keeps one processor busy.
+    let tables = std::thread::scope(|scope| {
+        Profile::ALL.map(|profile| scope.spawn(move || rounds(profile))).map(|thread| thread.join().unwrap())
+    });
     let mut table = Table::default();
-    if !rounds(Profile::Stick, 17, &mut table) {
-        return;
+    for of_profile in tables {
+        let Some(of_profile) = of_profile else { return };
+        table.add(of_profile);
     }
-    rounds(Profile::Dual, 5, &mut table);
     table.tell();
     assert!(table.defects.is_empty(), "{} states did not heal", table.defects.len());
     for phase in [Phase::Restore, Phase::Download, Phase::Commit, Phase::Hidden] {

@@ -1,7 +1,7 @@
 //! Power cuts while the launcher and the updater work on a raw image, with the project's own FAT: every write and flush is
 //! recorded, and the states that a cut could have left are healed one by one.
 //!
-//! `HOLDFAST_CUT_STATE=at:131` tries one state, `HOLDFAST_FULL=1` all of them.
+//! `HOLDFAST_CUT_STATE=at:131` tries one state, `HOLDFAST_CUTS=5000` so many of a recording, `HOLDFAST_FULL=1` all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
