@@ -51,10 +51,6 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         if plan.frames.is_empty() {
             return Ok(());
         }
-        if !spool.is_empty() && !spool.digests().any(|digest| plan.may_use(digest)) {
-            // Left over from a release that nobody wants any more.
-            spool.clear()?;
-        }
         self.watch.begin("Downloading", plan.fetch_bytes);
         let result = self.fetch_all(plan, spool, late);
         self.watch.end();

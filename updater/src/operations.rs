@@ -26,6 +26,8 @@ use crate::zone_io;
 
 /// Plans made anew because a source was not what it seemed, before an operation gives up.
 const MAX_PLANS: usize = 16;
+/// After so many of them that did not hold while there were patches, patches are done without.
+const MAX_PATCH_FAILURES: usize = 3;
 
 /// What an operation did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -353,13 +355,15 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         self.refresh()?;
         let release = self.choose(&Wish::Newest)?;
         let mut basis = self.basis(&release)?;
+        // What may be the last resort takes the road with the fewest turns.
+        basis.without_patches = true;
         for _ in 0..MAX_PLANS {
             let mut spool = Spool::open(self.free)?;
             let plan = self.plan_updaters(&basis, &spool)?;
             if plan.updaters.is_empty() {
                 return Err(EngineError::NoRelease("no newer updater is published for this device".into()));
             }
-            self.check_space(&plan, Intent::Repair, &spool)?;
+            self.make_space(&plan, Intent::Repair, &mut spool)?;
             self.fetch(&plan, &mut spool, &mut || ())?;
             match self.stage(&plan, &mut spool)? {
                 Staged::All => {}
@@ -539,6 +543,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             // What a backup holds need not be fetched.
             self.restore_from_backups(&basis.manifest, &outdated)?;
         }
+        let mut patch_failures = 0;
         for _ in 0..MAX_PLANS {
             let mut spool = Spool::open(self.free)?;
             let planned = match self.within(window, |engine| engine.plan(&basis, &spool)) {
@@ -591,7 +596,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 return Ok(self.outcome(Action::None));
             }
             self.clear_leftovers(&plan)?;
-            self.check_space(&plan, intent, &spool)?;
+            self.make_space(&plan, intent, &mut spool)?;
             let whole = before.is_some() && client_is_whole(&plan.inventory, &plan.manifest, basis.installed.as_ref());
             let mut let_go = self.let_go;
             let mut late = || {
@@ -628,6 +633,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 Staged::All => {}
                 Staged::Distrust(source) => {
                     basis.distrusted.insert(source);
+                    patch_failures += usize::from(!plan.patches.is_empty());
+                    basis.without_patches |= patch_failures >= MAX_PATCH_FAILURES;
                     continue;
                 }
             }

@@ -21,7 +21,7 @@ use release_store::patch_set::{Edge, PatchEntry, PatchSet};
 use release_store::transport::get_range;
 
 use crate::engine::Engine;
-use crate::error::EngineError;
+use crate::error::{EngineError, FailureKind};
 use crate::fetch::WantedFrame;
 use crate::plan::{Basis, Content, Plan, Way};
 use crate::spool::Spool;
@@ -134,7 +134,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
             let Some(set) = self.patch_set(edge) else { continue };
             let named: HashMap<&[u8], &Source> = here.iter().map(|source| (set.name(&source.digest), source)).collect();
-            let gives: HashMap<&[u8], Digest> = missing.iter().map(|digest| (set.name(digest), *digest)).collect();
+            let sized = wanted.iter().filter(|content| missing.contains(&content.digest));
+            let gives: HashMap<(&[u8], u64), Digest> =
+                sized.map(|content| ((set.name(&content.digest), content.size), content.digest)).collect();
             let mut offset = u64::from(edge.stored_len);
             for entry in &set.patches {
                 let at = offset;
@@ -142,8 +144,10 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 let sources: Option<Vec<Source>> =
                     set.sources(entry).map(|name| named.get(name).map(|source| (*source).clone())).collect();
                 let Some(sources) = sources.filter(|_| !basis.distrusted.contains(&key(entry))) else { continue };
-                let targets: Vec<Target> =
-                    set.targets(entry).map(|(name, size)| Target { wanted: gives.get(name).copied(), size }).collect();
+                let targets: Vec<Target> = set
+                    .targets(entry)
+                    .map(|(name, size)| Target { wanted: gives.get(&(name, size)).copied(), size })
+                    .collect();
                 let lacks = entry.parts.iter().filter(|part| !spool.contains(&part.digest));
                 let fetch = lacks.map(|part| u64::from(part.stored_len)).sum();
                 let patch = PlannedPatch { entry: entry.clone(), sources, targets };
@@ -215,6 +219,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         if found.is_none() && !self.on_device_only {
             match self.servers.ask(fetch) {
                 Ok(set) => found = Some(set),
+                // Time was up: whoever has more of it may ask again.
+                Err(error) if error.kind() == FailureKind::Offline => {
+                    self.watch.detail(&format!("patches from release {} have not come yet: {error}", edge.from));
+                    return None;
+                }
                 Err(error) => {
                     self.watch.detail(&format!("patches from release {} are out of reach: {error}", edge.from))
                 }
@@ -236,21 +245,22 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             reader: FrameReader::new()?,
             spool,
             held: Vec::new(),
-            bad: None,
+            bad: false,
         };
         let mut old = Sources { zone: self.free, sources: &patch.sources, open: None };
         let applied = apply(&mut parts, &mut old, old_len, new_len, &mut |bytes| output.write(bytes, &advance));
         let applied = applied.and_then(|()| output.finish().map_err(PatchError::Output));
-        let bad_frame = parts.bad.take();
+        let bad_frame = parts.bad;
         drop(old);
         let Err(error) = applied else { return Ok(Staged::All) };
         if let Some(error) = output.abandon()? {
             return Err(error);
         }
         self.watch.detail(&format!("a patch did not hold: {error}"));
-        if let Some(digest) = bad_frame {
-            spool.forget(&digest);
-            return Ok(Staged::Distrust(String::new()));
+        if bad_frame {
+            // It would be found again at the next start.
+            spool.clear()?;
+            return Ok(Staged::Distrust(patch.key()));
         }
         for source in &patch.sources {
             if !zone_io::file_is(self.free, &source.path, source.size, &source.digest)? {
@@ -303,7 +313,7 @@ struct Parts<'a, 's, 'z, F: FreeZone> {
     spool: &'s mut Spool<'z, F>,
     held: Vec<(usize, Vec<u8>)>,
     /// A part that is not in the spool, or does not open.
-    bad: Option<Digest>,
+    bad: bool,
 }
 
 impl<F: FreeZone> Parts<'_, '_, '_, F> {
@@ -318,7 +328,7 @@ impl<F: FreeZone> Parts<'_, '_, '_, F> {
             let found = self.spool.read(FrameKind::Patch, &digest, &mut frame).map_err(other)?;
             let opened = found.and_then(|(id, key)| self.reader.open(self.keys.get(key)?, &id, &frame).ok());
             let Some(opened) = opened else {
-                self.bad = Some(digest);
+                self.bad = true;
                 return Err(io::ErrorKind::InvalidData.into());
             };
             if self.held.len() >= HELD_PARTS {
@@ -341,8 +351,9 @@ impl<F: FreeZone> ReadAt for Parts<'_, '_, '_, F> {
             let len = (size - at).min(out.len() as u64) as usize;
             let part = self.part(number)?;
             let (piece, rest) = out.split_at_mut(len);
-            // A part that opened is as long as it says.
-            piece.copy_from_slice(&part[at as usize..at as usize + len]);
+            // Two parts of one digest and other lengths are a set that contradicts itself.
+            let bytes = part.get(at as usize..).and_then(|part| part.get(..len)).ok_or(io::ErrorKind::InvalidData)?;
+            piece.copy_from_slice(bytes);
             (at, out) = (0, rest);
             if out.is_empty() {
                 return Ok(());

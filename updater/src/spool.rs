@@ -232,11 +232,6 @@ impl<'z, F: FreeZone> Spool<'z, F> {
         Ok(Some((FrameId { kind, digest: *digest, raw_len, stored_len }, key)))
     }
 
-    /// Forgets a frame that does not open any more, so that it is fetched again.
-    pub fn forget(&mut self, digest: &Digest) {
-        self.frames.remove(digest);
-    }
-
     /// Drops the file and all that is in it.
     ///
     /// # Errors

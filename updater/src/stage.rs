@@ -81,6 +81,17 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         if needed > free { Err(EngineError::NoSpace { needed, free }) } else { Ok(()) }
     }
 
+    /// The same; what was fetched for another plan gives way where there is no room beside it, and only there.
+    pub(crate) fn make_space(&self, plan: &Plan, intent: Intent, spool: &mut Spool<'_, F>) -> Result<(), EngineError> {
+        match self.check_space(plan, intent, spool) {
+            Err(EngineError::NoSpace { .. }) if !spool.is_empty() && !spool.digests().any(|at| plan.may_use(at)) => {
+                spool.clear()?;
+                self.check_space(plan, intent, spool)
+            }
+            other => other,
+        }
+    }
+
     /// Stages every content of the plan, its manifest and its chunk list.
     pub(crate) fn stage(&mut self, plan: &Plan, spool: &mut Spool<'_, F>) -> Result<Staged, EngineError> {
         let total = plan.contents.iter().filter(|content| content.way != Way::Staged).map(|content| content.size).sum();
@@ -205,7 +216,8 @@ impl<F: FreeZone> Builder<'_, F> {
                     Staged::All
                 }
                 None => {
-                    spool.forget(&chunk.digest);
+                    // It would be found again at the next start.
+                    spool.clear()?;
                     Staged::Distrust(String::new())
                 }
             });

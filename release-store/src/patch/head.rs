@@ -150,7 +150,7 @@ impl Head {
                     return malformed("it has more copies than a reader takes");
                 }
                 let bytes = matches.residual.raw.checked_add(matches.literals.raw);
-                if bytes != Some(self.new_len) || packed == u64::MAX {
+                if bytes != Some(self.new_len) || packed > MAX_IMAGE_BYTES {
                     return malformed("its streams do not add up to what it makes");
                 }
                 if matches.modes.raw > matches.residual.raw {

@@ -18,7 +18,7 @@ use crate::content_key::{ContentKey, ContentKeys};
 use crate::error::StoreError;
 use crate::frame::{FrameKind, FrameReader, FrameWriter, MAX_PATCH_PART_BYTES};
 use crate::manifest::{Manifest, pack_path};
-use crate::patch;
+use crate::patch::{self, PatchError};
 use crate::patch_set::{Edge, MIN_NAME_BYTES, PatchEntry, PatchPart, PatchSet};
 use crate::repository::Observer;
 use crate::store_files::StoreWriter;
@@ -232,7 +232,7 @@ impl Patcher<'_> {
                         tasks.get(at).map(|task| (at, task))
                     } {
                         // Nobody listens any more only where this function has ended.
-                        let _ = sender.send((at, patch::make(&task.old, &task.new)));
+                        let _ = sender.send((at, task.patch()));
                     }
                 });
             }
@@ -253,6 +253,19 @@ impl Patcher<'_> {
 }
 
 impl Task {
+    /// Makes the patch, and applies it as a device would: one that does not give the new bytes is left out.
+    fn patch(&self) -> Result<Vec<u8>, PatchError> {
+        let made = patch::make(&self.old, &self.new)?;
+        let mut left = self.new.as_slice();
+        let differs = || std::io::Error::other("it does not give the new bytes");
+        let (old_len, new_len) = (self.old.len() as u64, self.new.len() as u64);
+        patch::apply(&mut made.as_slice(), &mut self.old.as_slice(), old_len, new_len, &mut |bytes| {
+            left = left.strip_prefix(bytes).ok_or_else(differs)?;
+            Ok(())
+        })?;
+        if left.is_empty() { Ok(made) } else { Err(PatchError::Output(differs())) }
+    }
+
     fn empty() -> Self {
         Self { sources: Vec::new(), targets: Vec::new(), old: Vec::new(), new: Vec::new() }
     }
