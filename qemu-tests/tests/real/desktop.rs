@@ -17,7 +17,8 @@ const UPDATES: [u64; 3] = [300_000, 1_200_000, 4_000_000];
 
 const MOUNTS: &str = "/media/virtual /media/free";
 
-fn plug(machine: &mut Machine, stick: &Stick, cable: &Cable) {
+/// Plugs a stick in as the desktop of an ordinary user has it: both zones mounted, the hidden one out of reach.
+pub fn plug(machine: &mut Machine, stick: &Stick, cable: &Cable) {
     let profile = stick.profile;
     machine.plug_with(stick, cable);
     machine.wait_until(
@@ -37,7 +38,8 @@ fn unplugged(machine: &mut Machine) {
     ));
 }
 
-const DOUBLE_CLICK: &str =
+/// What the user does: a double-click on `autorun.sh`.
+pub const DOUBLE_CLICK: &str =
     "cd /; setpriv --reuid 1000 --regid 1000 --clear-groups env HOME=/home/anna sh /media/virtual/autorun.sh --verbose";
 
 /// Starts the device by hand and pulls it after so many bytes; `false`: it had ended before.

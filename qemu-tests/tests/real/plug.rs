@@ -2,37 +2,20 @@
 
 use std::time::Duration;
 
-use qemu_tests::machine::{Machine, SHORT};
-use qemu_tests::stick::{Profile, Stick};
+use qemu_tests::machine::Machine;
+use qemu_tests::stick::{Cable, Profile, Stick};
 use qemu_tests::world::{NEW, OLD};
 
-/// As the desktop of an ordinary user leaves a stick: both zones mounted, the hidden one out of reach.
-fn mounted_by_a_desktop(machine: &mut Machine, stick: &Stick) {
-    let profile = stick.profile;
-    machine.plug(stick);
-    let there = format!("[ -b {} ] && [ -b {} ]", profile.virtual_node(), profile.hidden_node());
-    machine.wait_until(&there, SHORT);
-    machine.sh(&format!(
-        "udevadm settle; mkdir -p /media/virtual /media/free; mount -o ro,nosuid,nodev {} /media/virtual; \
-         mount -o uid=1000,gid=1000,nosuid,nodev,utf8=1,flush,showexec /dev/sda1 /media/free",
-        profile.virtual_node()
-    ));
-}
-
-/// What the user does: a double-click on `autorun.sh`.
-fn double_click(machine: &mut Machine) -> String {
-    let script = "cd /; setpriv --reuid 1000 --regid 1000 --clear-groups env HOME=/home/anna sh /media/virtual/autorun.sh --verbose";
-    machine.long(script)
-}
+use crate::desktop;
 
 #[test]
 fn an_ordinary_user_without_any_rule_heals_from_the_mirror_updates_and_is_told_what_is_out_of_reach() {
     for profile in Profile::ALL {
         let Some(mut machine) = Machine::start() else { return };
         let stick = Stick::new(profile);
-        mounted_by_a_desktop(&mut machine, &stick);
+        desktop::plug(&mut machine, &stick, &Cable::default());
 
-        let said = double_click(&mut machine);
+        let said = machine.long(desktop::DOUBLE_CLICK);
         assert!(said.contains(&format!("CLIENT {OLD} says hello")), "{said}");
         assert!(said.contains("Updater 0.1.0 runs, from free zone."), "{said}");
         let hidden = profile.hidden_node();
@@ -41,22 +24,22 @@ fn an_ordinary_user_without_any_rule_heals_from_the_mirror_updates_and_is_told_w
 
         let before = machine.sh("sha256sum < /media/free/updater-linux-x86_64");
         machine.sh("rm /media/free/updater-linux-x86_64");
-        let said = double_click(&mut machine);
+        let said = machine.long(desktop::DOUBLE_CLICK);
         assert!(said.contains("restored version 0.1.0 from the backup mirror"), "{said}");
         assert!(said.contains(&format!("CLIENT {OLD} says hello")), "{said}");
         assert_eq!(machine.sh("sha256sum < /media/free/updater-linux-x86_64"), before);
 
         // The mirror is in the free zone and goes with it: what is left is the plain copy in the virtual zone.
         machine.sh("rm -r /media/free/updater-linux-x86_64 /media/free/.holdfast");
-        let said = double_click(&mut machine);
+        let said = machine.long(desktop::DOUBLE_CLICK);
         assert!(said.contains("in the virtual zone"), "{said}");
         assert!(said.contains(&format!("CLIENT {OLD} says hello")), "{said}");
         assert_eq!(machine.sh("sha256sum < /media/free/updater-linux-x86_64"), before);
 
         stick.publish(NEW);
-        let said = double_click(&mut machine);
+        let said = machine.long(desktop::DOUBLE_CLICK);
         assert!(said.contains(&format!("Release {NEW} is installed; before, it was {OLD}.")), "{said}");
-        let said = double_click(&mut machine);
+        let said = machine.long(desktop::DOUBLE_CLICK);
         assert!(said.contains(&format!("CLIENT {NEW} says hello")), "{said}");
         assert!(said.contains("Updater 0.2.0 runs, from free zone."), "{said}");
     }
@@ -67,11 +50,10 @@ fn a_free_zone_that_is_not_mounted_is_named_to_the_user_with_what_to_do() {
     for profile in Profile::ALL {
         let Some(mut machine) = Machine::start() else { return };
         let stick = Stick::new(profile);
-        mounted_by_a_desktop(&mut machine, &stick);
+        desktop::plug(&mut machine, &stick, &Cable::default());
         machine.sh("umount /media/free");
         let before = stick.bytes();
-        let script = "cd /; setpriv --reuid 1000 --regid 1000 --clear-groups sh /media/virtual/autorun.sh";
-        let output = machine.run_for(script, Duration::from_secs(120));
+        let output = machine.run_for(desktop::DOUBLE_CLICK, Duration::from_secs(120));
         assert_ne!(output.status, 0, "{}", output.text);
         assert!(output.text.contains("/dev/sda1"), "{}", output.text);
         assert!(output.text.to_lowercase().contains("mount"), "{}", output.text);

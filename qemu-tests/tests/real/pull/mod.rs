@@ -22,8 +22,9 @@ use qemu_tests::stick::Profile;
 use qemu_tests::world::{NEW, OLD, World};
 
 use self::gate::Opening;
-use self::scene::{Pulled, Scene, Starter, copy};
+use self::scene::{Pulled, Scene, Starter};
 use self::seen::Seen;
+use crate::ward::copy_with_holes;
 
 /// Moments that each phase must be hit at, over both profiles.
 const DEMANDED: usize = 20;
@@ -167,7 +168,7 @@ impl Rounds {
             Err(what) => defect(what),
         }
         if self.number.is_multiple_of(self.guest_every) {
-            copy(&state, &self.scene.stick.disk);
+            copy_with_holes(&state, &self.scene.stick.disk);
             self.scene.gate.set(if phase == Phase::Restore { Opening::Closed } else { Opening::Open });
             let again = self.scene.plug_to_the_end();
             let wanted = if phase == Phase::Restore { OLD } else { NEW };
@@ -249,7 +250,7 @@ fn rounds(profile: Profile) -> Option<Table> {
     };
     let (staged, late) = (prefix(opened, "staged.img"), prefix(hidden_from, "late.img"));
 
-    copy(&base, &rounds.scene.stick.disk);
+    copy_with_holes(&base, &rounds.scene.stick.disk);
     let disk = rounds.scene.stick.disk.to_string_lossy().into_owned();
     World::get().partition_tools(&["free", "rm", &disk, "updater-linux-x86_64"]);
     let bare = rounds.scene.keep("bare");

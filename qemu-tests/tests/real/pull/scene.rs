@@ -27,6 +27,7 @@ use xtask::run;
 use super::follow::{Follow, Progress};
 use super::gate::{Gate, Opening};
 use super::seen::{Files, Seen, part};
+use crate::ward::copy_with_holes;
 
 /// Writes in a second, so that a pull between two of them hits.
 const WRITES_PER_SECOND: u64 = 150;
@@ -119,7 +120,7 @@ impl Scene {
     /// Keeps the device as it is now under a name.
     pub fn keep(&self, name: &str) -> PathBuf {
         let kept = self.stick.dir().join(format!("{name}.img"));
-        copy(&self.stick.disk, &kept);
+        copy_with_holes(&self.stick.disk, &kept);
         kept
     }
 
@@ -138,7 +139,7 @@ impl Scene {
         slow: bool,
         mut moment: impl FnMut(&mut Follow, &Gate) -> bool,
     ) -> Option<Pulled> {
-        copy(start, &self.stick.disk);
+        copy_with_holes(start, &self.stick.disk);
         self.prepare(starter);
         let cable =
             Cable { log: Some(self.log()), writes_per_second: slow.then_some(WRITES_PER_SECOND), ..Cable::default() };
@@ -324,11 +325,6 @@ fn all(zone: &mut Window<FileZone>) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(zone.len().unwrap()).unwrap()];
     read_exact_at(zone, 0, &mut bytes).unwrap();
     bytes
-}
-
-/// Copies an image with its holes.
-pub fn copy(from: &Path, to: &Path) {
-    run::text(Command::new("cp").arg("--sparse=always").arg(from).arg(to)).unwrap();
 }
 
 fn text(path: &Path) -> &str {
