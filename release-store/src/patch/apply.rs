@@ -13,8 +13,12 @@ use super::{MAX_HEAD_BYTES, PatchError, ReadAt};
 
 /// New bytes that are handed over at once, at most and about.
 const OUTPUT_BYTES: usize = 64 << 10;
-/// Old bytes that are read at once.
+/// Old bytes that are read at once where one copy follows the other.
 const OLD_BYTES: usize = 64 << 10;
+/// The same after a jump, which may be to a copy of a few bytes.
+const JUMP_BYTES: usize = 4 << 10;
+
+const UNUSED: PatchError = PatchError::Malformed("its streams hold more than it uses");
 
 /// Takes new bytes in order.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
@@ -22,8 +26,9 @@ pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 /// Applies `patch` to the `old_len` bytes of `old`, and gives exactly `new_len` bytes to `sink`, or fails. What has gone
 /// to `sink` is worth nothing before its digest was compared with a signed one.
 ///
-/// Memory: at most [`super::MAX_WINDOW_BYTES`] for windows, some 30 bytes a copied piece, [`super::MAX_PREFIX_BYTES`]
-/// where the patch needs the old bytes whole, and a few hundred kilobytes.
+/// Memory: at most [`super::MAX_WINDOW_BYTES`] for windows, 12 bytes a copied piece (in programs some 40 more for each that
+/// the address map is made of), and a few hundred kilobytes; for a prefix the old bytes whole, at most
+/// [`super::MAX_PREFIX_BYTES`], and a window of twice that.
 ///
 /// # Errors
 /// `Malformed`, also for a patch of other lengths; `Patch`, `Old`, `Output` name whose bytes did not come or go.
@@ -106,7 +111,7 @@ fn apply_matches(
     writer.literal(head.new_len as u32)?;
     writer.flush()?;
     if writer.modes.left() + writer.residual.left() + writer.literals.left() > 0 {
-        return Err(PatchError::Malformed("its streams hold more than it uses"));
+        return Err(UNUSED);
     }
     Ok(())
 }
@@ -136,6 +141,9 @@ fn read_copies(
         copies.push(Match { new: new as u32, old: old as u32, len: len as u32 });
         (new, old, copied) = (new_end, old_end, copied + len);
     }
+    if gaps.left() + steps.left() + lengths.left() > 0 {
+        return Err(UNUSED);
+    }
     if copied != matches.residual.raw {
         return Err(PatchError::Malformed("its copies do not add up to what is added to them"));
     }
@@ -156,7 +164,9 @@ impl OldWindow<'_> {
         let start = u64::from(at).saturating_sub(BEFORE as u64);
         let end = (u64::from(at) + (len + AFTER) as u64).min(self.len);
         if start < self.start || end > self.start + self.bytes.len() as u64 {
-            let take = (self.len - start).min((OLD_BYTES as u64).max(end - start));
+            let goes_on = (self.start..=self.start + self.bytes.len() as u64).contains(&start);
+            let ahead = if goes_on { OLD_BYTES } else { JUMP_BYTES };
+            let take = (self.len - start).min((ahead as u64).max(end - start));
             self.bytes.resize(take as usize, 0);
             self.start = start;
             self.source.read_at(start, &mut self.bytes).map_err(PatchError::Old)?;
