@@ -1,8 +1,8 @@
 //! The free zone as the launcher and the updater see it: named files, with `flush` that is durable.
 //!
 //! One trait, two bodies: a mounted directory (`std`), and raw FAT inside an image or device (`image`). FAT promises
-//! little, so the contract is small: nothing but [`FreeZone::rename`] and [`FreeZone::remove`] changes a name, and
-//! neither is atomic. What must survive a cut is written under a new name, flushed together with its directory
+//! little, so the contract is small: nothing but [`FreeZone::rename`], [`FreeZone::remove`] and [`FreeZone::create`] changes a
+//! name, and none is atomic. What must survive a cut is written under a new name, flushed together with its directory
 //! ([`FreeZone::sync_dir`]), and only then relied on.
 //!
 //! Paths are relative to the zone's root, separated by `/`, without empty, `.` or `..` components.
@@ -75,7 +75,7 @@ pub trait FreeZone {
     /// Opens a file for reading and writing as it is, made empty where it is missing; missing parents are made.
     fn open_rw(&self, path: &str) -> Result<Self::File<'_>, ZoneError>;
 
-    /// Makes an empty file, in place of one that was there; missing parents are made.
+    /// Makes an empty file, in place of one that was there, which is gone whatever follows; missing parents are made.
     fn create(&self, path: &str) -> Result<Self::File<'_>, ZoneError>;
 
     /// What stands at `path`; `None`: nothing.

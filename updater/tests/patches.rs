@@ -156,13 +156,24 @@ fn patches_damaged_on_the_server_at_any_place_do_not_keep_a_device_from_its_rele
 
 #[test]
 fn an_update_that_is_cut_off_goes_on_with_the_frames_it_has() {
-    let (world, server) = world(2);
+    // Half of each file is new, so that the patches are long enough to be cut between two of them.
+    let tree = |version: u64| {
+        let paths = ["a.bin", "b.bin", "c.bin", "d.bin"];
+        let content = |at: u64| [noise(at, 150_000), noise(at + 10 * version, 150_000)].concat();
+        paths.into_iter().zip(1..).map(|(path, at)| (path, content(at))).collect::<Vec<_>>()
+    };
+    let world = World::new();
+    for version in 1..=2 {
+        world.publish_with(&format!("{version}.0"), &tree(version), |request| request.deltas = DeltaFrom::Recent);
+    }
+    let server = world.serve();
+    world.engine(&[&server.url()], |engine| engine.update(&Wish::Version("1.0".into())).unwrap());
     let mut setup = world.setup(&[&server.url()]);
-    setup.max_bytes = Some(server.counters().bytes() + 3_000);
-    let first = setup.run(|engine| engine.update(&Wish::Newest).map(|outcome| outcome.action));
+    setup.max_bytes = Some(350_000);
+    assert!(setup.run(|engine| engine.update(&Wish::Newest)).is_err(), "it was not cut off");
     let outcome = world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
-    assert!(outcome.whole, "after {first:?}");
-    world.assert_client(&release(2));
+    assert!(outcome.whole && (1..4).contains(&outcome.frames_fetched), "{} frames", outcome.frames_fetched);
+    world.assert_client(&tree(2));
 }
 
 #[test]
