@@ -18,12 +18,16 @@ pub const STAGING_DIR: &str = ".holdfast/staging";
 pub const UNDO_DIR: &str = ".holdfast/undo";
 /// Executables found in the managed directory that no manifest lists.
 pub const QUARANTINE_DIR: &str = ".holdfast/quarantine";
-/// Accepted TUF metadata and sealed manifests.
+/// Accepted TUF metadata and manifests.
 pub const TRUST_DIR: &str = ".holdfast/trust";
-/// The installed release's sealed manifest.
+/// The installed release's manifest.
 pub const MANIFEST: &str = ".holdfast/trust/manifest";
-/// The sealed manifest of the release before it.
+/// The manifest of the release before it.
 pub const PREVIOUS_MANIFEST: &str = ".holdfast/trust/manifest.previous";
+/// The targets or archive metadata that the installed release was taken from.
+pub const STATEMENT: &str = ".holdfast/trust/installed.json";
+/// The metadata that the release before it was taken from.
+pub const PREVIOUS_STATEMENT: &str = ".holdfast/trust/previous.json";
 /// The installed release's sealed chunk list.
 pub const CHUNK_LIST: &str = ".holdfast/trust/chunks";
 /// A copy of the signed configuration, so that a free zone alone suffices to start from.

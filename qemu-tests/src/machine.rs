@@ -47,8 +47,8 @@ pub struct Machine {
     _slot: Slot,
 }
 
-/// The right to run a machine. There are as many as processors, for all test processes of this computer: an emulated
-/// processor wants a whole one.
+/// The right to run a machine. There is one more than processors, for all test processes of this computer: an emulated
+/// processor wants a whole one, and each waits a fifth of its time.
 struct Slot(#[expect(dead_code, reason = "held for its lock")] File);
 
 impl Slot {
@@ -56,7 +56,7 @@ impl Slot {
     fn take() -> Result<Self> {
         let directory = std::env::temp_dir().join("holdfast-machines");
         fs::create_dir_all(&directory)?;
-        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = std::thread::available_parallelism().map_or(1, usize::from) + 1;
         loop {
             for number in 0..count {
                 let file = File::create(directory.join(number.to_string()))?;

@@ -1,7 +1,6 @@
 //! The chunk list: for each content of a release, its chunks and where their frames lie (`docs/formats/pack.md`).
 //!
-//! One object a release, named by digest in the manifest, fetched only for what no shorter way leads to. It is postcard
-//! in one frame, alone in a pack. A decoded list has been checked: every reference points into it, every content's
+//! One sealed object a release, fetched only for what no shorter way leads to, as postcard. A decoded list has been checked: every reference points into it, every content's
 //! chunks add up to its length, no chunk reaches past its pack.
 
 use firmware_image::Digest;
@@ -9,9 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::content_key::ContentKeys;
 use crate::error::StoreError;
-use crate::frame::{FrameId, FrameKind, FrameReader};
+use crate::frame::{FrameId, FrameKind};
 use crate::manifest::{Manifest, pack_path};
-use crate::transport::{Transport, get_all};
+use crate::sealed;
+use crate::transport::Transport;
+use crate::trust::Release;
 
 /// The most packs of a list.
 pub const MAX_PACKS: usize = 65_536;
@@ -86,35 +87,29 @@ pub struct ContentEntry {
 }
 
 impl ChunkList {
-    /// Gets the chunk list of `manifest` from a store, verifies and opens it, and checks that it covers the manifest.
+    /// Gets the chunk list of `release` from a store, verifies and opens it, and checks that it covers the manifest.
     ///
     /// # Errors
     /// `Transport`, and as [`ChunkList::open`].
     pub fn fetch<T: Transport + ?Sized>(
+        release: &Release,
         manifest: &Manifest,
         transport: &T,
         keys: &ContentKeys,
     ) -> Result<Self, StoreError> {
-        let sealed = get_all(transport, &manifest.chunk_list.path(), manifest.chunk_list.stored_len.into())?;
-        Self::open(&sealed, manifest, keys)
+        let sealed = release.chunks.fetch(&release.chunks_name(), transport)?;
+        Self::open(&sealed, release, manifest, keys)
     }
 
-    /// Verifies and opens the sealed chunk list of `manifest` (the bytes of the pack that [`Manifest::chunk_list`]
-    /// names), and checks that it covers the manifest.
+    /// Verifies and opens the sealed chunk list of `release`, and checks that it covers the manifest: all of it, or, of a
+    /// release that is based on another one, nothing else.
     ///
     /// # Errors
     /// `WrongDigest`, `WrongLength`, `UnknownKey`, `Undecryptable`, `Malformed`, `TooLarge`, `MissingContent`.
-    pub fn open(sealed: &[u8], manifest: &Manifest, keys: &ContentKeys) -> Result<Self, StoreError> {
-        let at = &manifest.chunk_list;
-        let object = || format!("the chunk list {}", at.path());
-        let found = Digest::of(sealed);
-        if found != at.pack {
-            return Err(StoreError::WrongDigest { object: object(), expected: at.pack, found });
-        }
-        let key = keys.get(at.key).ok_or_else(|| StoreError::UnknownKey { object: object(), number: at.key })?;
-        let mut reader = FrameReader::new()?;
-        let list = Self::decode(reader.open(key, &at.frame_id(), sealed)?.bytes())?;
-        list.check_covers(manifest)?;
+    pub fn open(sealed: &[u8], release: &Release, manifest: &Manifest, keys: &ContentKeys) -> Result<Self, StoreError> {
+        release.chunks.check(&release.chunks_name(), sealed)?;
+        let list = Self::decode(&sealed::open(FrameKind::ChunkList, sealed, keys)?)?;
+        list.check_covers(manifest, release.base.is_some())?;
         Ok(list)
     }
 
@@ -205,17 +200,20 @@ impl ChunkList {
         Ok(())
     }
 
-    /// Checks that every file and updater of `manifest` is there, with its length.
+    /// Checks that every file and updater of `manifest` is there, with its length; with `partly`, that those which are
+    /// there have it.
     ///
     /// # Errors
     /// `MissingContent`, `WrongLength`.
-    pub fn check_covers(&self, manifest: &Manifest) -> Result<(), StoreError> {
+    pub fn check_covers(&self, manifest: &Manifest, partly: bool) -> Result<(), StoreError> {
         let files = manifest.files.iter().map(|file| (&file.path, &file.sha256, file.size));
         let updaters = manifest.updaters.iter().map(|updater| (&updater.platform, &updater.sha256, updater.size));
         for (name, digest, size) in files.chain(updaters) {
-            let content = self.content(digest);
-            let content =
-                content.ok_or_else(|| StoreError::MissingContent { digest: *digest, wanted: name.clone() })?;
+            let content = match self.content(digest) {
+                Some(content) => content,
+                None if partly => continue,
+                None => return Err(StoreError::MissingContent { digest: *digest, wanted: name.clone() }),
+            };
             if content.size != size {
                 let object = format!("the content of {name:?}");
                 return Err(StoreError::WrongLength { object, expected: size, found: content.size });

@@ -37,8 +37,8 @@ const DATA_BYTES: usize = 1 + 32 + 4 + 4;
 
 /// The largest part of a patch a reader accepts, in bytes.
 pub const MAX_PATCH_PART_BYTES: u32 = 1 << 20;
-/// The largest encoded patch set a reader accepts, in bytes.
-pub const MAX_PATCH_SET_BYTES: u32 = 4 << 20;
+/// The largest encoded step a reader accepts, in bytes.
+pub const MAX_STEP_BYTES: u32 = 8 << 20;
 
 /// What a frame holds. Numbers are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +52,8 @@ pub enum FrameKind {
     Manifest = 3,
     /// A part of a patch.
     Patch = 4,
-    /// What the patches from one release to another are.
-    PatchSet = 5,
+    /// What leads from one release to another.
+    Step = 5,
 }
 
 impl FrameKind {
@@ -64,17 +64,22 @@ impl FrameKind {
             Self::ChunkList => MAX_CHUNK_LIST_BYTES,
             Self::Manifest => MAX_MANIFEST_BYTES,
             Self::Patch => MAX_PATCH_PART_BYTES,
-            Self::PatchSet => MAX_PATCH_SET_BYTES,
+            Self::Step => MAX_STEP_BYTES,
         }
     }
 
-    fn name(self) -> &'static str {
+    /// Whether it is named by the digest of its sealed bytes.
+    fn is_unnamed(self) -> bool {
+        matches!(self, Self::ChunkList | Self::Manifest | Self::Step)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Chunk => "chunk",
             Self::ChunkList => "chunk list",
             Self::Manifest => "manifest",
             Self::Patch => "part of a patch",
-            Self::PatchSet => "patch set",
+            Self::Step => "step",
         }
     }
 }
@@ -89,7 +94,7 @@ pub const fn max_stored_len(raw_len: u32) -> u32 {
 pub struct FrameId {
     /// What it holds.
     pub kind: FrameKind,
-    /// SHA-256 of the content; [`UNNAMED`] for a manifest, which is named by the digest of its sealed bytes.
+    /// SHA-256 of the content; [`UNNAMED`] for what is named by the digest of its sealed bytes (see [`crate::sealed`]).
     pub digest: Digest,
     /// The content's length in bytes.
     pub raw_len: u32,
@@ -220,8 +225,8 @@ impl FrameReader {
         }
         let content = &self.content[..raw_len];
         let digest = Digest::of(content);
-        // Zeros on anything but a manifest are no leave to be anything.
-        let unnamed = id.kind == FrameKind::Manifest && id.digest == UNNAMED;
+        // Zeros on anything else are no leave to be anything.
+        let unnamed = id.kind.is_unnamed() && id.digest == UNNAMED;
         if !unnamed && digest != id.digest {
             return Err(StoreError::WrongDigest { object: id.object(), expected: id.digest, found: digest });
         }
@@ -262,6 +267,26 @@ impl FrameWriter {
         Ok(Self { compressor, key: key.clone(), salt_key })
     }
 
+    /// The number of the key that frames are made under.
+    pub fn key_number(&self) -> u32 {
+        self.key.number
+    }
+
+    /// Bytes that follow from `content` and that only holders of the key can tell.
+    pub fn blind(&self, content: &[u8]) -> [u8; 16] {
+        self.keyed_digest(&[content])
+    }
+
+    fn keyed_digest(&self, parts: &[&[u8]]) -> [u8; 16] {
+        use hmac::Mac as _;
+
+        let mut mac = hmac::Hmac::<Sha256>::new(&(*self.salt_key).into());
+        parts.iter().for_each(|part| mac.update(part));
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        digest
+    }
+
     /// Seals `content`, which is named by its digest, as a frame of `kind`; returns what a reader must know, and the
     /// frame.
     ///
@@ -280,8 +305,6 @@ impl FrameWriter {
     }
 
     fn seal_as(&mut self, kind: FrameKind, digest: Digest, content: &[u8]) -> Result<(FrameId, Vec<u8>), StoreError> {
-        use hmac::Mac as _;
-
         let raw_len = u32::try_from(content.len()).unwrap_or(u32::MAX);
         let too_large = |found| StoreError::TooLarge {
             object: format!("a {} to publish", kind.name()),
@@ -301,11 +324,7 @@ impl FrameWriter {
         id.check()?;
         let data = id.data();
 
-        let mut mac = hmac::Hmac::<Sha256>::new(&(*self.salt_key).into());
-        mac.update(&data);
-        mac.update(&compressed);
-        let mut salt = [0; SALT_BYTES];
-        salt.copy_from_slice(&mac.finalize().into_bytes()[..SALT_BYTES]);
+        let salt: [u8; SALT_BYTES] = self.keyed_digest(&[&data, &compressed]);
 
         let mut frame = Vec::with_capacity(stored_len as usize);
         frame.extend_from_slice(&salt);

@@ -8,10 +8,11 @@
 //! | module | subject |
 //! |---|---|
 //! | [`transport`] | how bytes come: the [`Transport`] trait, a directory as one, helpers that check what a server sends |
-//! | [`trust`] | from the trusted root to verified releases: [`trust::Trust`], [`trust::Releases`], [`trust::SealedManifest`] |
+//! | [`trust`] | from the trusted root to verified releases: [`trust::Trust`], [`trust::Releases`], [`trust::VerifiedManifest`] |
 //! | [`manifest`] | what a release consists of: [`Manifest`] |
 //! | [`chunk_list`] | where each content's chunks lie: [`ChunkList`] |
-//! | [`patch_set`], [`patch`] | which patches lead from one release to another; applying one |
+//! | [`sealed`] | what is fetched whole and named in signed metadata: manifests, chunk lists, steps |
+//! | [`step`], [`manifest_delta`], [`patch`] | what leads from one release to another; applying a patch |
 //! | [`frame`] | the encrypted, compressed unit: [`frame::FrameReader`] yields [`frame::VerifiedFrame`]s |
 //! | [`content_key`] | the numbered keys that frames are encrypted under |
 //! | [`paths`] | which paths a release may hold, for the reader who refuses and the publisher who explains |
@@ -21,8 +22,8 @@
 //! ```text
 //! Trust::new(root, cache)?.refresh(transport, now)?   → Releases        (or .cached() / .offline(transport))
 //! releases.newest(channel)                            → Release
-//! SealedManifest::fetch(release, transport)?          → SealedManifest  .open(product, keys)? → Manifest
-//! ChunkList::fetch(&manifest, transport, keys)?       → ChunkList       .content(digest) → chunks → pack, offset, length
+//! VerifiedManifest::fetch(release, transport, keys)?  → VerifiedManifest  .open(product)? → Manifest
+//! ChunkList::fetch(release, &manifest, …)?            → ChunkList       .content(digest) → chunks → pack, offset, length
 //! transport::get_range(transport, pack.path(), …)     → frame bytes
 //! FrameReader::open(key, &chunk.frame_id(), bytes)?   → VerifiedFrame
 //! ```
@@ -47,17 +48,19 @@ pub mod ignore;
 #[cfg(feature = "publish")]
 pub mod keys;
 pub mod manifest;
+pub mod manifest_delta;
 #[cfg(feature = "publish")]
 pub mod mirror;
 pub mod patch;
-pub mod patch_set;
 pub mod paths;
 #[cfg(feature = "publish")]
 pub mod publish;
 #[cfg(feature = "publish")]
 pub mod repository;
+pub mod sealed;
 #[cfg(feature = "publish")]
 pub mod serve;
+pub mod step;
 #[cfg(feature = "publish")]
 pub mod store_files;
 pub mod transport;
@@ -72,5 +75,5 @@ pub use content_key::{ContentKey, ContentKeys};
 pub use error::StoreError;
 pub use firmware_image::Digest;
 pub use manifest::Manifest;
-pub use patch_set::PatchSet;
+pub use step::Step;
 pub use transport::{Directory, Transport, TransportError};

@@ -1,13 +1,12 @@
 //! The manifest: what a release consists of (`docs/formats/manifest.md`).
 //!
-//! ```text
-//! magic "HOLDFMAN" 8 │ format u16 │ zero u16 │ content key number u32 │ encoded length u32 │ frame
-//! ```
-//! The frame (kind manifest, see [`crate::frame`]) holds a [`Manifest`] as postcard. A sealed manifest is named by the
-//! digest of its bytes in signed TUF metadata. Fields are only ever appended to [`Manifest`] itself, never to the
+//! A [`Manifest`] as postcard. A store holds it sealed ([`crate::sealed`]), a device as it is; signed TUF metadata names
+//! both, so that a manifest may also be made of an older one ([`crate::step`]). Fields are only ever appended to [`Manifest`] itself, never to the
 //! entries of its lists, and a reader skips what follows the last field it knows.
 //!
 //! A decoded manifest has been checked: limits, paths, order, references. The one way around is to build one by hand.
+
+use std::collections::HashSet;
 
 use firmware_image::Digest;
 use firmware_image::updater_image::{MAX_IMAGE_BYTES, MAX_PRODUCT_BYTES, UpdaterVersion};
@@ -15,19 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::content_key::ContentKeys;
 use crate::error::StoreError;
-use crate::frame::{FrameId, FrameKind, FrameReader, MAX_MANIFEST_BYTES, UNNAMED, max_stored_len};
+use crate::frame::{FrameKind, MAX_MANIFEST_BYTES};
 use crate::ignore::IgnorePatterns;
-use crate::patch_set::{Edge, MAX_EDGES};
 use crate::paths::PathSet;
+use crate::sealed;
 
-/// The first bytes of a sealed manifest.
-pub const MAGIC: [u8; 8] = *b"HOLDFMAN";
-/// The format's number.
-pub const FORMAT: u16 = 1;
-/// Bytes in front of the frame.
-pub const HEADER_BYTES: usize = 20;
-/// The longest sealed manifest a reader accepts, in bytes.
-pub const MAX_SEALED_BYTES: u64 = HEADER_BYTES as u64 + max_stored_len(MAX_MANIFEST_BYTES) as u64;
+/// The longest encoded manifest a reader accepts, in bytes.
+pub const MAX_ENCODED_BYTES: u64 = MAX_MANIFEST_BYTES as u64;
 /// The most files of a release.
 pub const MAX_FILES: usize = 65_536;
 /// The largest file: FAT32's limit.
@@ -64,10 +57,8 @@ pub struct Manifest {
     pub updaters: Vec<UpdaterEntry>,
     /// Patterns of files that are the user's own (see [`crate::ignore`]).
     pub ignore: Vec<String>,
-    /// Where its chunk list is.
-    pub chunk_list: ChunkListRef,
-    /// The releases that patches lead from to this one, by serial.
-    pub edges: Vec<Edge>,
+    /// Hides what the manifest holds from whoever only sees its digest in public metadata.
+    pub blind: [u8; 16],
 }
 
 /// A module: a part of the software with a version of its own.
@@ -129,32 +120,6 @@ pub struct UpdaterEntry {
     pub sha256: Digest,
 }
 
-/// Where a chunk list is, and what it must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChunkListRef {
-    /// The pack that holds its one frame.
-    pub pack: Digest,
-    /// The number of the content key it is sealed under.
-    pub key: u32,
-    /// SHA-256 of the encoded list.
-    pub digest: Digest,
-    /// The encoded list's length in bytes.
-    pub raw_len: u32,
-    /// The frame's length in bytes: the whole pack.
-    pub stored_len: u32,
-}
-
-impl ChunkListRef {
-    /// The path of its pack in a store.
-    pub fn path(&self) -> String {
-        pack_path(&self.pack)
-    }
-
-    pub(crate) fn frame_id(&self) -> FrameId {
-        FrameId { kind: FrameKind::ChunkList, digest: self.digest, raw_len: self.raw_len, stored_len: self.stored_len }
-    }
-}
-
 /// The path of a pack in a store.
 pub fn pack_path(pack: &Digest) -> String {
     let hex = pack.to_hex();
@@ -167,26 +132,7 @@ impl Manifest {
     /// # Errors
     /// `Malformed`, `UnknownFormat`, `UnknownKey`, `Undecryptable`, `TooLarge`, `Path`.
     pub fn open(sealed: &[u8], keys: &ContentKeys) -> Result<Self, StoreError> {
-        let object = "the manifest";
-        let short = || StoreError::malformed(object, "it is shorter than its header");
-        let (header, frame) = sealed.split_first_chunk::<HEADER_BYTES>().ok_or_else(short)?;
-        if header[..8] != MAGIC {
-            return Err(StoreError::malformed(object, "it does not begin like a manifest"));
-        }
-        let format = u16::from_le_bytes([header[8], header[9]]);
-        if format != FORMAT {
-            return Err(StoreError::UnknownFormat { object: object.into(), format });
-        }
-        if header[10..12] != [0; 2] {
-            return Err(StoreError::malformed(object, "the reserved bytes of its header are not zero"));
-        }
-        let number = u32::from_le_bytes([header[12], header[13], header[14], header[15]]);
-        let raw_len = u32::from_le_bytes([header[16], header[17], header[18], header[19]]);
-        let stored_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        let key = keys.get(number).ok_or(StoreError::UnknownKey { object: object.into(), number })?;
-        let id = FrameId { kind: FrameKind::Manifest, digest: UNNAMED, raw_len, stored_len };
-        let mut reader = FrameReader::new()?;
-        Self::decode(reader.open(key, &id, frame)?.bytes())
+        Self::decode(&sealed::open(FrameKind::Manifest, sealed, keys)?)
     }
 
     /// Reads an encoded manifest and checks it.
@@ -210,22 +156,12 @@ impl Manifest {
             .map_err(|error| StoreError::malformed("the manifest", format!("it does not encode: {error}")))
     }
 
-    /// Seals it with `writer`, whose key is numbered `key_number`.
-    ///
-    /// # Errors
-    /// As [`Manifest::check`]; `TooLarge` where it is too long.
-    #[cfg(feature = "publish")]
-    pub fn seal(&self, writer: &mut crate::frame::FrameWriter, key_number: u32) -> Result<Vec<u8>, StoreError> {
-        let encoded = self.encode()?;
-        let (id, frame) = writer.seal_unnamed(FrameKind::Manifest, &encoded)?;
-        let mut sealed = Vec::with_capacity(HEADER_BYTES + frame.len());
-        sealed.extend_from_slice(&MAGIC);
-        sealed.extend_from_slice(&FORMAT.to_le_bytes());
-        sealed.extend_from_slice(&[0; 2]);
-        sealed.extend_from_slice(&key_number.to_le_bytes());
-        sealed.extend_from_slice(&id.raw_len.to_le_bytes());
-        sealed.extend_from_slice(&frame);
-        Ok(sealed)
+    /// The contents of its files and updaters, each once, in the order in which they are first named. Empty ones are none.
+    pub fn contents(&self) -> Vec<(Digest, u64)> {
+        let files = self.files.iter().map(|file| (file.sha256, file.size));
+        let updaters = self.updaters.iter().map(|updater| (updater.sha256, updater.size));
+        let mut seen = HashSet::new();
+        files.chain(updaters).filter(|(digest, size)| *size > 0 && seen.insert(*digest)).collect()
     }
 
     /// The compiled ignore patterns.
@@ -313,16 +249,6 @@ impl Manifest {
             }
         }
         IgnorePatterns::new(&self.ignore)?;
-        self.chunk_list.frame_id().check()?;
-        limited("the number of releases that patches lead from", MAX_EDGES, self.edges.len())?;
-        let mut last = 0;
-        for edge in &self.edges {
-            if edge.from <= last || edge.from == self.serial {
-                return Err(malformed(format!("the patches from release {} are out of order", edge.from)));
-            }
-            last = edge.from;
-            edge.check()?;
-        }
         Ok(())
     }
 }

@@ -195,7 +195,7 @@ fn walk(store: &Path, directory: &str, items: &mut Vec<Item>) -> Result<(), Stor
 /// Whether a file belongs to a store and never changes.
 pub(crate) fn is_of_a_store(path: &str) -> bool {
     let immutable_metadata = path.starts_with("metadata/")
-        && [".root.json", ".targets.json", ".snapshot.json"].iter().any(|end| path.ends_with(end));
+        && [".root.json", ".archive.json", ".targets.json", ".snapshot.json"].iter().any(|end| path.ends_with(end));
     named_digest(path).is_some() || immutable_metadata
 }
 

@@ -1,20 +1,21 @@
 //! The signed state of a store: its TUF metadata, read, verified and signed anew.
 //!
-//! Write order: what is named before what names it. `N.targets.json`, then `N.snapshot.json`, then `timestamp.json` in
-//! place of the old one, in one rename: that is the moment at which devices see anything. A file once written under a
+//! Write order: what is named before what names it. `N.archive.json`, `N.targets.json`, then `N.snapshot.json`, then
+//! `timestamp.json` in place of the old one, in one rename: that is the moment at which devices see anything. A file once written under a
 //! number is never changed: where an interrupted run left one, the next number is taken.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 use sigstore_tuf::metadata::Role as _;
 
 use crate::error::StoreError;
 use crate::keys::{KeyDir, KeyKind, Passphrase};
+use crate::sealed::ObjectRef;
 use crate::store_files::StoreWriter;
 use crate::transport::Directory;
-use crate::trust::{MANIFEST_PREFIX, MAX_TARGETS_BYTES, MemoryCache, Release, ReleaseStatement, Releases, Trust};
+use crate::trust::{ARCHIVE, MAX_ARCHIVE_BYTES, MAX_TARGETS_BYTES, MemoryCache, Release, Releases, Trust};
 use crate::tuf;
 
 /// The longest reason of a withdrawal, in bytes.
@@ -28,13 +29,13 @@ pub enum Step {
     Chunked,
     /// The new chunks' pack has its name.
     PackWritten,
-    /// The chunk list's pack has its name.
+    /// The chunk list has its name.
     ChunkListWritten,
-    /// The packs of patches have their names.
-    PatchesWritten,
+    /// The steps and their packs of patches have their names.
+    StepsWritten,
     /// The sealed manifest has its name.
     ManifestWritten,
-    /// New targets metadata.
+    /// New targets and archive metadata.
     TargetsWritten,
     /// New snapshot metadata.
     SnapshotWritten,
@@ -82,14 +83,20 @@ pub struct Repository<'k> {
     state: State,
 }
 
+/// A targets role's file.
+#[derive(Debug, Clone)]
+struct Signed {
+    version: u64,
+    expires: jiff::Timestamp,
+    file: Vec<u8>,
+}
+
 #[derive(Debug)]
 struct State {
     root_version: u64,
     root_expires: jiff::Timestamp,
-    targets: Map<String, Value>,
-    targets_version: u64,
-    targets_expires: jiff::Timestamp,
-    targets_file: Vec<u8>,
+    targets: Signed,
+    archive: Signed,
     snapshot_version: u64,
     snapshot_expires: jiff::Timestamp,
     snapshot_file: Vec<u8>,
@@ -134,12 +141,14 @@ impl<'k> Repository<'k> {
             .signed()
             .version;
         writer.write_once(&format!("metadata/{version}.root.json"), &root_json, None)?;
-        let no_targets = Map::new();
+        let none = Map::new();
+        let (archive_version, archive) =
+            write_numbered(&writer, ARCHIVE, 1, |version| targets_key.sign(&tuf::archive(version, now, &none)))?;
         let (targets_version, targets) = write_numbered(&writer, "targets", 1, |version| {
-            targets_key.sign(&tuf::targets(version, now, &no_targets))
+            targets_key.sign(&tuf::targets(version, now, &none, &targets_key.public()))
         })?;
         let (snapshot_version, snapshot) = write_numbered(&writer, "snapshot", 1, |version| {
-            online.sign(&tuf::snapshot(version, now, targets_version, &targets))
+            online.sign(&tuf::snapshot(version, now, (targets_version, &targets), (archive_version, &archive)))
         })?;
         let timestamp = online.sign(&tuf::timestamp(1, now, snapshot_version, &snapshot));
         writer.replace("metadata/timestamp.json", &timestamp)?;
@@ -183,8 +192,8 @@ impl<'k> Repository<'k> {
     /// Until when devices take it as fresh, RFC 3339.
     pub fn fresh_until(&self) -> String {
         let state = &self.state;
-        let first = state.timestamp_expires.min(state.snapshot_expires).min(state.targets_expires);
-        first.min(state.root_expires).to_string()
+        let first = state.timestamp_expires.min(state.snapshot_expires).min(state.targets.expires);
+        first.min(state.archive.expires).min(state.root_expires).to_string()
     }
 
     /// Signs the timestamp again, and whatever else is more than half over.
@@ -194,7 +203,8 @@ impl<'k> Repository<'k> {
     pub fn renew(&mut self, passphrase: &Passphrase, now: i64) -> Result<Renewed, StoreError> {
         let state = &self.state;
         let root_is_half_over = tuf::is_half_over(state.root_expires, now, tuf::ROOT_DAYS);
-        let targets = tuf::is_half_over(state.targets_expires, now, tuf::TARGETS_DAYS);
+        let first = state.targets.expires.min(state.archive.expires);
+        let targets = tuf::is_half_over(first, now, tuf::TARGETS_DAYS);
         let snapshot = targets || tuf::is_half_over(state.snapshot_expires, now, tuf::TARGETS_DAYS);
         let root = root_is_half_over && self.keys.has(KeyKind::Root);
         if root {
@@ -205,7 +215,7 @@ impl<'k> Repository<'k> {
             self.writer.write_once(&format!("metadata/{version}.root.json"), &file, None)?;
             self.keys.replace_root(&file)?;
         }
-        let change = targets.then(|| self.state.targets.clone());
+        let change = targets.then(|| self.state.releases.clone());
         self.commit(change, snapshot, passphrase, now, &mut NoObserver)?;
         let (root_is_due, fresh_until) = (root_is_half_over && !root, self.fresh_until());
         Ok(Renewed { root, root_is_due, targets, snapshot, fresh_until })
@@ -242,56 +252,37 @@ impl<'k> Repository<'k> {
                 "a reason is one line of at most {MAX_REASON_BYTES} bytes, this one has {length}"
             )));
         }
-        let serial = release.serial;
-        let mut targets = self.state.targets.clone();
-        let statement = targets
-            .get_mut(&format!("{MANIFEST_PREFIX}{serial}"))
-            .and_then(|target| target.get_mut("custom")?.get_mut("holdfast")?.as_object_mut())
-            .ok_or_else(|| StoreError::malformed("the TUF targets", "the release's statement is missing"))?;
-        match reason {
-            Some(reason) => statement.insert("withdrawn".into(), reason.into()),
-            None => statement.remove("withdrawn"),
-        };
-        self.commit(Some(targets), true, passphrase, now, &mut NoObserver)?;
-        let wanted = || StoreError::NoSuchRelease { wanted: format!("serial {serial}") };
-        self.state.releases.by_serial(serial).cloned().ok_or_else(wanted)
+        let mut changed = release.clone();
+        changed.withdrawn = reason.map(str::to_owned);
+        let mut releases = self.state.releases.clone();
+        releases.put(changed.clone());
+        self.commit(Some(releases), true, passphrase, now, &mut NoObserver)?;
+        Ok(changed)
     }
 
-    /// Adds a release whose sealed manifest is `sealed`.
-    pub(crate) fn add_release(
+    /// Writes a sealed object under its name.
+    pub(crate) fn write_object(&self, name: &str, sealed: &[u8]) -> Result<ObjectRef, StoreError> {
+        let object = ObjectRef::of(sealed);
+        self.writer.write_once(&object.path(name), sealed, Some(&object.digest))?;
+        Ok(object)
+    }
+
+    /// Signs and writes metadata for `releases`, whose objects are all there.
+    pub(crate) fn set_releases(
         &mut self,
-        release: &Release,
-        sealed: &[u8],
+        releases: Releases,
         passphrase: &Passphrase,
         now: i64,
         observer: &mut dyn Observer,
     ) -> Result<(), StoreError> {
-        let digest = release.manifest_digest;
-        self.writer.write_once(&release.manifest_path(), sealed, Some(&digest))?;
-        step(observer, Step::ManifestWritten)?;
-        let statement = ReleaseStatement {
-            serial: release.serial,
-            version: release.version.clone(),
-            channel: release.channel.clone(),
-            published: release.published,
-            withdrawn: None,
-        };
-        let mut targets = self.state.targets.clone();
-        targets.insert(
-            format!("{MANIFEST_PREFIX}{}", release.serial),
-            json!({
-                "custom": {"holdfast": statement},
-                "hashes": {"sha256": digest.to_string()},
-                "length": release.manifest_bytes,
-            }),
-        );
-        self.commit(Some(targets), true, passphrase, now, observer)
+        self.commit(Some(releases), true, passphrase, now, observer)
     }
 
-    /// Signs and writes: targets where they changed, a snapshot where it must or should be new, always a timestamp.
+    /// Signs and writes: targets and archive where they changed, a snapshot where it must or should be new, always a
+    /// timestamp.
     fn commit(
         &mut self,
-        targets: Option<Map<String, Value>>,
+        releases: Option<Releases>,
         new_snapshot: bool,
         passphrase: &Passphrase,
         now: i64,
@@ -299,20 +290,30 @@ impl<'k> Repository<'k> {
     ) -> Result<(), StoreError> {
         let state = &self.state;
         let online = self.keys.tuf_key(KeyKind::Online, passphrase)?;
-        let (mut targets_version, mut targets_file) = (state.targets_version, state.targets_file.clone());
-        if let Some(targets) = &targets {
+        let (mut targets, mut archive) = (state.targets.clone(), state.archive.clone());
+        if let Some(releases) = releases {
             let key = self.keys.tuf_key(KeyKind::Targets, passphrase)?;
-            (targets_version, targets_file) =
-                write_numbered(&self.writer, "targets", state.targets_version + 1, |version| {
-                    key.sign(&tuf::targets(version, now, targets))
+            let current = releases.current();
+            let (mut now_current, mut older) = (Map::new(), Map::new());
+            for release in releases.iter() {
+                let part = if current.contains(&release.serial) { &mut now_current } else { &mut older };
+                part.extend(release.targets());
+            }
+            (archive.version, archive.file) = write_numbered(&self.writer, ARCHIVE, archive.version + 1, |version| {
+                key.sign(&tuf::archive(version, now, &older))
+            })?;
+            (targets.version, targets.file) =
+                write_numbered(&self.writer, "targets", targets.version + 1, |version| {
+                    key.sign(&tuf::targets(version, now, &now_current, &key.public()))
                 })?;
             step(observer, Step::TargetsWritten)?;
         }
         let (mut snapshot_version, mut snapshot_file) = (state.snapshot_version, state.snapshot_file.clone());
         if new_snapshot {
+            let (targets, archive) = ((targets.version, &*targets.file), (archive.version, &*archive.file));
             (snapshot_version, snapshot_file) =
                 write_numbered(&self.writer, "snapshot", state.snapshot_version + 1, |version| {
-                    online.sign(&tuf::snapshot(version, now, targets_version, &targets_file))
+                    online.sign(&tuf::snapshot(version, now, targets, archive))
                 })?;
             step(observer, Step::SnapshotWritten)?;
         }
@@ -329,27 +330,23 @@ impl State {
         let trust = Trust::new(&keys.root_json()?, MemoryCache::new())?;
         let known = trust.offline_known(&Directory::new(writer.root()))?;
         let missing = || StoreError::NothingKnown;
-        let targets = known.set.targets_role("targets").ok_or_else(missing)?;
         let snapshot = known.set.snapshot().ok_or_else(missing)?;
         let timestamp = known.set.timestamp().ok_or_else(missing)?;
-        let mut signed = tuf::signed_part(&known.targets, "the TUF targets")?;
-        let map = signed.get_mut("targets").map(Value::take);
-        let Some(Value::Object(map)) = map else {
-            return Err(StoreError::malformed("the TUF targets", "they hold no targets"));
+        let signed = |role: &str, file: &Vec<u8>| {
+            let signed = known.set.targets_role(role).ok_or_else(missing)?;
+            Ok::<_, StoreError>(Signed { version: signed.version, expires: signed.expires(), file: file.clone() })
         };
         Ok(Self {
             root_version: known.set.root().version,
             root_expires: known.set.root().expires(),
-            targets: map,
-            targets_version: targets.version,
-            targets_expires: targets.expires(),
-            targets_file: known.targets,
+            targets: signed("targets", &known.targets)?,
+            archive: signed(ARCHIVE, &known.archive)?,
             snapshot_version: snapshot.version,
             snapshot_expires: snapshot.expires(),
-            snapshot_file: known.snapshot,
             timestamp_version: timestamp.version,
             timestamp_expires: timestamp.expires(),
-            releases: Releases::from_targets(targets)?,
+            releases: known.releases()?,
+            snapshot_file: known.snapshot,
         })
     }
 }
@@ -364,8 +361,9 @@ fn write_numbered(
     let mut version = first;
     loop {
         let file = make(version);
-        if role == "targets" && file.len() as u64 > MAX_TARGETS_BYTES {
-            let (object, limit, found) = ("the TUF targets".into(), MAX_TARGETS_BYTES, file.len() as u64);
+        let limit = if role == "targets" { MAX_TARGETS_BYTES } else { MAX_ARCHIVE_BYTES };
+        if file.len() as u64 > limit {
+            let (object, found) = (format!("the TUF {role}"), file.len() as u64);
             return Err(StoreError::TooLarge { object, what: "their length", limit, found });
         }
         let path = format!("metadata/{version}.{role}.json");

@@ -9,8 +9,6 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sigstore_tuf::canonical_json::to_canonical_bytes;
 
-use crate::error::StoreError;
-
 const SPEC_VERSION: &str = "1.0.31";
 const DAY_SECS: i64 = 86_400;
 /// How long a root is valid.
@@ -85,8 +83,25 @@ pub fn root(version: u64, now: i64, root: &TufPublicKey, targets: &TufPublicKey,
     })
 }
 
-/// The signed part of a targets file.
-pub fn targets(version: u64, now: i64, targets: &Map<String, Value>) -> Value {
+/// The name of the delegated role that vouches for what is not current.
+pub const ARCHIVE: &str = crate::trust::ARCHIVE;
+
+/// The signed part of a targets file, which leaves to [`ARCHIVE`], under the same key, what it does not name.
+pub fn targets(version: u64, now: i64, targets: &Map<String, Value>, key: &TufPublicKey) -> Value {
+    let role = json!({
+        "keyids": [key.id()],
+        "name": ARCHIVE,
+        "paths": ["*"],
+        "terminating": true,
+        "threshold": 1,
+    });
+    let mut signed = archive(version, now, targets);
+    signed["delegations"] = json!({"keys": {key.id(): key.value()}, "roles": [role]});
+    signed
+}
+
+/// The signed part of an archive file.
+pub fn archive(version: u64, now: i64, targets: &Map<String, Value>) -> Value {
     json!({
         "_type": "targets",
         "expires": after(now, TARGETS_DAYS),
@@ -96,12 +111,12 @@ pub fn targets(version: u64, now: i64, targets: &Map<String, Value>) -> Value {
     })
 }
 
-/// The signed part of a snapshot that names the targets file `file` of version `targets_version`.
-pub fn snapshot(version: u64, now: i64, targets_version: u64, file: &[u8]) -> Value {
+/// The signed part of a snapshot that names targets and archive, each with its version.
+pub fn snapshot(version: u64, now: i64, targets: (u64, &[u8]), archive: (u64, &[u8])) -> Value {
     json!({
         "_type": "snapshot",
         "expires": after(now, TARGETS_DAYS),
-        "meta": {"targets.json": meta(targets_version, file)},
+        "meta": {"targets.json": meta(targets.0, targets.1), "archive.json": meta(archive.0, archive.1)},
         "spec_version": SPEC_VERSION,
         "version": version,
     })
@@ -130,14 +145,4 @@ fn after(now: i64, days: i64) -> String {
 /// Whether less than half of a validity of `days` is left at `now`.
 pub fn is_half_over(expires: Timestamp, now: i64, days: i64) -> bool {
     expires.as_second() < now.saturating_add(days * DAY_SECS / 2)
-}
-
-/// The `signed` part of a metadata file that was verified before.
-///
-/// # Errors
-/// `Malformed`.
-pub(crate) fn signed_part(file: &[u8], object: &str) -> Result<Value, StoreError> {
-    let mut value: Value = serde_json::from_slice(file)
-        .map_err(|error| StoreError::malformed(object, format!("it is not JSON: {error}")))?;
-    Ok(value.get_mut("signed").map(Value::take).unwrap_or_default())
 }

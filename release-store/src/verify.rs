@@ -13,11 +13,11 @@ use crate::error::StoreError;
 use crate::frame::FrameReader;
 use crate::manifest::Manifest;
 use crate::mirror::is_writers_own;
-use crate::patch_set::{Edge, PatchSet};
 use crate::repository::Observer;
+use crate::step::Step;
 use crate::store_files::digest_of;
 use crate::transport::{Directory, get_range};
-use crate::trust::{MemoryCache, SealedManifest, Trust};
+use crate::trust::{ARCHIVE, MemoryCache, Release, Trust, VerifiedManifest};
 
 /// What [`verify`] found.
 #[derive(Debug, Default)]
@@ -53,8 +53,7 @@ pub fn verify(
     }
     let transport = Directory::new(root);
     let known = Trust::new(trusted_root, MemoryCache::new())?.offline_known(&transport)?;
-    let releases =
-        crate::trust::Releases::from_targets(known.set.targets_role("targets").ok_or(StoreError::NothingKnown)?)?;
+    let releases = known.releases()?;
     let mut check = Check {
         transport,
         keys,
@@ -66,22 +65,31 @@ pub fn verify(
         total: 0,
     };
     let mut lists = Vec::new();
+    let mut manifests: BTreeMap<u64, Manifest> = BTreeMap::new();
     for release in releases.iter() {
         check.result.releases += 1;
         check.named.insert(release.manifest_path());
-        let manifest = SealedManifest::fetch(release, &check.transport).and_then(|sealed| sealed.open(product, keys));
+        check.named.insert(release.chunks.path(&release.chunks_name()));
+        let manifest = VerifiedManifest::fetch(release, &check.transport, keys).and_then(|found| found.open(product));
         let Some(manifest) = check.note(release.manifest_path(), manifest) else { continue };
-        check.named.insert(manifest.chunk_list.path());
-        let list = ChunkList::fetch(&manifest, &check.transport, keys).and_then(|list| {
+        let list = ChunkList::fetch(release, &manifest, &check.transport, keys).and_then(|list| {
             check_costs(&manifest, &list)?;
             Ok(list)
         });
-        for edge in &manifest.edges {
-            check.packs.insert(edge.pack.digest, edge.pack.bytes);
-            let checked = check.patches(edge);
-            check.note(edge.pack.path(), checked);
+        for (from, object) in &release.steps {
+            let name = release.step_name(*from);
+            check.named.insert(object.path(&name));
+            let step = object.fetch(&name, &check.transport).and_then(|sealed| Step::open(&sealed, keys));
+            let Some(step) = check.note(object.path(&name), step) else { continue };
+            if let Some(pack) = &step.pack {
+                check.packs.insert(pack.digest, pack.bytes);
+            }
+            let checked = manifests.get(from).map_or(Ok(()), |old| check.step(&step, old, &manifest, release));
+            check.note(object.path(&name), checked);
         }
-        let Some(list) = check.note(manifest.chunk_list.path(), list) else { continue };
+        let list = check.note(release.chunks.path(&release.chunks_name()), list);
+        manifests.insert(release.serial, manifest);
+        let Some(list) = list else { continue };
         check.total += list.contents.iter().map(|content| content.size).sum::<u64>();
         for pack in &list.packs {
             check.packs.insert(pack.digest, pack.bytes);
@@ -94,6 +102,7 @@ pub fn verify(
     }
     let versions = [
         ("targets", known.set.targets_role("targets").map(|role| role.version)),
+        (ARCHIVE, known.set.targets_role(ARCHIVE).map(|role| role.version)),
         ("snapshot", known.set.snapshot().map(|role| role.version)),
     ];
     for (role, version) in versions {
@@ -126,19 +135,20 @@ impl Check<'_> {
         result.map_err(|error| self.result.damage.push((object, error))).ok()
     }
 
-    /// That every frame of the patches of `edge` is what its set says.
-    fn patches(&mut self, edge: &Edge) -> Result<(), StoreError> {
-        let unknown = || StoreError::UnknownKey { object: edge.pack.path(), number: edge.pack.key };
-        let key = self.keys.get(edge.pack.key).ok_or_else(unknown)?;
-        let mut at = u64::from(edge.stored_len);
-        let set = PatchSet::open(&self.frame(&edge.pack, 0..at)?, edge, self.keys)?;
-        self.result.frames += 1;
-        for part in set.patches.iter().flat_map(|patch| &patch.parts) {
-            let end = at + u64::from(part.stored_len);
-            let frame = self.frame(&edge.pack, at..end)?;
-            self.reader.open(key, &part.frame_id(), &frame)?;
-            self.result.frames += 1;
-            at = end;
+    /// That a step gives the manifest, and that every frame of its patches is what it says.
+    fn step(&mut self, step: &Step, old: &Manifest, new: &Manifest, release: &Release) -> Result<(), StoreError> {
+        VerifiedManifest::accept(release, step.manifest(old)?.encode()?)?;
+        for patch in step.patches(old, new)? {
+            let unknown = || StoreError::UnknownKey { object: patch.pack.path(), number: patch.pack.key };
+            let key = self.keys.get(patch.pack.key).ok_or_else(unknown)?;
+            let mut at = patch.offset;
+            for part in &patch.parts {
+                let end = at + u64::from(part.stored_len);
+                let frame = self.frame(&patch.pack, at..end)?;
+                self.reader.open(key, &part.frame_id(), &frame)?;
+                self.result.frames += 1;
+                at = end;
+            }
         }
         Ok(())
     }
@@ -235,7 +245,8 @@ fn check_costs(manifest: &Manifest, list: &ChunkList) -> Result<(), StoreError> 
     let files = manifest.files.iter().map(|file| (&file.path, &file.sha256, file.stored_bytes));
     let updaters = manifest.updaters.iter().map(|updater| (&updater.platform, &updater.sha256, updater.stored_bytes));
     for (name, digest, stored_bytes) in files.chain(updaters) {
-        let found = list.content(digest).map_or(0, |content| list.stored_bytes(content));
+        // A release that is based on another one has not all.
+        let found = list.content(digest).map_or(stored_bytes, |content| list.stored_bytes(content));
         if found != stored_bytes {
             let object = format!("the frames of {name:?}");
             return Err(StoreError::WrongLength { object, expected: stored_bytes, found });

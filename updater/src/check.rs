@@ -1,15 +1,14 @@
 //! What is there to install: the store's releases, the choice among them, manifests and chunk lists.
 
 use firmware_image::free_zone::FreeZone;
-use firmware_image::{Digest, RawZone, paths};
-use release_store::chunk_list::ChunkList;
-use release_store::manifest::{MAX_SEALED_BYTES, Manifest};
-use release_store::transport::get_all;
-use release_store::trust::{Release, Releases, SealedManifest};
+use firmware_image::{RawZone, paths};
+use release_store::manifest::{MAX_ENCODED_BYTES, Manifest};
+use release_store::trust::{MAX_ARCHIVE_BYTES, Release, Releases, VerifiedManifest};
 use release_store::{StoreError, TransportError};
 
 use crate::engine::Engine;
 use crate::error::{EngineError, FailureKind};
+use crate::plan::Installed;
 use crate::servers::pause;
 use crate::state::KnownRelease;
 use crate::zone_io;
@@ -59,6 +58,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         self.state.timestamp = refreshed.accepted.timestamp;
         self.state.snapshot = refreshed.accepted.snapshot;
         self.releases = Some(refreshed.releases);
+        let unknown = |known: &KnownRelease| {
+            self.releases.as_ref().is_none_or(|releases| releases.by_serial(known.serial).is_none())
+        };
+        // Nothing newer is taken by itself, so whether the held one was withdrawn must be known.
+        if self.state.held && self.state.release.as_ref().is_some_and(unknown) {
+            self.ask_archive();
+        }
         Ok(())
     }
 
@@ -80,11 +86,18 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// The signed statement about a release that the record names, from wherever one can be had without asking a server.
     pub(crate) fn authentic(&self, known: &KnownRelease) -> Option<Release> {
         let cached = || self.trust().ok()?.cached().ok();
-        let sources = [self.releases.clone(), cached(), self.offline_releases()];
-        let find = |releases: Releases| {
-            releases.by_serial(known.serial).filter(|release| release.manifest_digest == known.manifest).cloned()
+        let kept = |path: &str| {
+            let bytes = zone_io::read_small(self.free, path, MAX_ARCHIVE_BYTES).ok()??;
+            self.trust().ok()?.vouched(&bytes)
         };
-        sources.into_iter().flatten().find_map(find)
+        let find = |releases: Releases| {
+            releases.by_serial(known.serial).filter(|release| release.manifest == known.manifest).cloned()
+        };
+        let sources: [&dyn Fn() -> Option<Releases>; 5] =
+            [&|| self.releases.clone(), &cached, &|| self.offline_releases(), &|| kept(paths::STATEMENT), &|| {
+                kept(paths::PREVIOUS_STATEMENT)
+            }];
+        sources.into_iter().find_map(|source| source().and_then(find))
     }
 
     /// The release that `wish` means.
@@ -120,85 +133,103 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         release.channel == self.config.channel && release.withdrawn.is_none() && !self.state.skips(release.serial)
     }
 
-    /// The sealed manifest of a release: from the device, else from the copy it carries, else from a server.
-    ///
-    /// # Errors
-    /// As [`Engine::get`]; what is had is verified.
-    pub(crate) fn sealed_manifest(&self, release: &Release) -> Result<SealedManifest, EngineError> {
-        let staged = Self::staged(&release.manifest_digest);
-        for path in [paths::MANIFEST, paths::PREVIOUS_MANIFEST, &staged] {
-            if let Some(bytes) = zone_io::read_small(self.free, path, MAX_SEALED_BYTES)?
-                && let Ok(sealed) = SealedManifest::accept(release, bytes)
-            {
-                return Ok(sealed);
-            }
+    /// Asks for the releases that are not current, once in a run. Not having them is no error: what is missing says so.
+    pub(crate) fn ask_archive(&mut self) {
+        if self.on_device_only || std::mem::replace(&mut self.archive_asked, true) {
+            return;
         }
-        if let Some(offline) = self.offline.as_deref()
-            && let Ok(sealed) = SealedManifest::fetch(release, offline)
-        {
-            return Ok(sealed);
+        let Ok(trust) = self.trust() else { return };
+        match self.servers.ask(|server| trust.archive(server)) {
+            Ok(releases) => self.releases = Some(releases),
+            Err(error) => self.watch.detail(&format!("older releases are out of reach: {error}")),
         }
-        self.ask_patiently(|server| SealedManifest::fetch(release, server))
     }
 
-    /// The manifest of a release.
+    /// The manifest of a release: from the device, else from the copy it carries, else by a step from the installed
+    /// release, else from a server.
     ///
     /// # Errors
-    /// As [`Engine::sealed_manifest`]; `Store` for one that does not open or is for another product.
-    pub(crate) fn manifest(&self, release: &Release) -> Result<(SealedManifest, Manifest), EngineError> {
-        let sealed = self.sealed_manifest(release)?;
-        let manifest = sealed.open(&self.config.product, &self.content_keys())?;
-        Ok((sealed, manifest))
+    /// As [`Engine::ask_patiently`]; what is had is verified. `Store` for one that does not open or is for another
+    /// product.
+    pub(crate) fn manifest(
+        &mut self,
+        release: &Release,
+        installed: Option<&Installed>,
+    ) -> Result<(VerifiedManifest, Manifest), EngineError> {
+        let staged = Self::staged(&release.manifest);
+        let mut found = None;
+        for path in [paths::MANIFEST, paths::PREVIOUS_MANIFEST, &staged] {
+            if found.is_none()
+                && let Some(bytes) = zone_io::read_small(self.free, path, MAX_ENCODED_BYTES)?
+            {
+                found = VerifiedManifest::accept(release, bytes).ok();
+            }
+        }
+        let keys = self.content_keys();
+        if found.is_none()
+            && let Some(offline) = self.offline.as_deref()
+        {
+            found = VerifiedManifest::fetch(release, offline, &keys).ok();
+        }
+        if found.is_none()
+            && let Some(installed) = installed
+        {
+            found = self.manifest_by_step(release, installed)?;
+        }
+        let verified = match found {
+            Some(verified) => verified,
+            None => self.ask_patiently(|server| VerifiedManifest::fetch(release, server, &keys))?,
+        };
+        let manifest = verified.open(&self.config.product)?;
+        Ok((verified, manifest))
     }
 
     /// The manifest of the installed release, if it is on the device and authentic. Never asks a server.
     pub(crate) fn local_manifest(&self, known: &KnownRelease) -> Option<Manifest> {
         let release = self.authentic(known)?;
         for path in [paths::MANIFEST, paths::PREVIOUS_MANIFEST] {
-            let Ok(Some(bytes)) = zone_io::read_small(self.free, path, MAX_SEALED_BYTES) else { continue };
-            if let Ok(sealed) = SealedManifest::accept(&release, bytes) {
-                return sealed.open(&self.config.product, &self.content_keys()).ok();
+            let Ok(Some(bytes)) = zone_io::read_small(self.free, path, MAX_ENCODED_BYTES) else { continue };
+            if let Ok(verified) = VerifiedManifest::accept(&release, bytes) {
+                return verified.open(&self.config.product).ok();
             }
         }
-        let sealed = SealedManifest::fetch(&release, self.offline.as_deref()?).ok()?;
-        sealed.open(&self.config.product, &self.content_keys()).ok()
+        let verified = VerifiedManifest::fetch(&release, self.offline.as_deref()?, &self.content_keys()).ok()?;
+        verified.open(&self.config.product).ok()
     }
 
-    /// The sealed chunk list of a manifest. `network`: whether a server may be asked.
+    /// The installed release, if it is another one than `release` and its manifest is at hand.
+    pub(crate) fn installed_other_than(&mut self, release: &Release) -> Option<Installed> {
+        let known = self.state.release.clone().filter(|known| known.serial != release.serial)?;
+        if self.authentic(&known).is_none() {
+            self.ask_archive();
+        }
+        let release = self.authentic(&known)?;
+        Some(Installed { release, manifest: self.local_manifest(&known)? })
+    }
+
+    /// The sealed chunk list of a release. `network`: whether a server may be asked.
     ///
     /// # Errors
     /// As asking reports.
-    pub(crate) fn sealed_chunk_list(&self, manifest: &Manifest, network: bool) -> Result<Option<Vec<u8>>, EngineError> {
-        let at = &manifest.chunk_list;
-        let limit = u64::from(at.stored_len);
-        let good = |bytes: &Vec<u8>| Digest::of(bytes) == at.pack;
-        let staged = Self::staged(&at.pack);
+    pub(crate) fn sealed_chunk_list(&self, release: &Release, network: bool) -> Result<Option<Vec<u8>>, EngineError> {
+        let (object, name) = (release.chunks, release.chunks_name());
+        let staged = Self::staged(&object.digest);
         for path in [paths::CHUNK_LIST, &staged] {
-            if let Some(bytes) = zone_io::read_small(self.free, path, limit)?.filter(good) {
+            if let Some(bytes) = zone_io::read_small(self.free, path, object.bytes)?
+                && object.check(&name, &bytes).is_ok()
+            {
                 return Ok(Some(bytes));
             }
         }
         if let Some(offline) = self.offline.as_deref()
-            && let Some(bytes) = get_all(offline, &at.path(), limit).ok().filter(good)
+            && let Ok(bytes) = object.fetch(&name, offline)
         {
             return Ok(Some(bytes));
         }
         if !network {
             return Ok(None);
         }
-        let bytes = self.ask_patiently(|server| {
-            let bytes = get_all(server, &at.path(), limit)?;
-            let found = Digest::of(&bytes);
-            if found == at.pack {
-                return Ok(bytes);
-            }
-            Err(StoreError::WrongDigest { object: at.path(), expected: at.pack, found })
-        })?;
-        Ok(Some(bytes))
-    }
-
-    pub(crate) fn open_chunk_list(&self, sealed: &[u8], manifest: &Manifest) -> Result<ChunkList, EngineError> {
-        Ok(ChunkList::open(sealed, manifest, &self.content_keys())?)
+        self.ask_patiently(|server| object.fetch(&name, server)).map(Some)
     }
 
     /// Asks the servers again and again, with pauses, as long as that may help.

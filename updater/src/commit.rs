@@ -100,6 +100,7 @@ struct CommitPlan {
     marks: Vec<(String, bool)>,
     manifest_bytes: u64,
     list: Option<(Digest, u64)>,
+    statement: Option<(Digest, u64)>,
     updaters: Vec<UpdaterStep>,
 }
 
@@ -203,8 +204,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 .collect(),
             removes: plan.removes.iter().map(|(path, _)| RemoveStep { path: path.clone(), old: None }).collect(),
             marks: plan.marks.clone(),
-            manifest_bytes: plan.sealed.bytes().len() as u64,
-            list: plan.sealed_list.as_ref().map(|list| (plan.manifest.chunk_list.pack, list.len() as u64)),
+            manifest_bytes: plan.verified.bytes().len() as u64,
+            list: plan.sealed_list.as_ref().map(|list| (Digest::of(list), list.len() as u64)),
+            statement: plan.statement.as_ref().map(|bytes| (Digest::of(bytes), bytes.len() as u64)),
             updaters: updater_steps(plan),
         };
         if intent.keeps_undo() {
@@ -276,14 +278,19 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         result?;
         self.watch.step("files");
 
-        let current = zone_io::read_small(self.free, paths::MANIFEST, release_store::manifest::MAX_SEALED_BYTES)?;
+        let current = zone_io::read_small(self.free, paths::MANIFEST, release_store::manifest::MAX_ENCODED_BYTES)?;
         let before = plan.previous.as_ref().map(|previous| previous.manifest);
         if let Some(bytes) = current.filter(|bytes| Some(Digest::of(bytes)) == before) {
             zone_io::write_if_changed(self.free, paths::PREVIOUS_MANIFEST, &bytes)?;
+            let statement = zone_io::read_small(self.free, paths::STATEMENT, release_store::trust::MAX_ARCHIVE_BYTES)?;
+            if let Some(statement) = statement {
+                zone_io::write_if_changed(self.free, paths::PREVIOUS_STATEMENT, &statement)?;
+            }
         }
         let lists = [
             Some((plan.release.manifest, plan.manifest_bytes, paths::MANIFEST)),
             plan.list.map(|(d, n)| (d, n, paths::CHUNK_LIST)),
+            plan.statement.map(|(d, n)| (d, n, paths::STATEMENT)),
         ];
         for (digest, length, target) in lists.into_iter().flatten() {
             if zone_io::file_is(self.free, target, length, &digest)? {

@@ -6,13 +6,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use firmware_image::free_zone::FreeZone;
 use firmware_image::places::{Place, Places};
 use firmware_image::signature::PublicKey;
 use firmware_image::{Digest, RawZone, paths};
 use release_store::trust::{Accepted, Releases, Trust};
-use release_store::{ContentKey, ContentKeys, PatchSet, Transport};
+use release_store::{ContentKey, ContentKeys, Step, Transport};
 
 use crate::backups::{FoundBackup, Look, Turn};
 use crate::config::Config;
@@ -82,8 +83,10 @@ pub struct Engine<'z, F: FreeZone, H, C> {
     pub(crate) on_device_only: bool,
     /// The store's releases, once they were asked for in this run.
     pub(crate) releases: Option<Releases>,
-    /// Sets of patches that were asked for in this run, by digest; `None`: not to be had.
-    pub(crate) patch_sets: HashMap<Digest, Option<PatchSet>>,
+    /// The releases that are not current were asked for in this run.
+    pub(crate) archive_asked: bool,
+    /// Steps that were asked for in this run, by the digest of their sealed bytes; `None`: not to be had.
+    pub(crate) steps: HashMap<Digest, Option<Rc<Step>>>,
     pub(crate) lines: Vec<String>,
     pub(crate) alarms: Vec<String>,
     pub(crate) frames_fetched: u64,
@@ -119,7 +122,8 @@ impl<'z, F: FreeZone, H: RawZone, C: RawZone> Engine<'z, F, H, C> {
             limits: Limits::default(),
             on_device_only: false,
             releases: None,
-            patch_sets: HashMap::new(),
+            archive_asked: false,
+            steps: HashMap::new(),
             lines: Vec::new(),
             alarms: Vec::new(),
             frames_fetched: 0,

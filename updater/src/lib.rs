@@ -11,7 +11,8 @@
 //! | [`reach`] | what can be had without a server |
 //! | [`inventory`], [`hash`] | what stands in `client/` |
 //! | [`plan`] | the cheapest way to what is missing |
-//! | [`patches`] | which patches are worth it, and applying them |
+//! | [`steps`] | what leads from one release to another |
+//! | [`patches`], [`patch_apply`] | which patches are worth it; applying them |
 //! | [`fetch`], [`spool`] | frames from servers, each once |
 //! | [`stage`] | new contents, complete and verified |
 //! | [`commit`] | from one whole release to another |
@@ -35,6 +36,7 @@ pub mod inventory;
 pub mod log;
 pub mod meter;
 pub mod operations;
+pub mod patch_apply;
 pub mod patches;
 pub mod plan;
 pub mod quarantine;
@@ -46,6 +48,7 @@ pub mod spool;
 pub mod stage;
 pub mod state;
 pub mod status;
+pub mod steps;
 pub mod trust_cache;
 pub mod zone_io;
 

@@ -8,7 +8,7 @@ use firmware_image::launcher_note::LauncherNote;
 use firmware_image::record::Health;
 use firmware_image::{RawZone, ZoneError, paths};
 use release_store::Manifest;
-use release_store::trust::Release;
+use release_store::trust::{MAX_ARCHIVE_BYTES, Release, VerifiedManifest};
 use serde::Serialize;
 
 use crate::backups::Look;
@@ -22,6 +22,7 @@ use crate::plan::Summary;
 use crate::record_store::Origin;
 use crate::spool::Spool;
 use crate::stage::Staged;
+use crate::state::KnownRelease;
 use crate::zone_io;
 
 /// Plans made anew because a source was not what it seemed, before an operation gives up.
@@ -185,6 +186,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             if !reachable {
                 return Err(error);
             }
+        }
+        if *wish != Wish::Newest && self.choose(wish).is_err() {
+            self.ask_archive();
         }
         let release = self.choose(wish)?;
         if *wish != Wish::Newest
@@ -504,6 +508,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let known = self.state.release.clone().ok_or_else(none)?;
         if self.authentic(&known).is_none() && network {
             self.refresh()?;
+            if self.authentic(&known).is_none() {
+                self.ask_archive();
+            }
         }
         let unknown = || {
             EngineError::NoRelease(format!(
@@ -513,7 +520,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         };
         let release = self.authentic(&known).ok_or_else(unknown)?;
         if network {
-            let (_, manifest) = self.manifest(&release)?;
+            let (_, manifest) = self.manifest(&release, None)?;
             return Ok((release, manifest));
         }
         let manifest = self.local_manifest(&known).ok_or_else(unknown)?;
@@ -591,13 +598,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                     Intent::Hold => self.state.held = true,
                     _ => {}
                 }
-                self.restore_manifest(&plan.sealed)?;
+                self.restore_manifest(&plan.verified, plan.statement.as_deref())?;
                 self.set_aside(&programs)?;
                 return Ok(self.outcome(Action::None));
             }
             self.clear_leftovers(&plan)?;
             self.make_space(&plan, intent, &mut spool)?;
-            let whole = before.is_some() && client_is_whole(&plan.inventory, &plan.manifest, basis.installed.as_ref());
+            let installed = basis.installed.as_ref().map(|installed| &installed.manifest);
+            let whole = before.is_some() && client_is_whole(&plan.inventory, &plan.manifest, installed);
             let mut let_go = self.let_go;
             let mut late = || {
                 if let Some((launcher, deadline)) = &mut background
@@ -734,9 +742,18 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
     }
 
-    /// Puts the installed release's manifest back into the cache where a format took it.
-    fn restore_manifest(&mut self, sealed: &release_store::trust::SealedManifest) -> Result<(), EngineError> {
-        zone_io::write_if_changed(self.free, paths::MANIFEST, sealed.bytes())?;
+    /// Puts the installed release's manifest, and what vouches for it, back where a format took them.
+    fn restore_manifest(&self, manifest: &VerifiedManifest, statement: Option<&[u8]>) -> Result<(), EngineError> {
+        zone_io::write_if_changed(self.free, paths::MANIFEST, manifest.bytes())?;
+        let known: KnownRelease = manifest.release().into();
+        let kept = zone_io::read_small(self.free, paths::STATEMENT, MAX_ARCHIVE_BYTES)?;
+        let vouches = |bytes: &[u8]| {
+            let releases = self.trust().ok().and_then(|trust| trust.vouched(bytes));
+            releases.is_some_and(|found| found.by_serial(known.serial).is_some_and(|it| it.manifest == known.manifest))
+        };
+        if let Some(statement) = statement.filter(|_| !kept.is_some_and(|kept| vouches(&kept))) {
+            zone_io::write_if_changed(self.free, paths::STATEMENT, statement)?;
+        }
         Ok(())
     }
 

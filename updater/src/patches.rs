@@ -1,41 +1,34 @@
-//! Patches: which of them are worth it, and applying them.
+//! Patches: which of them are worth it.
 //!
-//! A patch makes one or more contents of contents that the device has whole. Which ones lead from the installed release
-//! stands in a set that the manifest names. A patch is taken if all of its sources are here, as they should be, and its
-//! frames cost less than the frames of what is wanted of what it gives. What a patch is made of need not be trusted: each
-//! result is hashed before it counts, and where one is wrong, the plan is made anew without that source or that patch.
+//! A patch makes one or more contents of others. It is taken if each of its sources is here as it should be, or another
+//! patch (or chunks of the release that it starts from) gives it, and if all frames that this takes cost less than the
+//! frames of what is wanted of what it gives. What a patch is made of need not be trusted: each result is hashed before it
+//! counts, and where one is wrong, the plan is made anew without that source or that patch.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::rc::Rc;
 
-use embedded_io::{Seek as _, SeekFrom, Write as _};
-use firmware_image::digest::Hasher;
-use firmware_image::free_zone::{FreeZone, ZoneFile as _};
+use firmware_image::free_zone::FreeZone;
 use firmware_image::{Digest, RawZone, paths};
-use release_store::ContentKeys;
-use release_store::chunk_list::PackEntry;
-use release_store::frame::{FrameKind, FrameReader};
-use release_store::patch::{PatchError, ReadAt, apply};
-use release_store::patch_set::{Edge, PatchEntry, PatchSet};
-use release_store::transport::get_range;
+use release_store::chunk_list::ChunkList;
+use release_store::step::{Patch, PatchPart};
 
 use crate::engine::Engine;
-use crate::error::{EngineError, FailureKind};
 use crate::fetch::WantedFrame;
 use crate::plan::{Basis, Content, Plan, Way};
 use crate::spool::Spool;
-use crate::stage::Staged;
-use crate::zone_io;
+use crate::steps::Offer;
 
-/// Parts of a patch that are held at once: its streams are read beside each other.
-const HELD_PARTS: usize = 8;
+/// What a content is worth that no chunks of its release give.
+const NO_OTHER_WAY: u64 = 1 << 40;
+/// The most patches that one content takes.
+const MAX_DEPTH: usize = 16;
 
 /// A patch that a plan applies.
 #[derive(Debug, Clone)]
 pub struct PlannedPatch {
-    /// What it is.
-    pub entry: PatchEntry,
+    /// Its frames.
+    pub parts: Vec<PatchPart>,
     /// Its sources, in order.
     pub sources: Vec<Source>,
     /// What it gives, in order.
@@ -64,402 +57,273 @@ pub struct Target {
 
 impl PlannedPatch {
     /// What a plan calls it when it turned out not to hold.
-    fn key(&self) -> String {
-        key(&self.entry)
+    pub(crate) fn key(&self) -> String {
+        key(&self.parts)
     }
 }
 
-fn key(patch: &PatchEntry) -> String {
-    patch.parts.first().map_or_else(String::new, |part| format!("patch {}", part.digest))
-}
-
-/// A patch that could be taken.
-struct Candidate {
-    patch: PlannedPatch,
-    pack: PackEntry,
-    offset: u64,
-    /// Bytes of its frames that are not here.
-    fetch: u64,
-    /// Bytes of the frames of what is wanted of what it gives.
-    saved: u64,
+fn key(parts: &[PatchPart]) -> String {
+    parts.first().map_or_else(String::new, |part| format!("patch {}", part.digest))
 }
 
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
-    /// Takes a patch for each of `wanted` to which one leads that is cheaper than chunks. Not having patches is no error.
+    /// Takes a patch for each of `wanted` to which one leads that is cheaper than chunks. What patches start from and the
+    /// device lacks is added to `wanted`; the chunk list that is returned has its chunks. Not having patches is no error.
     pub(crate) fn plan_patches(
         &mut self,
         plan: &mut Plan,
         basis: &Basis,
         whole: &HashMap<(Digest, u64), Rc<str>>,
-        wanted: &mut [Content],
+        wanted: &mut Vec<Content>,
         spool: &Spool<'_, F>,
-    ) {
+    ) -> Option<ChunkList> {
         let missing: HashSet<Digest> = wanted
             .iter()
             .filter(|content| matches!(content.way, Way::Chunks { fetch, .. } if fetch > 0))
             .map(|content| content.digest)
             .collect();
-        let Some(installed) = basis.installed.as_ref().filter(|_| !basis.without_patches && !missing.is_empty()) else {
-            return;
-        };
+        let made_of_patches = basis.release.base.is_some();
+        if missing.is_empty() || (basis.without_patches && !made_of_patches) {
+            return None;
+        }
         let files = basis.manifest.files.iter().map(|file| (file.sha256, file.stored_bytes));
         let images = basis.manifest.updaters.iter().map(|updater| (updater.sha256, updater.stored_bytes));
         let costs: HashMap<Digest, u64> = files.chain(images).collect();
-        let total: u64 = missing.iter().filter_map(|digest| costs.get(digest)).sum();
-        let mut here: Vec<Source> = Vec::new();
-        here.extend(whole.iter().map(|((digest, size), path)| Source {
-            path: path.clone(),
-            digest: *digest,
-            size: *size,
-        }));
+        let worth = missing.iter().filter_map(|digest| costs.get(digest)).sum();
+        let offer = match self.offer(basis, if made_of_patches { NO_OTHER_WAY } else { worth }) {
+            Ok(offer) => offer,
+            Err(error) => {
+                self.watch.detail(&format!("patches are out of reach: {error}"));
+                return None;
+            }
+        };
+        let mut here: HashMap<Digest, Rc<str>> = HashMap::new();
+        here.extend(whole.iter().map(|((digest, _), path)| (*digest, path.clone())));
+        for content in wanted.iter().filter(|content| content.way == Way::Staged) {
+            here.insert(content.digest, Self::staged(&content.digest).into());
+        }
         for updater in plan.updaters.iter().map(|at| &basis.manifest.updaters[*at]) {
             let path: Rc<str> = paths::updater_name(&updater.platform).as_str().into();
-            if let Some(old) = installed.updater(&updater.platform).filter(|_| !basis.distrusted.contains(&*path)) {
-                here.push(Source { path, digest: old.sha256, size: old.size });
+            let installed = basis.installed.as_ref().and_then(|old| old.manifest.updater(&updater.platform));
+            if let Some(old) = installed.filter(|_| !basis.distrusted.contains(&*path)) {
+                here.entry(old.sha256).or_insert(path);
             }
         }
-        // The same order, whatever the order in a table: plans are made again and should come out the same.
-        here.sort_by(|a, b| (a.digest, &a.path).cmp(&(b.digest, &b.path)));
-
-        let direct = basis.manifest.edges.iter().filter(|edge| edge.from == installed.serial);
-        let mut edges: Vec<&Edge> = direct.collect();
-        if edges.is_empty() {
-            // Files that did not change since may have patches all the same.
-            edges = basis.manifest.edges.iter().collect();
-        }
-        let mut candidates = Vec::new();
-        for edge in edges {
-            if u64::from(edge.stored_len) >= total {
-                continue;
-            }
-            let Some(set) = self.patch_set(edge) else { continue };
-            let named: HashMap<&[u8], &Source> = here.iter().map(|source| (set.name(&source.digest), source)).collect();
-            let sized = wanted.iter().filter(|content| missing.contains(&content.digest));
-            let gives: HashMap<(&[u8], u64), Digest> =
-                sized.map(|content| ((set.name(&content.digest), content.size), content.digest)).collect();
-            let mut offset = u64::from(edge.stored_len);
-            for entry in &set.patches {
-                let at = offset;
-                offset += entry.stored_bytes();
-                let sources: Option<Vec<Source>> =
-                    set.sources(entry).map(|name| named.get(name).map(|source| (*source).clone())).collect();
-                let Some(sources) = sources.filter(|_| !basis.distrusted.contains(&key(entry))) else { continue };
-                let targets: Vec<Target> = set
-                    .targets(entry)
-                    .map(|(name, size)| Target { wanted: gives.get(&(name, size)).copied(), size })
-                    .collect();
-                let lacks = entry.parts.iter().filter(|part| !spool.contains(&part.digest));
-                let fetch = lacks.map(|part| u64::from(part.stored_len)).sum();
-                let patch = PlannedPatch { entry: entry.clone(), sources, targets };
-                candidates.push(Candidate { patch, pack: edge.pack, offset: at, fetch, saved: 0 });
-            }
-        }
-        self.take_candidates(plan, candidates, &costs, wanted, missing, spool);
+        let Offer { patches, base } = offer;
+        let fetch = |patch: &Patch| {
+            let lacks = patch.parts.iter().filter(|part| !spool.contains(&part.digest));
+            lacks.map(|part| u64::from(part.stored_len)).sum()
+        };
+        let patches: Vec<(Patch, u64)> = patches
+            .into_iter()
+            .filter(|patch| !basis.distrusted.contains(&key(&patch.parts)))
+            .map(|patch| (fetch(&patch), patch))
+            .map(|(fetch, patch)| (patch, fetch))
+            .collect();
+        let costs = missing.iter().map(|digest| {
+            let cost = costs.get(digest).copied().unwrap_or(0);
+            (*digest, if made_of_patches { NO_OTHER_WAY } else { cost })
+        });
+        let mut choice = Choice {
+            giving: giving(&patches),
+            sources: patches.iter().flat_map(|(patch, _)| &patch.sources).map(|(digest, _)| *digest).collect(),
+            places: wanted.iter().enumerate().map(|(place, content)| (content.digest, place)).collect(),
+            patches,
+            here,
+            base,
+            costs: costs.collect(),
+            missing,
+        };
+        choice.take_all(plan, wanted, spool, Self::staged);
+        choice.base
     }
+}
 
-    fn take_candidates(
-        &self,
+fn giving(patches: &[(Patch, u64)]) -> HashMap<Digest, Vec<usize>> {
+    let mut giving: HashMap<Digest, Vec<usize>> = HashMap::new();
+    for (at, (patch, _)) in patches.iter().enumerate() {
+        for (digest, _) in &patch.targets {
+            giving.entry(*digest).or_default().push(at);
+        }
+    }
+    giving
+}
+
+/// How one content is come by that a patch starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Need {
+    Patch(usize),
+    Chunks(Digest, u64),
+}
+
+/// A choice among patches.
+struct Choice {
+    /// Each with the bytes of its frames that are not here.
+    patches: Vec<(Patch, u64)>,
+    /// Which of them give a content.
+    giving: HashMap<Digest, Vec<usize>>,
+    /// What they start from.
+    sources: HashSet<Digest>,
+    /// Where the wanted contents stand in the plan's list.
+    places: HashMap<Digest, usize>,
+    /// Contents that are here, and where.
+    here: HashMap<Digest, Rc<str>>,
+    /// Where chunks of other contents are.
+    base: Option<ChunkList>,
+    /// What each wanted content costs by chunks.
+    costs: HashMap<Digest, u64>,
+    /// Wanted contents that nothing gives yet.
+    missing: HashSet<Digest>,
+}
+
+impl Choice {
+    /// Takes the patches that save most, until none saves anything.
+    fn take_all<F: FreeZone>(
+        &mut self,
         plan: &mut Plan,
-        mut candidates: Vec<Candidate>,
-        costs: &HashMap<Digest, u64>,
-        wanted: &mut [Content],
-        mut missing: HashSet<Digest>,
+        wanted: &mut Vec<Content>,
         spool: &Spool<'_, F>,
+        staged: fn(&Digest) -> String,
     ) {
+        let mut taken: HashSet<Need> = HashSet::new();
+        let mut candidates: Vec<usize> = (0..self.patches.len()).collect();
         loop {
-            for candidate in &mut candidates {
-                let given = candidate.patch.targets.iter().filter_map(|target| target.wanted);
-                let given: HashSet<Digest> = given.filter(|digest| missing.contains(digest)).collect();
-                candidate.saved = given.iter().filter_map(|digest| costs.get(digest)).sum();
-            }
-            candidates.retain(|candidate| candidate.fetch < candidate.saved);
-            let best = (0..candidates.len()).max_by_key(|at| candidates[*at].saved - candidates[*at].fetch);
-            let Some(best) = best.map(|at| candidates.remove(at)) else { return };
-            let Candidate { mut patch, pack, mut offset, fetch, .. } = best;
-            for part in &patch.entry.parts {
-                let id = part.frame_id();
-                if !spool.contains(&id.digest) && !plan.frames.iter().any(|frame| frame.id.digest == id.digest) {
-                    plan.frames.push(WantedFrame { id, pack, offset });
-                    plan.fetch_bytes += u64::from(id.stored_len);
+            let mut best: Option<(u64, usize, Vec<Need>)> = None;
+            candidates.retain(|at| {
+                let targets = self.patches[*at].0.targets.iter().map(|(digest, _)| digest);
+                let given: HashSet<&Digest> = targets.filter(|digest| self.missing.contains(*digest)).collect();
+                let saved: u64 = given.iter().filter_map(|digest| self.costs.get(*digest)).sum();
+                let mut needs = Vec::new();
+                if saved == 0 || !self.needs(*at, &mut needs, 0) {
+                    return false;
                 }
-                offset += u64::from(part.stored_len);
+                let new = needs.iter().filter(|need| !taken.contains(*need));
+                let fetch: u64 = new.map(|need| self.fetch(need)).sum();
+                if fetch >= saved {
+                    return false;
+                }
+                if best.as_ref().is_none_or(|(most, ..)| saved - fetch > *most) {
+                    best = Some((saved - fetch, *at, needs));
+                }
+                true
+            });
+            let Some((_, at, needs)) = best else { return };
+            candidates.retain(|candidate| *candidate != at);
+            for need in needs {
+                if !taken.insert(need) {
+                    continue;
+                }
+                match need {
+                    Need::Chunks(digest, size) => {
+                        // Its frames are planned with the other chunks.
+                        let way = Way::Chunks { local: 0, fetch: size };
+                        wanted.push(Content { digest, size, path: String::new(), way });
+                        self.here.insert(digest, staged(&digest).into());
+                    }
+                    Need::Patch(at) => self.take(at, plan, wanted, spool, staged),
+                }
             }
-            let mut share = fetch;
-            for target in &mut patch.targets {
-                target.wanted = target.wanted.filter(|digest| missing.remove(digest));
-                let content =
-                    target.wanted.and_then(|digest| wanted.iter_mut().find(|content| content.digest == digest));
+        }
+    }
+
+    /// What applying the patch takes, in order, itself last. `false`: it cannot be applied.
+    fn needs(&self, at: usize, needs: &mut Vec<Need>, depth: usize) -> bool {
+        if depth >= MAX_DEPTH {
+            return false;
+        }
+        for (digest, size) in &self.patches[at].0.sources {
+            if self.here.contains_key(digest) {
+                continue;
+            }
+            let mut best: Option<(u64, Vec<Need>)> = None;
+            if self.base.as_ref().is_some_and(|base| base.content(digest).is_some()) {
+                let need = Need::Chunks(*digest, *size);
+                best = Some((self.fetch(&need), vec![need]));
+            }
+            for other in self.giving.get(digest).into_iter().flatten().filter(|other| **other != at) {
+                let mut more = Vec::new();
+                if self.needs(*other, &mut more, depth + 1) {
+                    let cost = more.iter().map(|need| self.fetch(need)).sum();
+                    if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+                        best = Some((cost, more));
+                    }
+                }
+            }
+            let Some((_, more)) = best else { return false };
+            for need in more {
+                if !needs.contains(&need) {
+                    needs.push(need);
+                }
+            }
+        }
+        if !needs.contains(&Need::Patch(at)) {
+            needs.push(Need::Patch(at));
+        }
+        true
+    }
+
+    fn fetch(&self, need: &Need) -> u64 {
+        match need {
+            Need::Patch(at) => self.patches[*at].1,
+            Need::Chunks(digest, _) => {
+                let base = self.base.as_ref();
+                base.and_then(|base| Some(base.stored_bytes(base.content(digest)?))).unwrap_or(NO_OTHER_WAY)
+            }
+        }
+    }
+
+    /// Plans a patch whose sources are here, or will be.
+    fn take<F: FreeZone>(
+        &mut self,
+        at: usize,
+        plan: &mut Plan,
+        wanted: &mut Vec<Content>,
+        spool: &Spool<'_, F>,
+        staged: fn(&Digest) -> String,
+    ) {
+        let (patch, fetch) = &self.patches[at];
+        let mut offset = patch.offset;
+        for part in &patch.parts {
+            let id = part.frame_id();
+            if !spool.contains(&id.digest) && !plan.frames.iter().any(|frame| frame.id.digest == id.digest) {
+                plan.frames.push(WantedFrame { id, pack: patch.pack, offset });
+                plan.fetch_bytes += u64::from(id.stored_len);
+            }
+            offset += u64::from(part.stored_len);
+        }
+        let source = |(digest, size): &(Digest, u64)| {
+            let path = self.here.get(digest).cloned().unwrap_or_default();
+            Source { path, digest: *digest, size: *size }
+        };
+        let sources = patch.sources.iter().map(source).collect();
+        let mut share = *fetch;
+        let mut targets = Vec::with_capacity(patch.targets.len());
+        for (digest, size) in patch.targets.clone() {
+            let mut target = Target { wanted: None, size };
+            // Once each, also where a patch gives something twice.
+            if self.here.contains_key(&digest) {
+                targets.push(target);
+                continue;
+            }
+            // Shown with the first of what it gives.
+            let (number, fetch) = (plan.patches.len(), std::mem::take(&mut share));
+            if self.missing.remove(&digest) {
+                let content = self.places.get(&digest).and_then(|place| wanted.get_mut(*place));
+                let instead_of = self.costs.get(&digest).copied().filter(|cost| *cost < NO_OTHER_WAY);
                 if let Some(content) = content {
-                    let instead_of = costs.get(&content.digest).copied().unwrap_or(0);
-                    // Shown with the first of what it gives.
-                    content.way =
-                        Way::Patch { patch: plan.patches.len(), fetch: std::mem::take(&mut share), instead_of };
+                    content.way = Way::Patch { patch: number, fetch, instead_of: instead_of.unwrap_or(fetch) };
+                    target.wanted = Some(digest);
                 }
+            } else if self.sources.contains(&digest) {
+                let way = Way::Patch { patch: number, fetch, instead_of: fetch };
+                wanted.push(Content { digest, size, path: String::new(), way });
+                target.wanted = Some(digest);
             }
-            plan.patches.push(patch);
+            if target.wanted.is_some() {
+                self.here.insert(digest, staged(&digest).into());
+            }
+            targets.push(target);
         }
+        plan.patches.push(PlannedPatch { parts: self.patches[at].0.parts.clone(), sources, targets });
     }
-
-    /// The patches of `edge`; `None` where they are not to be had, or do not hold.
-    fn patch_set(&mut self, edge: &Edge) -> Option<PatchSet> {
-        if let Some(known) = self.patch_sets.get(&edge.set) {
-            return known.clone();
-        }
-        let (end, path) = (u64::from(edge.stored_len), edge.pack.path());
-        let keys = self.content_keys();
-        let fetch = |transport: &dyn release_store::Transport| {
-            let mut sealed = Vec::new();
-            get_range(transport, &path, 0..end, edge.pack.bytes, &mut |_, piece| {
-                sealed.extend_from_slice(piece);
-                Ok(())
-            })?;
-            PatchSet::open(&sealed, edge, &keys)
-        };
-        let mut found = self.offline.as_deref().and_then(|offline| fetch(offline).ok());
-        if found.is_none() && !self.on_device_only {
-            match self.servers.ask(fetch) {
-                Ok(set) => found = Some(set),
-                // Time was up: whoever has more of it may ask again.
-                Err(error) if error.kind() == FailureKind::Offline => {
-                    self.watch.detail(&format!("patches from release {} have not come yet: {error}", edge.from));
-                    return None;
-                }
-                Err(error) => {
-                    self.watch.detail(&format!("patches from release {} are out of reach: {error}", edge.from))
-                }
-            }
-        }
-        self.patch_sets.insert(edge.set, found.clone());
-        found
-    }
-
-    /// Applies a patch: what is wanted of what it gives is staged.
-    pub(crate) fn apply_patch(&self, patch: &PlannedPatch, spool: &mut Spool<'_, F>) -> Result<Staged, EngineError> {
-        let advance = |bytes| self.watch.advance(bytes);
-        let mut output = Output { zone: self.free, targets: &patch.targets, next: 0, open: None, failed: None };
-        let new_len = patch.targets.iter().map(|target| target.size).sum();
-        let old_len = patch.sources.iter().map(|source| source.size).sum();
-        let mut parts = Parts {
-            patch,
-            keys: &self.content_keys(),
-            reader: FrameReader::new()?,
-            spool,
-            held: Vec::new(),
-            bad: false,
-        };
-        let mut old = Sources { zone: self.free, sources: &patch.sources, open: None };
-        let applied = apply(&mut parts, &mut old, old_len, new_len, &mut |bytes| output.write(bytes, &advance));
-        let applied = applied.and_then(|()| output.finish().map_err(PatchError::Output));
-        let bad_frame = parts.bad;
-        drop(old);
-        let Err(error) = applied else { return Ok(Staged::All) };
-        if let Some(error) = output.abandon()? {
-            return Err(error);
-        }
-        self.watch.detail(&format!("a patch did not hold: {error}"));
-        if bad_frame {
-            // It would be found again at the next start.
-            spool.clear()?;
-            return Ok(Staged::Distrust(patch.key()));
-        }
-        for source in &patch.sources {
-            if !zone_io::file_is(self.free, &source.path, source.size, &source.digest)? {
-                return Ok(Staged::Distrust(source.path.to_string()));
-            }
-        }
-        Ok(Staged::Distrust(patch.key()))
-    }
-}
-
-/// The sources of a patch, one behind the other.
-struct Sources<'a, F: FreeZone> {
-    zone: &'a F,
-    sources: &'a [Source],
-    open: Option<(usize, F::File<'a>)>,
-}
-
-impl<F: FreeZone> ReadAt for Sources<'_, F> {
-    fn read_at(&mut self, mut at: u64, mut out: &mut [u8]) -> io::Result<()> {
-        for (number, source) in self.sources.iter().enumerate() {
-            if at >= source.size {
-                at -= source.size;
-                continue;
-            }
-            let len = (source.size - at).min(out.len() as u64) as usize;
-            if self.open.as_ref().is_none_or(|(open, _)| *open != number) {
-                let file = self.zone.open(&source.path).map_err(other)?;
-                self.open = Some((number, file.ok_or(io::ErrorKind::NotFound)?));
-            }
-            let Some((_, file)) = &mut self.open else { return Err(io::ErrorKind::NotFound.into()) };
-            let (piece, rest) = out.split_at_mut(len);
-            let read = file.seek(SeekFrom::Start(at)).and_then(|_| zone_io::read_full(file, piece)).map_err(other)?;
-            if read < len {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            (at, out) = (0, rest);
-            if out.is_empty() {
-                return Ok(());
-            }
-        }
-        if out.is_empty() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-    }
-}
-
-/// The parts of a patch, as they lie in the spool.
-struct Parts<'a, 's, 'z, F: FreeZone> {
-    patch: &'a PlannedPatch,
-    keys: &'a ContentKeys,
-    reader: FrameReader,
-    spool: &'s mut Spool<'z, F>,
-    held: Vec<(usize, Vec<u8>)>,
-    /// A part that is not in the spool, or does not open.
-    bad: bool,
-}
-
-impl<F: FreeZone> Parts<'_, '_, '_, F> {
-    fn part(&mut self, number: usize) -> io::Result<&[u8]> {
-        if let Some(place) = self.held.iter().position(|(held, _)| *held == number) {
-            // The last is the one that was used last.
-            let part = self.held.remove(place);
-            self.held.push(part);
-        } else {
-            let digest = self.patch.entry.parts[number].digest;
-            let mut frame = Vec::new();
-            let found = self.spool.read(FrameKind::Patch, &digest, &mut frame).map_err(other)?;
-            let opened = found.and_then(|(id, key)| self.reader.open(self.keys.get(key)?, &id, &frame).ok());
-            let Some(opened) = opened else {
-                self.bad = true;
-                return Err(io::ErrorKind::InvalidData.into());
-            };
-            if self.held.len() >= HELD_PARTS {
-                self.held.remove(0);
-            }
-            self.held.push((number, opened.bytes().to_vec()));
-        }
-        Ok(self.held.last().map(|(_, part)| part.as_slice()).unwrap_or_default())
-    }
-}
-
-impl<F: FreeZone> ReadAt for Parts<'_, '_, '_, F> {
-    fn read_at(&mut self, mut at: u64, mut out: &mut [u8]) -> io::Result<()> {
-        for number in 0..self.patch.entry.parts.len() {
-            let size = u64::from(self.patch.entry.parts[number].raw_len);
-            if at >= size {
-                at -= size;
-                continue;
-            }
-            let len = (size - at).min(out.len() as u64) as usize;
-            let part = self.part(number)?;
-            let (piece, rest) = out.split_at_mut(len);
-            // Two parts of one digest and other lengths are a set that contradicts itself.
-            let bytes = part.get(at as usize..).and_then(|part| part.get(..len)).ok_or(io::ErrorKind::InvalidData)?;
-            piece.copy_from_slice(bytes);
-            (at, out) = (0, rest);
-            if out.is_empty() {
-                return Ok(());
-            }
-        }
-        if out.is_empty() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-    }
-}
-
-/// What a patch gives, into staging: each content complete and verified, or not at all.
-struct Output<'a, F: FreeZone> {
-    zone: &'a F,
-    targets: &'a [Target],
-    next: usize,
-    open: Option<OpenTarget<'a, F>>,
-    failed: Option<EngineError>,
-}
-
-struct OpenTarget<'a, F: FreeZone + 'a> {
-    path: String,
-    file: Option<F::File<'a>>,
-    hasher: Hasher,
-    left: u64,
-}
-
-impl<F: FreeZone> Output<'_, F> {
-    fn write(&mut self, mut bytes: &[u8], advance: &dyn Fn(u64)) -> io::Result<()> {
-        while !bytes.is_empty() {
-            self.begin()?;
-            let Some(open) = &mut self.open else { return Err(io::ErrorKind::InvalidData.into()) };
-            let (piece, rest) = bytes.split_at(open.left.min(bytes.len() as u64) as usize);
-            if let Some(file) = &mut open.file {
-                let path = &open.path;
-                let written = zone_io::write_all(file, piece);
-                written.map_err(|error| fail(&mut self.failed, EngineError::zone("write", path)(error)))?;
-                open.hasher.update(piece);
-                advance(piece.len() as u64);
-            }
-            open.left -= piece.len() as u64;
-            bytes = rest;
-            self.end()?;
-        }
-        Ok(())
-    }
-
-    /// Opens the next target, unless one is open.
-    fn begin(&mut self) -> io::Result<()> {
-        while self.open.is_none() {
-            let Some(target) = self.targets.get(self.next) else { return Ok(()) };
-            let path = target.wanted.map_or_else(String::new, |digest| format!("{}/{digest}", paths::STAGING_DIR));
-            let file = match target.wanted {
-                Some(_) => {
-                    let created = self.zone.create(&path);
-                    let created = created.and_then(|mut file| file.reserve(target.size).map(|()| file));
-                    Some(created.map_err(|error| fail(&mut self.failed, EngineError::zone("write", &path)(error)))?)
-                }
-                None => None,
-            };
-            self.open = Some(OpenTarget { path, file, hasher: Hasher::new(), left: target.size });
-            self.end()?;
-        }
-        Ok(())
-    }
-
-    /// Closes the open target if it is complete.
-    fn end(&mut self) -> io::Result<()> {
-        let Some(open) = self.open.take_if(|open| open.left == 0) else { return Ok(()) };
-        let wanted = self.targets.get(self.next).and_then(|target| target.wanted);
-        let found = open.hasher.finish();
-        if wanted.is_some_and(|wanted| wanted != found) {
-            let hasher = Hasher::new();
-            self.open = Some(OpenTarget { path: open.path, file: None, hasher, left: 0 });
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the result has another digest"));
-        }
-        if let Some(mut file) = open.file {
-            let path = &open.path;
-            file.flush().map_err(|error| fail(&mut self.failed, EngineError::zone("write", path)(error)))?;
-        }
-        self.next += 1;
-        Ok(())
-    }
-
-    /// Closes what is left: contents without bytes.
-    fn finish(&mut self) -> io::Result<()> {
-        self.begin()?;
-        if self.next == self.targets.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-    }
-
-    /// Removes a target that is not complete. What kept it from being written, if that was it.
-    fn abandon(&mut self) -> Result<Option<EngineError>, EngineError> {
-        if let Some(OpenTarget { path, file, .. }) = self.open.take() {
-            drop(file);
-            if !path.is_empty() {
-                zone_io::remove(self.zone, &path)?;
-            }
-        }
-        Ok(self.failed.take())
-    }
-}
-
-/// Keeps the reason for later; what goes through the decoder is a sign only.
-fn fail(slot: &mut Option<EngineError>, error: EngineError) -> io::Error {
-    *slot = Some(error);
-    io::ErrorKind::Other.into()
-}
-
-fn other(error: impl std::fmt::Debug) -> io::Error {
-    io::Error::other(format!("{error:?}"))
 }

@@ -13,7 +13,7 @@ use firmware_image::free_zone::{FreeZone, ZoneFile as _};
 use firmware_image::{Digest, RawZone, paths};
 use release_store::chunk_list::{ChunkEntry, ChunkList};
 use release_store::manifest::{Manifest, Policy};
-use release_store::trust::{Release, SealedManifest};
+use release_store::trust::{Release, VerifiedManifest};
 use serde::Serialize;
 
 use crate::engine::Engine;
@@ -109,15 +109,17 @@ pub struct LocalChunk {
 pub struct Plan {
     /// The release.
     pub release: KnownRelease,
-    /// Its sealed manifest.
-    pub sealed: SealedManifest,
+    /// Its encoded manifest.
+    pub verified: VerifiedManifest,
     /// Its manifest.
     pub manifest: Manifest,
+    /// The metadata that vouches for it, where it is at hand.
+    pub statement: Option<Vec<u8>>,
     /// Its sealed chunk list, where one was needed.
     pub sealed_list: Option<Vec<u8>>,
-    /// Its chunk list, where one was needed.
-    pub list: Option<ChunkList>,
-    /// The contents to be staged, each once.
+    /// Its chunk list and that of a release that it is made of, where they were needed.
+    pub lists: Vec<ChunkList>,
+    /// The contents to be staged, each once; what a patch needs in front of what it gives.
     pub contents: Vec<Content>,
     /// The files to be written.
     pub puts: Vec<Put>,
@@ -142,10 +144,9 @@ pub struct Plan {
 impl Plan {
     /// Whether this release can have a use for the frame of a content.
     pub(crate) fn may_use(&self, digest: &Digest) -> bool {
-        let of_list = |list: &ChunkList| list.chunks.iter().any(|chunk| chunk.digest == *digest);
-        self.list.as_ref().is_some_and(of_list)
+        self.lists.iter().any(|list| list.chunks.iter().any(|chunk| chunk.digest == *digest))
             || self.frames.iter().any(|frame| frame.id.digest == *digest)
-            || self.patches.iter().flat_map(|patch| &patch.entry.parts).any(|part| part.digest == *digest)
+            || self.patches.iter().flat_map(|patch| &patch.parts).any(|part| part.digest == *digest)
     }
 
     /// Whether no file of the managed directory changes and no updater is renewed.
@@ -242,16 +243,24 @@ pub struct SummaryLine {
     pub instead_of_bytes: u64,
 }
 
+/// The installed release.
+pub(crate) struct Installed {
+    /// What signed metadata says of it.
+    pub release: Release,
+    /// Its manifest.
+    pub manifest: Manifest,
+}
+
 /// What is known of the device before a plan is made.
 pub(crate) struct Basis {
     /// The release that is wanted.
     pub release: Release,
-    /// Its sealed manifest.
-    pub sealed: SealedManifest,
+    /// Its encoded manifest.
+    pub verified: VerifiedManifest,
     /// Its manifest.
     pub manifest: Manifest,
-    /// The installed release's manifest, where it is at hand.
-    pub installed: Option<Manifest>,
+    /// The installed release, if it is another one and its manifest is at hand.
+    pub installed: Option<Installed>,
     /// Sources that turned out not to be what they should.
     pub distrusted: HashSet<String>,
     /// Updaters are out of reach: plan without them.
@@ -263,15 +272,11 @@ pub(crate) struct Basis {
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// What a plan to `release` starts from.
     pub(crate) fn basis(&mut self, release: &Release) -> Result<Basis, EngineError> {
-        let (sealed, manifest) = self.manifest(release)?;
-        let installed = match &self.state.release {
-            Some(known) if known.serial == release.serial => None,
-            Some(known) => self.local_manifest(known),
-            None => None,
-        };
+        let installed = self.installed_other_than(release);
+        let (verified, manifest) = self.manifest(release, installed.as_ref())?;
         Ok(Basis {
             release: release.clone(),
-            sealed,
+            verified,
             manifest,
             installed,
             distrusted: HashSet::new(),
@@ -283,7 +288,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// Makes the plan. Asks servers for chunk lists at most, and writes nothing.
     pub(crate) fn plan(&mut self, basis: &Basis, spool: &Spool<'_, F>) -> Result<Plan, EngineError> {
         let Basis { manifest, installed, .. } = basis;
-        let inventory = crate::inventory::survey(self.free, manifest, installed.as_ref(), self.hash, self.watch)?;
+        let inventory = crate::inventory::survey(
+            self.free,
+            manifest,
+            installed.as_ref().map(|old| &old.manifest),
+            self.hash,
+            self.watch,
+        )?;
         self.plan_with(basis, inventory, spool)
     }
 
@@ -293,18 +304,20 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     }
 
     fn plan_with(&mut self, basis: &Basis, inventory: Inventory, spool: &Spool<'_, F>) -> Result<Plan, EngineError> {
-        let Basis { release, sealed, manifest, installed, distrusted, .. } = basis;
+        let Basis { release, verified, manifest, installed, distrusted, .. } = basis;
+        let installed = installed.as_ref().map(|installed| &installed.manifest);
         let updaters = if basis.without_updaters { Vec::new() } else { self.outdated_updaters(manifest)? };
         let mut plan = Plan {
             release: release.into(),
-            sealed: sealed.clone(),
+            verified: verified.clone(),
             manifest: manifest.clone(),
+            statement: self.trust().ok().and_then(|trust| trust.statement(release)),
             sealed_list: None,
-            list: None,
+            lists: Vec::new(),
             contents: Vec::new(),
             puts: puts(manifest, &inventory),
             removes: inventory.gone.iter().map(|gone| (gone.path.clone(), gone.length)).collect(),
-            marks: marks(manifest, installed.as_ref(), &inventory),
+            marks: marks(manifest, installed, &inventory),
             updaters,
             local: HashMap::new(),
             patches: Vec::new(),
@@ -312,7 +325,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             fetch_bytes: 0,
             inventory,
         };
-        let whole = self.whole_copies(&plan, installed.as_ref(), distrusted)?;
+        let whole = self.whole_copies(&plan, installed, distrusted)?;
         let staged = self.staged_copies(&plan)?;
         let mut wanted: Vec<Content> = Vec::new();
         let mut seen = HashSet::new();
@@ -335,15 +348,30 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 wanted.push(Content { digest, size, path, way: way.unwrap_or(Way::Chunks { local: 0, fetch: size }) });
             }
         }
-        self.plan_patches(&mut plan, basis, &whole, &mut wanted, spool);
-        let by_chunks: HashSet<Digest> = wanted
+        let base = self.plan_patches(&mut plan, basis, &whole, &mut wanted, spool);
+        let mut by_chunks: HashSet<Digest> = wanted
             .iter()
             .filter(|content| matches!(content.way, Way::Chunks { fetch, .. } if fetch > 0))
             .map(|content| content.digest)
             .collect();
-        if !by_chunks.is_empty() {
-            self.plan_chunks(&mut plan, basis, &by_chunks, &mut wanted, spool)?;
+        if let Some(base) = base {
+            let of_base: HashSet<Digest> =
+                by_chunks.iter().filter(|digest| base.content(digest).is_some()).copied().collect();
+            by_chunks.retain(|digest| !of_base.contains(digest));
+            self.plan_chunks(&mut plan, basis, base, &of_base, &mut wanted, spool)?;
         }
+        if !by_chunks.is_empty() {
+            let sealed = self.sealed_chunk_list(release, true)?;
+            let sealed = sealed.ok_or(EngineError::Internal("a chunk list that was asked for is not there"))?;
+            let list = ChunkList::open(&sealed, release, manifest, &self.content_keys())?;
+            self.plan_chunks(&mut plan, basis, list, &by_chunks, &mut wanted, spool)?;
+            plan.sealed_list = Some(sealed);
+        }
+        // What patches start from, and then the patches in their order.
+        wanted.sort_by_key(|content| match content.way {
+            Way::Patch { patch, .. } => patch + 1,
+            _ => 0,
+        });
         plan.contents = wanted;
         Ok(plan)
     }
@@ -353,13 +381,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         &mut self,
         plan: &mut Plan,
         basis: &Basis,
+        list: ChunkList,
         by_chunks: &HashSet<Digest>,
         wanted: &mut [Content],
         spool: &Spool<'_, F>,
     ) -> Result<(), EngineError> {
-        let sealed_list = self.sealed_chunk_list(&basis.manifest, true)?;
-        let sealed_list = sealed_list.ok_or(EngineError::Internal("a chunk list that was asked for is not there"))?;
-        let list = self.open_chunk_list(&sealed_list, &basis.manifest)?;
         let mut missing: HashSet<Digest> = HashSet::new();
         for content in by_chunks.iter().filter_map(|digest| list.content(digest)) {
             missing.extend(list.chunks_of(content).map(|(_, chunk)| chunk.digest));
@@ -367,7 +393,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         missing.retain(|digest| !spool.contains(digest));
         self.local_chunks(plan, basis, &list, &mut missing)?;
 
-        let mut fetched: HashSet<Digest> = HashSet::new();
+        let mut fetched: HashSet<Digest> = plan.frames.iter().map(|frame| frame.id.digest).collect();
         for content in wanted.iter_mut().filter(|content| by_chunks.contains(&content.digest)) {
             let entry = list
                 .content(&content.digest)
@@ -385,8 +411,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
             content.way = Way::Chunks { local, fetch };
         }
-        plan.list = Some(list);
-        plan.sealed_list = Some(sealed_list);
+        plan.lists.push(list);
         Ok(())
     }
 
@@ -399,12 +424,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         missing: &mut HashSet<Digest>,
     ) -> Result<(), EngineError> {
         let old_list = match &basis.installed {
-            Some(installed) if installed.chunk_list != basis.manifest.chunk_list => {
-                self.old_chunk_list(installed, list, missing)?
-            }
+            Some(installed) => self.old_chunk_list(installed, list, missing)?,
             _ => None,
         };
-        let old_digest = |path: &str| basis.installed.as_ref()?.file(path).map(|file| file.sha256);
+        let old_manifest = basis.installed.as_ref().map(|installed| &installed.manifest);
+        let old_digest = |path: &str| old_manifest?.file(path).map(|file| file.sha256);
         let mut sources: Vec<(Rc<str>, &ChunkList, Digest, bool)> = Vec::new();
         for item in &plan.inventory.items {
             let file = &basis.manifest.files[item.file];
@@ -434,7 +458,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         for at in &plan.updaters {
             let updater = &basis.manifest.updaters[*at];
             let path: Rc<str> = paths::updater_name(&updater.platform).as_str().into();
-            let old = basis.installed.as_ref().and_then(|installed| installed.updater(&updater.platform));
+            let old = old_manifest.and_then(|installed| installed.updater(&updater.platform));
             let old = old_list.as_ref().zip(old.map(|old| old.sha256));
             sources.push((path.clone(), list, updater.sha256, false));
             sources.extend(old.map(|(list, digest)| (path, list, digest, false)));
@@ -506,21 +530,22 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// The installed release's chunk list, if it is at hand or costs less than it can save.
     fn old_chunk_list(
         &self,
-        installed: &Manifest,
+        installed: &Installed,
         list: &ChunkList,
         missing: &HashSet<Digest>,
     ) -> Result<Option<ChunkList>, EngineError> {
         let frame_bytes = |chunk: &ChunkEntry| missing.contains(&chunk.digest).then_some(u64::from(chunk.stored_len));
         let wanted: u64 = list.chunks.iter().filter_map(frame_bytes).sum();
-        let worth_it = u64::from(installed.chunk_list.stored_len).saturating_mul(4) < wanted;
-        let sealed = match self.sealed_chunk_list(installed, worth_it) {
+        let Installed { release, manifest } = installed;
+        let worth_it = release.chunks.bytes.saturating_mul(4) < wanted;
+        let sealed = match self.sealed_chunk_list(release, worth_it) {
             Ok(sealed) => sealed,
             // Only the check window is over: behind the client there is time for it.
             Err(error) if self.servers.meter().time_left().is_some_and(|left| left.is_zero()) => return Err(error),
             // Not having it only means more to download.
             Err(_) => None,
         };
-        Ok(sealed.and_then(|sealed| self.open_chunk_list(&sealed, installed).ok()))
+        Ok(sealed.and_then(|sealed| ChunkList::open(&sealed, release, manifest, &self.content_keys()).ok()))
     }
 
     /// Where whole copies of contents are on the device, by digest and length.

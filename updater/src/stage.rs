@@ -39,13 +39,12 @@ fn footprint(bytes: u64) -> u64 {
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// Removes what earlier runs staged and this plan does not want, or did not finish.
     pub(crate) fn clear_leftovers(&mut self, plan: &Plan) -> Result<(), EngineError> {
-        let mut wanted: HashMap<Digest, Option<u64>> =
-            plan.contents.iter().map(|content| (content.digest, Some(content.size))).collect();
-        wanted.insert(plan.release.manifest, Some(plan.sealed.bytes().len() as u64));
-        wanted.insert(plan.manifest.chunk_list.pack, plan.sealed_list.as_ref().map(|list| list.len() as u64));
-        let is_wanted = |digest: Digest, length: u64| {
-            wanted.get(&digest).is_some_and(|wanted| wanted.is_none_or(|wanted| wanted == length))
-        };
+        let mut wanted: HashMap<Digest, u64> =
+            plan.contents.iter().map(|content| (content.digest, content.size)).collect();
+        wanted.insert(plan.release.manifest, plan.verified.bytes().len() as u64);
+        let kept = [&plan.sealed_list, &plan.statement].into_iter().flatten();
+        wanted.extend(kept.map(|bytes| (Digest::of(bytes), bytes.len() as u64)));
+        let is_wanted = |digest: Digest, length: u64| wanted.get(&digest) == Some(&length);
         let unwanted = |(name, length): &(String, u64)| Digest::from_hex(name).is_some_and(|d| !is_wanted(d, *length));
         let names = zone_io::files_in(self.free, paths::STAGING_DIR)?.into_iter().filter(unwanted);
         zone_io::remove_all(self.free, paths::STAGING_DIR, names.map(|(name, _)| name))
@@ -55,7 +54,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     pub(crate) fn check_space(&self, plan: &Plan, intent: Intent, spool: &Spool<'_, F>) -> Result<(), EngineError> {
         let unstaged = plan.contents.iter().filter(|content| content.way != Way::Staged);
         let stage: u64 = unstaged.map(|content| footprint(content.size)).sum();
-        let lists = plan.sealed.bytes().len() + plan.sealed_list.as_ref().map_or(0, Vec::len);
+        let kept = [&plan.sealed_list, &plan.statement].into_iter().flatten();
+        let lists = plan.verified.bytes().len() + kept.map(Vec::len).sum::<usize>();
         let ahead = if plan.fetch_bytes == 0 { 0 } else { SYNC_BYTES };
         let fetch = plan.fetch_bytes + (plan.frames.len() * ENTRY_BYTES) as u64 + ahead;
         let growth: u64 = plan
@@ -92,7 +92,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
     }
 
-    /// Stages every content of the plan, its manifest and its chunk list.
+    /// Stages every content of the plan, its manifest, its chunk list and what vouches for it.
     pub(crate) fn stage(&mut self, plan: &Plan, spool: &mut Spool<'_, F>) -> Result<Staged, EngineError> {
         let total = plan.contents.iter().filter(|content| content.way != Way::Staged).map(|content| content.size).sum();
         self.watch.begin("Staging", total);
@@ -103,9 +103,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             return Ok(staged);
         }
         let manifest = Self::staged(&plan.release.manifest);
-        zone_io::write_if_changed(self.free, &manifest, plan.sealed.bytes())?;
-        if let Some(sealed) = &plan.sealed_list {
-            zone_io::write_if_changed(self.free, &Self::staged(&plan.manifest.chunk_list.pack), sealed)?;
+        zone_io::write_if_changed(self.free, &manifest, plan.verified.bytes())?;
+        for bytes in [&plan.sealed_list, &plan.statement].into_iter().flatten() {
+            zone_io::write_if_changed(self.free, &Self::staged(&Digest::of(bytes)), bytes)?;
         }
         zone_io::sync_parents(self.free, &manifest)?;
         // All frames are in staged copies now, and their space may be needed for undo copies.
@@ -180,8 +180,8 @@ impl<F: FreeZone> Builder<'_, F> {
         out.reserve(content.size).map_err(failed())?;
         let mut hasher = Hasher::new();
         if content.size > 0 {
-            let list = plan.list.as_ref().ok_or_else(nowhere)?;
-            let entry = list.content(&content.digest).ok_or_else(nowhere)?;
+            let found = plan.lists.iter().find_map(|list| Some((list, list.content(&content.digest)?)));
+            let (list, entry) = found.ok_or_else(nowhere)?;
             for (_, chunk) in list.chunks_of(entry) {
                 let source = self.load(chunk, &plan.local, spool)?;
                 if source != Staged::All {

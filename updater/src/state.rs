@@ -18,7 +18,7 @@ pub struct KnownRelease {
     pub serial: u64,
     /// Its version, for people.
     pub version: String,
-    /// SHA-256 of its sealed manifest.
+    /// SHA-256 of its encoded manifest.
     pub manifest: Digest,
     /// When it was published, seconds since 1970.
     pub published: u64,
@@ -29,7 +29,7 @@ impl From<&release_store::trust::Release> for KnownRelease {
         Self {
             serial: release.serial,
             version: release.version.clone(),
-            manifest: release.manifest_digest,
+            manifest: release.manifest,
             published: u64::try_from(release.published).unwrap_or(0),
         }
     }

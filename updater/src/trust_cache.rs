@@ -8,7 +8,7 @@ use release_store::trust::TrustCache;
 use crate::zone_io;
 
 /// The longest file of the cache, in bytes.
-const MAX_FILE_BYTES: u64 = release_store::trust::MAX_TARGETS_BYTES;
+const MAX_FILE_BYTES: u64 = release_store::trust::MAX_ARCHIVE_BYTES;
 
 /// The cache in a free zone.
 pub struct ZoneTrustCache<'z, F> {

@@ -65,6 +65,9 @@ fn real_machines(programs: &Path, full: bool) -> Result<()> {
     if system::can_run_machines() {
         cargo.env("HOLDFAST_MACHINES", "required");
     }
+    // As many tests as there may be machines at once.
+    let machines = std::thread::available_parallelism().map_or(1, usize::from) + 1;
+    cargo.env("RUST_TEST_THREADS", machines.to_string());
     if full {
         cargo.env("HOLDFAST_FULL", "1");
     }

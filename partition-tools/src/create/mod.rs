@@ -292,7 +292,7 @@ fn record<'r>(
         record.release = Some(RecordRelease {
             serial: found.serial,
             version: &found.version,
-            manifest: found.manifest_digest,
+            manifest: found.manifest,
             published: u64::try_from(found.published).unwrap_or(0),
         });
         for module in &release.manifest().modules {

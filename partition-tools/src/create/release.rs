@@ -1,7 +1,7 @@
 //! A release out of a store: verified from the keys' root, installed into the free zone, listed for the virtual zone.
 //!
 //! What the updater finds afterwards is what it would have left itself: the files under `client/`, the accepted metadata,
-//! the sealed manifest and chunk list under `.holdfast/trust/`.
+//! the manifest and the sealed chunk list under `.holdfast/trust/`.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -17,8 +17,8 @@ use release_store::chunk_list::ChunkList;
 use release_store::frame::FrameReader;
 use release_store::keys::{KeySource, ProductSecrets};
 use release_store::manifest::{Manifest, UpdaterEntry};
-use release_store::transport::{Directory, GetOutcome, Sink, Transport, get_all, get_range};
-use release_store::trust::{Accepted, MemoryCache, Release, SealedManifest, Trust, TrustCache as _};
+use release_store::transport::{Directory, GetOutcome, Sink, Transport, get_range};
+use release_store::trust::{Accepted, MemoryCache, Release, Trust, TrustCache as _, VerifiedManifest};
 use release_store::{Digest, StoreError, TransportError};
 
 use super::Request;
@@ -57,7 +57,7 @@ pub(super) struct Opened {
     store: Recording,
     trust: Trust<MemoryCache>,
     accepted: Accepted,
-    sealed: SealedManifest,
+    verified: VerifiedManifest,
     manifest: Manifest,
     sealed_list: Vec<u8>,
     list: ChunkList,
@@ -82,9 +82,13 @@ impl Opened {
         // every expiry, so that an old store can be preinstalled and the device learns at home what is newer.
         let refreshed = trust.refresh(&store, 0)?;
         let channel = request.channel.as_deref().unwrap_or(release_store::publish::DEFAULT_CHANNEL);
-        let release = refreshed.releases.by_version(channel, version).ok_or_else(|| {
+        let mut releases = refreshed.releases;
+        if releases.by_version(channel, version).is_none() {
+            releases = trust.archive(&store)?;
+        }
+        let release = releases.by_version(channel, version).ok_or_else(|| {
             let known: Vec<&str> =
-                refreshed.releases.iter().filter(|one| one.channel == channel).map(|one| &*one.version).collect();
+                releases.iter().filter(|one| one.channel == channel).map(|one| &*one.version).collect();
             ToolError::Refused(format!(
                 "the store {} has no release {version} in the channel {channel}; it has: {}",
                 path.display(),
@@ -95,17 +99,22 @@ impl Opened {
             return Err(ToolError::Refused(format!("release {version} was withdrawn: {reason}")));
         }
         let keys_of_product = secrets.content_keys.clone();
-        let sealed = SealedManifest::fetch(release, &store)?;
-        let manifest = sealed.open(keys.product(), &keys_of_product)?;
-        let at = &manifest.chunk_list;
-        let sealed_list = get_all(&store, &at.path(), at.stored_len.into()).map_err(StoreError::from)?;
-        let list = ChunkList::open(&sealed_list, &manifest, &keys_of_product)?;
+        if release.base.is_some() {
+            return Err(ToolError::Refused(format!(
+                "the store {} holds release {version} only as patches: preinstall one that `list` calls whole",
+                path.display()
+            )));
+        }
+        let verified = VerifiedManifest::fetch(release, &store, &keys_of_product)?;
+        let manifest = verified.open(keys.product())?;
+        let sealed_list = release.chunks.fetch(&release.chunks_name(), &store)?;
+        let list = ChunkList::open(&sealed_list, release, &manifest, &keys_of_product)?;
         let accepted = refreshed.accepted;
-        Ok(Self { store, trust, accepted, sealed, manifest, sealed_list, list, keys: keys_of_product })
+        Ok(Self { store, trust, accepted, verified, manifest, sealed_list, list, keys: keys_of_product })
     }
 
     pub fn release(&self) -> &Release {
-        self.sealed.release()
+        self.verified.release()
     }
 
     pub fn manifest(&self) -> &Manifest {
@@ -127,7 +136,7 @@ impl Opened {
     /// Bytes of the free zone that installing takes, at most.
     pub fn install_bytes(&self) -> u64 {
         let files: u64 = self.manifest.files.iter().map(|file| file.size + FILE_OVERHEAD_BYTES).sum();
-        files + self.sealed_list.len() as u64 + self.sealed.bytes().len() as u64
+        files + self.sealed_list.len() as u64 + self.verified.bytes().len() as u64
     }
 
     /// Says where a client command names what the release does not hold.
@@ -183,10 +192,13 @@ impl Opened {
         })?;
         let cache = self.trust.cache();
         let mut kept = vec![
-            (paths::MANIFEST.to_owned(), self.sealed.bytes().to_vec()),
+            (paths::MANIFEST.to_owned(), self.verified.bytes().to_vec()),
             (paths::CHUNK_LIST.to_owned(), self.sealed_list.clone()),
         ];
-        let names = ["timestamp.json", "snapshot.json", "targets.json"].map(str::to_owned);
+        if let Some(statement) = self.trust.statement(self.release()) {
+            kept.push((paths::STATEMENT.to_owned(), statement));
+        }
+        let names = ["timestamp.json", "snapshot.json", "targets.json", "archive.json"].map(str::to_owned);
         let roots =
             (2..=u64::from(release_store::trust::MAX_NEW_ROOTS) + 2).map(|version| format!("{version}.root.json"));
         for name in names.into_iter().chain(roots) {

@@ -31,8 +31,7 @@ use firmware_image::updater_image::{
     self, Floors, ImageError, MAX_IMAGE_BYTES, MAX_TRAILER_BYTES, authenticate, read_trailer,
 };
 use firmware_image::{Digest, RawZone as _, ZoneError, paths};
-use release_store::manifest::{MAX_SEALED_BYTES, Manifest, Policy};
-use release_store::{ContentKey, ContentKeys};
+use release_store::manifest::{MAX_ENCODED_BYTES, Manifest, Policy};
 
 pub use self::report::{ConfigReport, RecordReport, SlotReport, State, Survey, UpdaterReport, ZoneReport};
 
@@ -356,25 +355,20 @@ fn client_state(device: &Device, free: &AnyFreeZone, config: &DeviceConfig<'_>) 
     let mut out = vec![0; MAX_RECORD_BYTES];
     let found = places.newest_record(&secret, &mut scratch, &mut out).ok_or("no record opens")?;
     let release = found.record.release.ok_or("no release is installed")?;
-    let mut keys = ContentKeys::new();
-    let factory = config.content_key.unwrap(&secret).map_err(|_| "the content key does not open")?;
-    // What does not fit is missing when the manifest needs it, which says so.
-    let _ = keys.insert(ContentKey::new(config.content_key.number, *factory.expose()));
-    for key in &found.record.content_keys {
-        let _ = keys.insert(ContentKey::new(key.number, key.key));
-    }
+    // Nothing here needs it, and the updater needs it for everything.
+    config.content_key.unwrap(&secret).map_err(|_| "the content key does not open")?;
     let mut file =
         free.open(paths::MANIFEST).map_err(|error| error.to_string())?.ok_or("its manifest is not on the device")?;
     let length = file.len().map_err(|error| error.to_string())?;
-    if length > MAX_SEALED_BYTES {
+    if length > MAX_ENCODED_BYTES {
         return Err("its manifest is too long".into());
     }
-    let mut sealed = vec![0; length as usize];
-    firmware_image::storage::read_exact_at(&mut file, 0, &mut sealed).map_err(|error| error.to_string())?;
-    if Digest::of(&sealed) != release.manifest {
+    let mut encoded = vec![0; length as usize];
+    firmware_image::storage::read_exact_at(&mut file, 0, &mut encoded).map_err(|error| error.to_string())?;
+    if Digest::of(&encoded) != release.manifest {
         return Err("its manifest on the device is not the installed release's".into());
     }
-    let manifest = Manifest::open(&sealed, &keys).map_err(|error| error.to_string())?;
+    let manifest = Manifest::decode(&encoded).map_err(|error| error.to_string())?;
     let mut differing = Vec::new();
     for entry in manifest.files.iter().filter(|entry| entry.policy == Policy::Managed) {
         let path = format!("{}/{}", paths::CLIENT_DIR, entry.path);

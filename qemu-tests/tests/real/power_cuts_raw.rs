@@ -77,7 +77,7 @@ fn an_update_cut_at_any_write_leaves_a_device_that_heals() {
     let verdict = device.verdict();
     let what = "update of a raw image";
     let recording = device.record(what, verdict.launcher(), true);
-    device.sweep(what, 200, &recording, &verdict);
+    device.sweep(what, 140, &recording, &verdict);
 }
 
 #[test]
@@ -87,5 +87,5 @@ fn a_restore_of_the_updater_cut_at_any_write_leaves_a_device_that_heals() {
     World::get().partition_tools(&["free", "rm", &text(&device.disk), &updater_name(THIS_PLATFORM)]);
     let what = "restore in a raw image";
     let recording = device.record(what, verdict.launcher(), false);
-    device.sweep(what, 60, &recording, &verdict);
+    device.sweep(what, 40, &recording, &verdict);
 }

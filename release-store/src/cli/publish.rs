@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use firmware_image::updater_image::{Floors, UpdaterVersion};
 use release_store::keys::KeyDir;
 use release_store::publish::{
-    DEFAULT_CHANNEL, DEFAULT_LEVEL, DEFAULT_MODULE, DeltaFrom, PublishRequest, Published, publish,
+    DEFAULT_CHANNEL, DEFAULT_LEVEL, DEFAULT_MODULE, DeltaFrom, PublishRequest, Published, StepMade, publish,
 };
 use release_store::repository::Repository;
 use serde_json::json;
@@ -102,13 +102,13 @@ fn explain(published: &Published, fresh_until: &str) {
     let release = &published.release;
     eprintln!("Published {} to {} (serial {}).", release.version, release.channel, release.serial);
     let (content, new) = (terminal::bytes(published.bytes), terminal::bytes(published.new_bytes));
-    let added = terminal::bytes(published.pack_bytes + published.chunk_list_bytes + release.manifest_bytes);
+    let added = terminal::bytes(published.pack_bytes + release.chunks.bytes + release.sealed.bytes);
     eprintln!(
         "  {} files, {content}; {} new chunks of {new}; {added} added to the store",
         published.files, published.new_chunks
     );
-    for edge in &published.edges {
-        eprintln!("  patches from serial {}: {}", edge.from, terminal::bytes(edge.pack.bytes));
+    for step in &published.steps {
+        eprintln!("  update from serial {}: {}", step.from, terminal::bytes(step_bytes(step)));
     }
     for updater in &published.updaters {
         eprintln!("  with updater {} {}", updater.platform, updater.version);
@@ -116,10 +116,19 @@ fn explain(published: &Published, fresh_until: &str) {
     eprintln!("  The store is fresh until {fresh_until}.");
 }
 
+/// What a device takes by a step, if it needs all of its patches.
+fn step_bytes(step: &StepMade) -> u64 {
+    step.bytes + step.pack.map_or(0, |pack| pack.bytes)
+}
+
 fn as_json(published: &Published, fresh_until: &str) -> serde_json::Value {
     let release = &published.release;
     let updaters = published.updaters.iter().map(|updater| {
         json!({"platform": updater.platform, "version": updater.version.to_string(), "sha256": updater.sha256.to_string()})
+    });
+    let steps = published.steps.iter().map(|step| {
+        let patch_bytes = step.pack.map_or(0, |pack| pack.bytes);
+        json!({"from": step.from, "bytes": step_bytes(step), "patch_bytes": patch_bytes})
     });
     json!({
         "serial": release.serial,
@@ -131,9 +140,9 @@ fn as_json(published: &Published, fresh_until: &str) -> serde_json::Value {
         "new_chunks": published.new_chunks,
         "new_bytes": published.new_bytes,
         "pack_bytes": published.pack_bytes,
-        "chunk_list_bytes": published.chunk_list_bytes,
-        "manifest_bytes": release.manifest_bytes,
-        "patches": published.edges.iter().map(|edge| json!({"from": edge.from, "bytes": edge.pack.bytes})).collect::<Vec<_>>(),
+        "chunk_list_bytes": release.chunks.bytes,
+        "manifest_bytes": release.sealed.bytes,
+        "steps": steps.collect::<Vec<_>>(),
         "updaters": updaters.collect::<Vec<_>>(),
         "fresh_until": fresh_until,
     })

@@ -11,7 +11,7 @@ use crate::content_key::ContentKeys;
 use crate::error::StoreError;
 use crate::manifest::{Manifest, UpdaterEntry};
 use crate::transport::{Transport, TransportError};
-use crate::trust::{Releases, SealedManifest};
+use crate::trust::{Releases, VerifiedManifest};
 
 /// An updater of an earlier release, and what its content is made of.
 #[derive(Debug, Clone)]
@@ -45,11 +45,9 @@ impl Index {
         let mut index = Self::default();
         let mut places = HashMap::new();
         for release in releases.iter() {
-            let manifest = SealedManifest::fetch(release, transport)
-                .map_err(|error| explain_missing(error, release.serial))?
-                .open(product, keys)?;
-            let list =
-                ChunkList::fetch(&manifest, transport, keys).map_err(|error| explain_missing(error, release.serial))?;
+            let missing = |error| explain_missing(error, release.serial);
+            let manifest = VerifiedManifest::fetch(release, transport, keys).map_err(missing)?.open(product)?;
+            let list = ChunkList::fetch(release, &manifest, transport, keys).map_err(missing)?;
             index.add(&list, &mut places)?;
             if release.channel == channel {
                 index.carried = known_updaters(&manifest, &list);

@@ -1,7 +1,6 @@
 //! From a directory to a release.
 //!
-//! Order: chunks into one pack, the chunk list into another, the sealed manifest, then TUF metadata with the timestamp
-//! last (see [`crate::repository`]). A cut at any moment leaves the store as it was for everyone who reads it; the next
+//! Order: chunks into a pack, chunk list, manifest, steps and their packs, then TUF metadata with the timestamp last (see [`crate::repository`]). A cut at any moment leaves the store as it was for everyone who reads it; the next
 //! run finds what is complete by its name and makes the rest again. The same tree, keys and time give the same bytes.
 
 mod index;
@@ -21,18 +20,18 @@ use firmware_image::Digest;
 use firmware_image::digest::Hasher;
 use firmware_image::updater_image::{Floors, MAX_IMAGE_BYTES, UpdaterVersion};
 
+use crate::chunk_list::PackEntry;
 use crate::error::StoreError;
 use crate::frame::{FrameKind, FrameWriter};
 use crate::ignore::IgnorePatterns;
 use crate::keys::{KeyKind, Passphrase, SignedUpdater, sign_updater};
 use crate::manifest::{
-    ChunkListRef, FileEntry, Manifest, ModuleEntry, Policy, UpdaterEntry, check_channel, check_module, check_platform,
-    check_version, pack_path,
+    FileEntry, Manifest, ModuleEntry, Policy, UpdaterEntry, check_channel, check_module, check_platform, check_version,
 };
-use crate::patch_set::Edge;
 use crate::repository::{Observer, Repository, Step, step};
+use crate::sealed;
 use crate::store_files::read_small;
-use crate::trust::{Release, Releases};
+use crate::trust::{CHUNKS_PREFIX, MANIFEST_PREFIX, Release, Releases};
 use index::{Index, KnownUpdater};
 use packer::Packer;
 use patches::{NewBytes, NewContent, Patcher};
@@ -138,12 +137,22 @@ pub struct Published {
     pub new_bytes: u64,
     /// Bytes of the pack they went into; 0 where there is none.
     pub pack_bytes: u64,
-    /// Bytes of the chunk list's pack.
-    pub chunk_list_bytes: u64,
-    /// The patches that lead to it.
-    pub edges: Vec<Edge>,
+    /// The steps that lead to it.
+    pub steps: Vec<StepMade>,
     /// The updaters that travel with it.
     pub updaters: Vec<UpdaterEntry>,
+}
+
+/// A step that was made.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct StepMade {
+    /// The serial of the release it leads from.
+    pub from: u64,
+    /// Bytes of the step itself.
+    pub bytes: u64,
+    /// The pack of its patches; `None`: it has none.
+    pub pack: Option<PackEntry>,
 }
 
 /// Publishes a release.
@@ -226,10 +235,28 @@ pub fn publish(
     }
     let mut writer = FrameWriter::new(key, request.level)?;
     let list = index.chunk_list(&contents)?.encode()?;
-    let (id, frame) = writer.seal(FrameKind::ChunkList, &list)?;
-    let list_pack = Digest::of(&frame);
-    repository.writer().write_once(&pack_path(&list_pack), &frame, Some(&list_pack))?;
+    let sealed_list = sealed::seal(FrameKind::ChunkList, &mut writer, &list)?;
+    let chunks = repository.write_object(&format!("{CHUNKS_PREFIX}{serial}"), &sealed_list)?;
     step(observer, Step::ChunkListWritten)?;
+
+    let entries = files.iter().zip(&digests).map(|(file, digest)| file_entry(file, digest, &contents, &index, &ignore));
+    let mut manifest = Manifest {
+        product: product.to_owned(),
+        channel: request.channel.clone(),
+        serial,
+        version: request.version.clone(),
+        published: request.now,
+        modules: vec![ModuleEntry { id: request.module.clone(), version: request.version.clone() }],
+        files: entries.collect(),
+        updaters: updater_entries.clone(),
+        ignore: request.ignore.clone(),
+        blind: [0; 16],
+    };
+    manifest.blind = writer.blind(&manifest.encode()?);
+    let encoded = manifest.encode()?;
+    let sealed_manifest = sealed::seal(FrameKind::Manifest, &mut writer, &encoded)?;
+    let sealed = repository.write_object(&format!("{MANIFEST_PREFIX}{serial}"), &sealed_manifest)?;
+    step(observer, Step::ManifestWritten)?;
 
     let mut new: HashMap<Digest, NewContent> = HashMap::new();
     for (file, digest) in files.iter().zip(&digests) {
@@ -250,54 +277,28 @@ pub fn publish(
         index: &index,
         contents: &contents,
         new: &new,
+        manifest: &manifest,
         jobs: request.jobs,
     };
-    let mut edges = Vec::new();
-    for release in delta_bases(repository.releases(), request)? {
-        edges.extend(patcher.edge(release, observer)?);
+    let mut release = Release::new(&manifest, Digest::of(&encoded), sealed, chunks);
+    let mut made = Vec::new();
+    for base in delta_bases(repository.releases(), request)? {
+        let Some((edge, sealed)) = patcher.step(base, observer)? else { continue };
+        release.steps.push((base.serial, repository.write_object(&release.step_name(base.serial), &sealed)?));
+        made.push(edge);
     }
-    step(observer, Step::PatchesWritten)?;
-
-    let entries = files.iter().zip(&digests).map(|(file, digest)| file_entry(file, digest, &contents, &index, &ignore));
-    let manifest = Manifest {
-        product: product.to_owned(),
-        channel: request.channel.clone(),
-        serial,
-        version: request.version.clone(),
-        published: request.now,
-        modules: vec![ModuleEntry { id: request.module.clone(), version: request.version.clone() }],
-        files: entries.collect(),
-        updaters: updater_entries.clone(),
-        ignore: request.ignore.clone(),
-        chunk_list: ChunkListRef {
-            pack: list_pack,
-            key: key.number,
-            digest: id.digest,
-            raw_len: id.raw_len,
-            stored_len: id.stored_len,
-        },
-        edges: edges.clone(),
-    };
-    let sealed = manifest.seal(&mut writer, key.number)?;
-    let release = Release {
-        serial,
-        version: request.version.clone(),
-        channel: request.channel.clone(),
-        published: request.now,
-        withdrawn: None,
-        manifest_digest: Digest::of(&sealed),
-        manifest_bytes: sealed.len() as u64,
-    };
-    repository.add_release(&release, &sealed, passphrase, request.now, observer)?;
+    step(observer, Step::StepsWritten)?;
+    let mut releases = repository.releases().clone();
+    releases.put(release.clone());
+    repository.set_releases(releases, passphrase, request.now, observer)?;
     Ok(Published {
-        release,
         files: files.len() as u64,
         bytes: manifest.total_bytes() + updater_entries.iter().map(|updater| updater.size).sum::<u64>(),
         new_chunks,
         new_bytes,
         pack_bytes: pack.map_or(0, |pack| pack.bytes),
-        chunk_list_bytes: frame.len() as u64,
-        edges,
+        release,
+        steps: made,
         updaters: updater_entries,
     })
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use firmware_image::Digest;
 use firmware_image::digest::Hasher;
 
+use super::StepMade;
 use super::index::Index;
 use super::similar::{Outline, most_similar};
 use crate::chunk_list::{ChunkList, PackEntry};
@@ -19,11 +20,12 @@ use crate::error::StoreError;
 use crate::frame::{FrameKind, FrameReader, FrameWriter, MAX_PATCH_PART_BYTES};
 use crate::manifest::{Manifest, pack_path};
 use crate::patch::{self, PatchError};
-use crate::patch_set::{Edge, MIN_NAME_BYTES, PatchEntry, PatchPart, PatchSet};
 use crate::repository::Observer;
+use crate::sealed;
+use crate::step::{NewPatch, PatchPart, Step};
 use crate::store_files::StoreWriter;
 use crate::transport::{Directory, TransportError, get_range};
-use crate::trust::{Release, SealedManifest};
+use crate::trust::{Release, VerifiedManifest};
 
 /// Larger files, and programs over [`SMALL_PROGRAM_BYTES`], have patches of their own.
 const LARGE_BYTES: u64 = 512 << 10;
@@ -73,6 +75,8 @@ pub(super) struct Patcher<'a> {
     /// The new release's contents, and what each costs by chunks.
     pub contents: &'a BTreeMap<Digest, (u64, Vec<Digest>)>,
     pub new: &'a HashMap<Digest, NewContent>,
+    /// The new release.
+    pub manifest: &'a Manifest,
     pub jobs: usize,
 }
 
@@ -85,27 +89,28 @@ struct Task {
 }
 
 impl Patcher<'_> {
-    /// Makes the patches from `release` and writes their pack; `None` where none is worth it, or the old contents are not
-    /// here.
-    pub(super) fn edge(&self, release: &Release, observer: &mut dyn Observer) -> Result<Option<Edge>, StoreError> {
-        let manifest = SealedManifest::fetch(release, self.transport)?.open(self.product, self.keys)?;
-        let list = ChunkList::fetch(&manifest, self.transport, self.keys)?;
-        let tasks = match self.tasks(&manifest, &list) {
+    /// Makes the step from `base`: writes the pack of its patches, and returns it sealed. `None` where the manifest of
+    /// `base` is not here.
+    pub(super) fn step(
+        &self,
+        base: &Release,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<(StepMade, Vec<u8>)>, StoreError> {
+        let old = VerifiedManifest::fetch(base, self.transport, self.keys)?.open(self.product)?;
+        let list = ChunkList::fetch(base, &old, self.transport, self.keys)?;
+        let tasks = match self.tasks(&old, &list) {
             Err(StoreError::Transport(TransportError::NotFound { path })) => {
-                let version = &manifest.version;
+                let version = &old.version;
                 observer.note(&format!("no patches from {version}: {path} is not here, so its files cannot be read"));
-                return Ok(None);
+                Vec::new()
             }
             other => other?,
         };
-        let patches = self.make(tasks, &manifest.version, observer)?;
-        let name_bytes =
-            name_bytes(list.contents.iter().map(|content| content.digest).chain(self.contents.keys().copied()));
+        let made = self.make(tasks, &old.version, observer)?;
         let mut writer = FrameWriter::new(self.key, FRAME_LEVEL)?;
-        let mut set = PatchSet { name_bytes, patches: Vec::new() };
+        let mut patches = Vec::new();
         let mut frames = Vec::new();
-        let mut whole_bytes = 0;
-        for (task, patch) in &patches {
+        for (task, patch) in made {
             let cost =
                 |digest: &Digest| self.contents.get(digest).map_or(0, |(_, chunks)| self.index.stored_bytes(chunks));
             let whole: u64 = task.targets.iter().map(cost).sum();
@@ -116,38 +121,21 @@ impl Patcher<'_> {
                 parts.push(PatchPart { digest: id.digest, raw_len: id.raw_len, stored_len: id.stored_len });
                 part_frames.extend_from_slice(&frame);
             }
-            if part_frames.len() as u64 >= whole {
-                continue;
+            if (part_frames.len() as u64) < whole {
+                frames.extend_from_slice(&part_frames);
+                patches.push(NewPatch { sources: task.sources, targets: task.targets, parts });
             }
-            whole_bytes += whole;
-            frames.extend_from_slice(&part_frames);
-            let names = |digests: &[Digest]| digests.iter().flat_map(|digest| set.name(digest).to_vec()).collect();
-            let bytes_of = |digest: &Digest| self.contents.get(digest).map_or(0, |(size, _)| *size);
-            set.patches.push(PatchEntry {
-                sources: names(&task.sources),
-                targets: names(&task.targets),
-                target_bytes: task.targets.iter().map(bytes_of).collect(),
-                parts,
-            });
         }
-        if set.patches.is_empty() {
-            return Ok(None);
+        let mut pack = None;
+        if !frames.is_empty() {
+            let digest = Digest::of(&frames);
+            self.store.write_once(&pack_path(&digest), &frames, Some(&digest))?;
+            pack = Some(PackEntry { digest, bytes: frames.len() as u64, key: self.key.number });
         }
-        let (id, head) = FrameWriter::new(self.key, super::DEFAULT_LEVEL)?.seal(FrameKind::PatchSet, &set.encode()?)?;
-        let mut pack = head;
-        pack.extend_from_slice(&frames);
-        if pack.len() as u64 >= whole_bytes {
-            return Ok(None);
-        }
-        let digest = Digest::of(&pack);
-        self.store.write_once(&pack_path(&digest), &pack, Some(&digest))?;
-        Ok(Some(Edge {
-            from: release.serial,
-            pack: PackEntry { digest, bytes: pack.len() as u64, key: self.key.number },
-            set: id.digest,
-            raw_len: id.raw_len,
-            stored_len: id.stored_len,
-        }))
+        let step = Step::new(&old, self.manifest, pack, &patches)?.encode()?;
+        let mut writer = FrameWriter::new(self.key, super::DEFAULT_LEVEL)?;
+        let sealed = sealed::seal(FrameKind::Step, &mut writer, &step)?;
+        Ok(Some((StepMade { from: base.serial, bytes: sealed.len() as u64, pack }, sealed)))
     }
 
     /// What goes into which patch. Reads the old contents that changed.
@@ -304,15 +292,4 @@ impl OldReader<'_> {
         }
         Err(StoreError::WrongDigest { object: format!("content {digest}"), expected: *digest, found })
     }
-}
-
-/// How many bytes of their digests tell all `contents` apart.
-fn name_bytes(contents: impl Iterator<Item = Digest>) -> u8 {
-    let mut digests: Vec<Digest> = contents.collect();
-    digests.sort_unstable();
-    digests.dedup();
-    let same = |pair: &[Digest]| pair[0].0.iter().zip(&pair[1].0).take_while(|(a, b)| a == b).count();
-    let longest = digests.windows(2).map(same).max().unwrap_or(0);
-    // Different digests differ within their 32 bytes.
-    (longest as u8 + 1).max(MIN_NAME_BYTES)
 }

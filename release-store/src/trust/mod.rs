@@ -16,12 +16,10 @@ pub(crate) mod crypto;
 mod releases;
 
 use jiff::Timestamp;
-use sigstore_tuf::{Metadata, Root, TrustedMetadataSet};
+use sigstore_tuf::{Metadata, Root, Targets, TrustedMetadataSet};
 
 pub use cache::{MemoryCache, TrustCache};
-#[cfg(feature = "publish")]
-pub(crate) use releases::ReleaseStatement;
-pub use releases::{MANIFEST_PREFIX, Release, Releases, SealedManifest};
+pub use releases::{CHUNKS_PREFIX, MANIFEST_PREFIX, MAX_STEPS, Release, Releases, STEP_PREFIX, VerifiedManifest};
 
 use crate::error::StoreError;
 use crate::transport::{Transport, TransportError, get_all, get_all_with_outcome};
@@ -32,8 +30,12 @@ pub const MAX_ROOT_BYTES: u64 = 64 << 10;
 pub const MAX_TIMESTAMP_BYTES: u64 = 16 << 10;
 /// The longest snapshot metadata, in bytes.
 pub const MAX_SNAPSHOT_BYTES: u64 = 64 << 10;
-/// The longest targets metadata, in bytes: some ten thousand releases.
+/// The longest targets metadata, in bytes: the current releases of some thousand channels.
 pub const MAX_TARGETS_BYTES: u64 = 4 << 20;
+/// The longest archive metadata, in bytes: some thirty thousand releases.
+pub const MAX_ARCHIVE_BYTES: u64 = 16 << 20;
+/// The delegated role that vouches for the releases that are not current.
+pub const ARCHIVE: &str = "archive";
 /// The most new roots that one refresh follows. They are kept, so that the next one goes on from there.
 pub const MAX_NEW_ROOTS: u32 = 32;
 /// The most roots that are followed in a cache.
@@ -87,6 +89,15 @@ pub(crate) struct Known {
     pub(crate) timestamp: Vec<u8>,
     pub(crate) snapshot: Vec<u8>,
     pub(crate) targets: Vec<u8>,
+    pub(crate) archive: Vec<u8>,
+}
+
+impl Known {
+    /// The releases that what is known vouches for.
+    pub(crate) fn releases(&self) -> Result<Releases, StoreError> {
+        let targets = self.set.targets_role("targets").ok_or(StoreError::NothingKnown)?;
+        Releases::from_targets([Some(targets), self.set.targets_role(ARCHIVE)].into_iter().flatten())
+    }
 }
 
 impl<C: TrustCache> Trust<C> {
@@ -129,7 +140,7 @@ impl<C: TrustCache> Trust<C> {
         followed?;
         self.check_remembered_root(&known)?;
         self.seed(&mut known);
-        let newest_known = releases(&known.set).and_then(|releases| releases.newest_publication());
+        let newest_known = known.releases().ok().and_then(|releases| releases.newest_publication());
         let mut clock = Clock { now: time(now.max(newest_known.unwrap_or(now))), server: None, disputed: None };
 
         let path = "metadata/timestamp.json";
@@ -149,7 +160,8 @@ impl<C: TrustCache> Trust<C> {
 
         self.take_snapshot(&mut known, transport, &mut clock)?;
         self.take_targets(&mut known, transport, &mut clock)?;
-        let releases = releases_of(&known.set)?;
+        self.take_known_archive(&mut known);
+        let releases = known.releases()?;
         let (changed, cache_error) = self.keep(&known);
         let accepted =
             Accepted { root: known.set.root_bytes().to_vec(), timestamp: known.timestamp, snapshot: known.snapshot };
@@ -165,7 +177,46 @@ impl<C: TrustCache> Trust<C> {
         let mut known = self.start()?;
         self.seed(&mut known);
         known.set.targets_role("targets").ok_or(StoreError::NothingKnown)?;
-        releases_of(&known.set)
+        known.releases()
+    }
+
+    /// All releases that the last refresh's metadata vouch for, also those that are not current: one request where the
+    /// archive at hand is another one.
+    ///
+    /// # Errors
+    /// `NothingKnown` before a refresh; `Transport`, `Tuf`, `Malformed`. What was known before stays known.
+    pub fn archive<T: Transport + ?Sized>(&self, transport: &T) -> Result<Releases, StoreError> {
+        let mut known = self.start()?;
+        self.seed(&mut known);
+        known.set.targets_role("targets").ok_or(StoreError::NothingKnown)?;
+        if known.set.targets_role(ARCHIVE).is_none() {
+            self.take_archive(&mut known, transport)?;
+            // Where it cannot be kept it is asked for again.
+            let _ = self.keep(&known);
+        }
+        known.releases()
+    }
+
+    /// The releases that `metadata` speaks of, a targets or archive file of any age, if the newest root known vouches
+    /// for whoever signed it. Whoever kept the file that a release was taken from needs no newer one to trust it.
+    pub fn vouched(&self, metadata: &[u8]) -> Option<Releases> {
+        let known = self.start().ok()?;
+        let root = known.set.root();
+        let metadata = Metadata::<Targets>::from_slice(metadata).ok()?;
+        metadata.verify_threshold(&root.keys, root.role("targets")?, "targets").ok()?;
+        Releases::from_targets([metadata.signed()]).ok()
+    }
+
+    /// The file that vouches for `release`, among those that the last refresh left.
+    pub fn statement(&self, release: &Release) -> Option<Vec<u8>> {
+        let kept = ["targets.json", "archive.json"].into_iter().filter_map(|name| self.cache.load(name));
+        let vouches = |bytes: &Vec<u8>| {
+            let found = self.vouched(bytes);
+            found.is_some_and(|releases| {
+                releases.by_serial(release.serial).is_some_and(|known| known.manifest == release.manifest)
+            })
+        };
+        kept.into_iter().find(vouches)
     }
 
     /// The releases of a store, whatever its age: authentic under the newest root known, maybe stale. For a copy of a
@@ -174,7 +225,7 @@ impl<C: TrustCache> Trust<C> {
     /// # Errors
     /// `Transport`, `Tuf`, `Malformed`.
     pub fn offline<T: Transport + ?Sized>(&self, transport: &T) -> Result<Releases, StoreError> {
-        releases_of(&self.offline_known(transport)?.set)
+        self.offline_known(transport)?.releases()
     }
 
     /// What [`Trust::offline`] verifies, with the bytes it came from.
@@ -187,14 +238,18 @@ impl<C: TrustCache> Trust<C> {
         let mut clock = Clock { now: NO_TIME, server: None, disputed: None };
         self.take_snapshot(&mut known, transport, &mut clock)?;
         self.take_targets(&mut known, transport, &mut clock)?;
-        Ok(known)
+        match self.take_archive(&mut known, transport) {
+            // A copy of some releases has no use for the others.
+            Ok(()) | Err(StoreError::Transport(TransportError::NotFound { .. })) => Ok(known),
+            Err(error) => Err(error),
+        }
     }
 
     /// From the trusted root to the newest that the cache leads to.
     fn start(&self) -> Result<Known, StoreError> {
         let set = TrustedMetadataSet::from_root(&self.root).map_err(tuf("root"))?;
         let mut known =
-            Known { set, roots: Vec::new(), timestamp: Vec::new(), snapshot: Vec::new(), targets: Vec::new() };
+            Known { set, roots: vec![], timestamp: vec![], snapshot: vec![], targets: vec![], archive: vec![] };
         for _ in 0..MAX_KEPT_ROOTS {
             let next = known.set.root().version.saturating_add(1);
             let kept = self.cache.load(&root_name(next));
@@ -264,7 +319,27 @@ impl<C: TrustCache> Trust<C> {
         let targets = kept("targets.json");
         if known.set.update_targets(&targets, NO_TIME).is_ok() {
             known.targets = targets;
+            self.take_known_archive(known);
         }
+    }
+
+    /// The archive at hand, where it is the one that the snapshot names.
+    fn take_known_archive(&self, known: &mut Known) {
+        let archive = self.cache.load("archive.json").unwrap_or_default();
+        if known.set.update_delegated_targets(&archive, ARCHIVE, "targets", NO_TIME).is_ok() {
+            known.archive = archive;
+        }
+    }
+
+    /// The store's archive that the snapshot names. Freshness is the timestamp's affair.
+    fn take_archive<T: Transport + ?Sized>(&self, known: &mut Known, transport: &T) -> Result<(), StoreError> {
+        let pin = known.set.snapshot().and_then(|snapshot| snapshot.meta.get("archive.json"));
+        let pin = pin.ok_or_else(|| StoreError::malformed("the TUF snapshot", "it names no archive"))?;
+        let (version, limit) = (pin.version, pin.length.unwrap_or(MAX_ARCHIVE_BYTES).min(MAX_ARCHIVE_BYTES));
+        let bytes = get_all(transport, &format!("metadata/{version}.archive.json"), limit)?;
+        known.set.update_delegated_targets(&bytes, ARCHIVE, "targets", NO_TIME).map_err(tuf(ARCHIVE))?;
+        known.archive = bytes;
+        Ok(())
     }
 
     /// The snapshot that the timestamp names: the known one where it is that, else the store's (TUF 5.5).
@@ -313,11 +388,14 @@ impl<C: TrustCache> Trust<C> {
     /// Gives the cache what it lacks but roots; see [`Trust::keep_all`].
     fn keep(&self, known: &Known) -> (bool, Option<std::io::Error>) {
         let files = [
+            ("archive.json", &known.archive),
             ("targets.json", &known.targets),
             ("snapshot.json", &known.snapshot),
             ("timestamp.json", &known.timestamp),
         ];
-        self.keep_all(files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)))
+        // An archive that is not at hand is no reason to lose an older one: it may vouch for what is installed.
+        let files = files.into_iter().filter(|(_, bytes)| !bytes.is_empty());
+        self.keep_all(files.map(|(name, bytes)| (name.to_owned(), bytes)))
     }
 
     /// Gives the cache what it lacks. Whether that was anything, and the first failure.
@@ -371,15 +449,6 @@ fn time(seconds: i64) -> Timestamp {
 
 fn root_name(version: u64) -> String {
     format!("{version}.root.json")
-}
-
-fn releases(set: &TrustedMetadataSet) -> Option<Releases> {
-    // Only a hint for the time: what does not decode is reported where it is used.
-    set.targets_role("targets").and_then(|targets| Releases::from_targets(targets).ok())
-}
-
-fn releases_of(set: &TrustedMetadataSet) -> Result<Releases, StoreError> {
-    Releases::from_targets(set.targets_role("targets").ok_or(StoreError::NothingKnown)?)
 }
 
 fn tuf(role: &str) -> impl FnOnce(sigstore_tuf::Error) -> StoreError + use<'_> {

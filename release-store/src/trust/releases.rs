@@ -8,11 +8,20 @@ use sigstore_tuf::{TargetFile, Targets};
 
 use crate::content_key::ContentKeys;
 use crate::error::StoreError;
-use crate::manifest::{MAX_SEALED_BYTES, Manifest};
-use crate::transport::{Transport, get_all};
+use crate::frame::FrameKind;
+use crate::manifest::Manifest;
+use crate::sealed::{self, ObjectRef};
+use crate::transport::Transport;
 
 /// What the name of a manifest's TUF target begins with; its serial follows.
 pub const MANIFEST_PREFIX: &str = "manifest-";
+
+/// What the name of a chunk list's TUF target begins with; the serial follows.
+pub const CHUNKS_PREFIX: &str = "chunks-";
+/// What the name of a step's TUF target begins with; the serials that it leads to and from follow.
+pub const STEP_PREFIX: &str = "step-";
+/// The most steps to one release that are read.
+pub const MAX_STEPS: usize = 64;
 
 /// A release that the store's targets role vouches for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,28 +37,96 @@ pub struct Release {
     pub published: i64,
     /// Why it was withdrawn; `None` for one that stands. May be empty.
     pub withdrawn: Option<String>,
-    /// SHA-256 of its sealed manifest.
-    pub manifest_digest: Digest,
-    /// The length of its sealed manifest, in bytes.
-    pub manifest_bytes: u64,
+    /// SHA-256 of its encoded manifest.
+    pub manifest: Digest,
+    /// The serial of a release that it is made of: its chunk list has only what the step from there does not give.
+    pub base: Option<u64>,
+    /// Its sealed manifest.
+    pub sealed: ObjectRef,
+    /// Its chunk list.
+    pub chunks: ObjectRef,
+    /// The steps that lead to it, by the serial they lead from.
+    pub steps: Vec<(u64, ObjectRef)>,
 }
 
 impl Release {
+    /// The release of `manifest`, whose encoded bytes have this digest. No step leads to it yet.
+    #[cfg(feature = "publish")]
+    pub(crate) fn new(manifest: &Manifest, digest: Digest, sealed: ObjectRef, chunks: ObjectRef) -> Self {
+        Self {
+            serial: manifest.serial,
+            version: manifest.version.clone(),
+            channel: manifest.channel.clone(),
+            published: manifest.published,
+            withdrawn: None,
+            manifest: digest,
+            base: None,
+            sealed,
+            chunks,
+            steps: Vec::new(),
+        }
+    }
+
+    /// The name of its manifest's TUF target.
+    pub fn manifest_name(&self) -> String {
+        format!("{MANIFEST_PREFIX}{}", self.serial)
+    }
+
+    /// The name of its chunk list's TUF target.
+    pub fn chunks_name(&self) -> String {
+        format!("{CHUNKS_PREFIX}{}", self.serial)
+    }
+
+    /// The name of the TUF target of the step that leads to it from the release `from`.
+    pub fn step_name(&self, from: u64) -> String {
+        format!("{STEP_PREFIX}{}-{from}", self.serial)
+    }
+
     /// The path of its sealed manifest in a store.
     pub fn manifest_path(&self) -> String {
-        format!("targets/{}.{MANIFEST_PREFIX}{}", self.manifest_digest, self.serial)
+        self.sealed.path(&self.manifest_name())
+    }
+
+    /// The step that leads to it from the release `from`.
+    pub fn step(&self, from: u64) -> Option<ObjectRef> {
+        self.steps.binary_search_by_key(&from, |(known, _)| *known).ok().map(|at| self.steps[at].1)
+    }
+
+    /// Its TUF targets, by name.
+    #[cfg(feature = "publish")]
+    pub(crate) fn targets(&self) -> Vec<(String, serde_json::Value)> {
+        let target = |object: &ObjectRef| serde_json::json!({"hashes": {"sha256": object.digest.to_string()}, "length": object.bytes});
+        let statement = ReleaseStatement {
+            serial: self.serial,
+            version: self.version.clone(),
+            channel: self.channel.clone(),
+            published: self.published,
+            manifest: self.manifest.to_string(),
+            base: self.base,
+            withdrawn: self.withdrawn.clone(),
+        };
+        let mut manifest = target(&self.sealed);
+        manifest["custom"] = serde_json::json!({"holdfast": statement});
+        let steps = self.steps.iter().map(|(from, step)| (self.step_name(*from), target(step)));
+        [(self.manifest_name(), manifest), (self.chunks_name(), target(&self.chunks))]
+            .into_iter()
+            .chain(steps)
+            .collect()
     }
 }
 
 /// `custom.holdfast` of a manifest's TUF target.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ReleaseStatement {
-    pub serial: u64,
-    pub version: String,
-    pub channel: String,
-    pub published: i64,
+struct ReleaseStatement {
+    serial: u64,
+    version: String,
+    channel: String,
+    published: i64,
+    manifest: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub withdrawn: Option<String>,
+    base: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    withdrawn: Option<String>,
 }
 
 /// All releases of a store, by serial.
@@ -57,17 +134,40 @@ pub(crate) struct ReleaseStatement {
 pub struct Releases(Vec<Release>);
 
 impl Releases {
-    pub(crate) fn from_targets(targets: &Targets) -> Result<Self, StoreError> {
-        let releases = targets
-            .targets
-            .iter()
-            .filter(|(name, _)| name.starts_with(MANIFEST_PREFIX))
-            .map(|(name, target)| read_release(name, target));
-        // By serial, not by name: "manifest-10" comes before "manifest-9".
-        let by_serial: BTreeMap<u64, Release> = releases
-            .map(|release| release.map(|release| (release.serial, release)))
-            .collect::<Result<_, StoreError>>()?;
+    /// The releases that targets roles vouch for; where two speak of the same one, the first counts.
+    pub(crate) fn from_targets<'t>(roles: impl IntoIterator<Item = &'t Targets>) -> Result<Self, StoreError> {
+        let mut by_serial: BTreeMap<u64, Release> = BTreeMap::new();
+        for role in roles {
+            let names = role.targets.iter().filter(|(name, _)| name.starts_with(MANIFEST_PREFIX));
+            for (name, target) in names {
+                // By serial, not by name: "manifest-10" comes before "manifest-9".
+                let release = read_release(name, target, role)?;
+                by_serial.entry(release.serial).or_insert(release);
+            }
+        }
         Ok(Self(by_serial.into_values().collect()))
+    }
+
+    /// Puts `release` in place of the one with its serial.
+    #[cfg(feature = "publish")]
+    pub(crate) fn put(&mut self, release: Release) {
+        match self.0.binary_search_by_key(&release.serial, |known| known.serial) {
+            Ok(at) => self.0[at] = release,
+            Err(at) => self.0.insert(at, release),
+        }
+    }
+
+    /// What devices should see without asking for more: of each channel the newest release that stands, and what is newer
+    /// than that; of a channel where none stands, the newest.
+    #[cfg(feature = "publish")]
+    pub(crate) fn current(&self) -> std::collections::BTreeSet<u64> {
+        let channels: std::collections::BTreeSet<&str> = self.0.iter().map(|release| &*release.channel).collect();
+        let of_channel = |channel: &str| {
+            let releases: Vec<&Release> = self.0.iter().filter(|release| release.channel == channel).collect();
+            let first = releases.iter().rposition(|release| release.withdrawn.is_none());
+            releases[first.unwrap_or(releases.len() - 1)..].iter().map(|release| release.serial).collect::<Vec<_>>()
+        };
+        channels.into_iter().flat_map(of_channel).collect()
     }
 
     /// The newest release of `channel` that was not withdrawn.
@@ -101,68 +201,94 @@ impl Releases {
     }
 }
 
-fn read_release(name: &str, target: &TargetFile) -> Result<Release, StoreError> {
+fn read_release(name: &str, target: &TargetFile, role: &Targets) -> Result<Release, StoreError> {
     let malformed = |reason: &str| StoreError::malformed(format!("the TUF target {name}"), reason);
     let statement = target.custom.as_ref().and_then(|custom| custom.get("holdfast"));
     let statement = statement.ok_or_else(|| malformed("it does not say which release it is"))?;
     let statement = ReleaseStatement::deserialize(statement)
         .map_err(|error| malformed(&format!("its statement does not decode: {error}")))?;
-    if name != format!("{MANIFEST_PREFIX}{}", statement.serial) {
+    let serial = statement.serial;
+    if name != format!("{MANIFEST_PREFIX}{serial}") {
         return Err(malformed("its name and its serial differ"));
     }
-    let digest = target.hashes.get("sha256").and_then(|hex| Digest::from_hex(hex));
-    let manifest_digest = digest.ok_or_else(|| malformed("it has no SHA-256"))?;
-    if target.length > MAX_SEALED_BYTES {
-        let (what, limit, found) = ("the length of the manifest", MAX_SEALED_BYTES, target.length);
-        return Err(StoreError::TooLarge { object: name.to_owned(), what, limit, found });
+    let manifest = Digest::from_hex(&statement.manifest);
+    let manifest = manifest.ok_or_else(|| malformed("its statement names no manifest"))?;
+    let chunks_name = format!("{CHUNKS_PREFIX}{serial}");
+    let chunks = role.targets.get(&chunks_name).ok_or_else(|| malformed("it has no chunk list"))?;
+    let mut steps = Vec::new();
+    let begin = format!("{STEP_PREFIX}{serial}-");
+    for (name, target) in role.targets.range(begin.clone()..).take_while(|(name, _)| name.starts_with(&begin)) {
+        let from = name[begin.len()..].parse().ok().filter(|from| *from != serial);
+        let from = from.ok_or_else(|| StoreError::malformed(format!("the TUF target {name}"), "it has no serial"))?;
+        steps.push((from, object(name, target, FrameKind::Step)?));
     }
+    if steps.len() > MAX_STEPS {
+        let (limit, found) = (MAX_STEPS as u64, steps.len() as u64);
+        return Err(StoreError::TooLarge { object: name.to_owned(), what: "the number of steps", limit, found });
+    }
+    steps.sort_by_key(|(from, _)| *from);
     Ok(Release {
-        serial: statement.serial,
+        serial,
         version: statement.version,
         channel: statement.channel,
         published: statement.published,
         withdrawn: statement.withdrawn,
-        manifest_digest,
-        manifest_bytes: target.length,
+        manifest,
+        base: statement.base.filter(|base| *base != serial),
+        sealed: object(name, target, FrameKind::Manifest)?,
+        chunks: object(&chunks_name, chunks, FrameKind::ChunkList)?,
+        steps,
     })
 }
 
-/// A sealed manifest whose bytes are those that a verified [`Release`] names.
-#[derive(Debug, Clone)]
-pub struct SealedManifest {
-    release: Release,
-    bytes: Vec<u8>,
+fn object(name: &str, target: &TargetFile, kind: FrameKind) -> Result<ObjectRef, StoreError> {
+    let digest = target.hashes.get("sha256").and_then(|hex| Digest::from_hex(hex));
+    let missing = || StoreError::malformed(format!("the TUF target {name}"), "it has no SHA-256");
+    let digest = digest.ok_or_else(missing)?;
+    let limit = sealed::max_bytes(kind);
+    if target.length > limit {
+        return Err(StoreError::TooLarge { object: name.to_owned(), what: "its length", limit, found: target.length });
+    }
+    Ok(ObjectRef { digest, bytes: target.length })
 }
 
-impl SealedManifest {
+/// An encoded manifest whose bytes are those that a verified [`Release`] names.
+#[derive(Debug, Clone)]
+pub struct VerifiedManifest {
+    release: Release,
+    encoded: Vec<u8>,
+}
+
+impl VerifiedManifest {
     /// Gets the manifest of `release` from a store and verifies it.
     ///
     /// # Errors
-    /// `Transport`, `WrongLength`, `WrongDigest`.
-    pub fn fetch<T: Transport + ?Sized>(release: &Release, transport: &T) -> Result<Self, StoreError> {
-        Self::accept(release, get_all(transport, &release.manifest_path(), release.manifest_bytes)?)
+    /// `Transport`, `WrongLength`, `WrongDigest`, `UnknownKey`, `Undecryptable`, `Malformed`.
+    pub fn fetch<T: Transport + ?Sized>(
+        release: &Release,
+        transport: &T,
+        keys: &ContentKeys,
+    ) -> Result<Self, StoreError> {
+        let sealed = release.sealed.fetch(&release.manifest_name(), transport)?;
+        Self::accept(release, sealed::open(FrameKind::Manifest, &sealed, keys)?)
     }
 
-    /// Verifies bytes from anywhere (a cache) as the manifest of `release`.
+    /// Verifies an encoded manifest from anywhere (a device's own copy, a step) as that of `release`.
     ///
     /// # Errors
-    /// `WrongLength`, `WrongDigest`.
-    pub fn accept(release: &Release, bytes: Vec<u8>) -> Result<Self, StoreError> {
-        let object = || release.manifest_path();
-        if bytes.len() as u64 != release.manifest_bytes {
-            let (expected, found) = (release.manifest_bytes, bytes.len() as u64);
-            return Err(StoreError::WrongLength { object: object(), expected, found });
+    /// `WrongDigest`.
+    pub fn accept(release: &Release, encoded: Vec<u8>) -> Result<Self, StoreError> {
+        let found = Digest::of(&encoded);
+        if found != release.manifest {
+            let object = format!("the manifest of release {}", release.serial);
+            return Err(StoreError::WrongDigest { object, expected: release.manifest, found });
         }
-        let found = Digest::of(&bytes);
-        if found != release.manifest_digest {
-            return Err(StoreError::WrongDigest { object: object(), expected: release.manifest_digest, found });
-        }
-        Ok(Self { release: release.clone(), bytes })
+        Ok(Self { release: release.clone(), encoded })
     }
 
-    /// The sealed bytes, for a cache.
+    /// The encoded manifest, for a device to keep.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.encoded
     }
 
     /// The release it belongs to.
@@ -170,12 +296,12 @@ impl SealedManifest {
         &self.release
     }
 
-    /// Opens it and checks that it is for `product` and for its release.
+    /// Decodes it and checks that it is for `product` and for its release.
     ///
     /// # Errors
-    /// As [`Manifest::open`]; `Mismatch` for another product or another release.
-    pub fn open(&self, product: &str, keys: &ContentKeys) -> Result<Manifest, StoreError> {
-        let manifest = Manifest::open(&self.bytes, keys)?;
+    /// As [`Manifest::decode`]; `Mismatch` for another product or another release.
+    pub fn open(&self, product: &str) -> Result<Manifest, StoreError> {
+        let manifest = Manifest::decode(&self.encoded)?;
         let release = &self.release;
         let (wanted, found) = (release.serial.to_string(), manifest.serial.to_string());
         let pairs = [

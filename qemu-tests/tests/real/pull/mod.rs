@@ -29,7 +29,7 @@ use crate::ward::copy_with_holes;
 /// Moments that each phase must be hit at, over both profiles.
 const DEMANDED: usize = 20;
 /// Moments of each phase and profile.
-const SHARE: usize = 11;
+const SHARE: usize = 10;
 /// How long it may take from a pull until nothing of the device runs any more.
 const PATIENCE: Duration = Duration::from_secs(30);
 
