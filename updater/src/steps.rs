@@ -71,7 +71,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
         }
         let found = found.map(Rc::new);
-        self.steps.insert(object.digest, found.clone());
+        if found.is_some() || !self.on_device_only {
+            self.steps.insert(object.digest, found.clone());
+        }
         Ok(found)
     }
 

@@ -184,11 +184,15 @@ impl<C: TrustCache> Trust<C> {
     /// archive at hand is another one.
     ///
     /// # Errors
-    /// `NothingKnown` before a refresh; `Transport`, `Tuf`, `Malformed`. What was known before stays known.
+    /// `Malformed` before a refresh; `Transport`, `Tuf`. What was known before stays known.
     pub fn archive<T: Transport + ?Sized>(&self, transport: &T) -> Result<Releases, StoreError> {
         let mut known = self.start()?;
         self.seed(&mut known);
-        known.set.targets_role("targets").ok_or(StoreError::NothingKnown)?;
+        if known.set.targets_role("targets").is_none() {
+            // The cache did not keep what the last refresh accepted.
+            let mut clock = Clock { now: NO_TIME, server: None, disputed: None };
+            self.take_targets(&mut known, transport, &mut clock)?;
+        }
         if known.set.targets_role(ARCHIVE).is_none() {
             self.take_archive(&mut known, transport)?;
             // Where it cannot be kept it is asked for again.
