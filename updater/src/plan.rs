@@ -72,7 +72,7 @@ pub struct Content {
     pub digest: Digest,
     /// Its length.
     pub size: u64,
-    /// One of the files it is for.
+    /// One of the files it is for; empty: only a patch needs it.
     pub path: String,
     /// How it is come by.
     pub way: Way,
@@ -187,6 +187,8 @@ impl Plan {
             let name = paths::updater_name(&updater.platform);
             line(&name, format!("updater {}", updater.version), &updater.sha256, updater.size)
         }));
+        let on_the_way = self.contents.iter().filter(|content| content.path.is_empty());
+        files.extend(on_the_way.map(|content| line("", "on the way".into(), &content.digest, content.size)));
         files.extend(self.removes.iter().map(|(path, bytes)| SummaryLine {
             path: path.clone(),
             state: "gone".into(),
@@ -229,7 +231,7 @@ pub struct Summary {
 /// One file of a plan.
 #[derive(Debug, Clone, Serialize)]
 pub struct SummaryLine {
-    /// Its path.
+    /// Its path; empty: a content of a release between, which only a patch needs.
     pub path: String,
     /// How it stands.
     pub state: String,

@@ -104,6 +104,7 @@ fn where_no_step_leads_directly_a_chain_of_them_does() {
     let plan = updater_plan(world.setup(&[&server.url()]), limits);
     let ways: Vec<_> = plan.files.iter().filter(|line| line.way != "remove").map(|line| line.way).collect();
     assert!(ways.iter().all(|way| *way == "patch"), "{ways:?}");
+    assert_eq!(plan.fetch_bytes, plan.files.iter().map(|line| line.fetch_bytes).sum::<u64>());
     server.counters().reset();
     let outcome = world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
     assert!(outcome.whole);
