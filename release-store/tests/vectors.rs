@@ -187,7 +187,11 @@ fn a_step_between_two_manifests_is_the_vector() {
         // The order of new files is the writer's own.
         let vector = fs::read(directory.join(name)).unwrap();
         assert_eq!(made.manifest(&old).unwrap(), new, "{name}");
-        assert_eq!(made.encode().unwrap().len(), vector.len() - if name == "appended-fields.step" { 10 } else { 0 }, "{name}");
+        assert_eq!(
+            made.encode().unwrap().len(),
+            vector.len() - if name == "appended-fields.step" { 10 } else { 0 },
+            "{name}"
+        );
         if name != "files-added.step" {
             assert_eq!(made, Step::decode(&vector).unwrap(), "{name}");
         }

@@ -123,7 +123,7 @@ changes = [changed(1, X, 200, 100), changed(3, Y, 2, 2)]
 good("patch-of-one-file", patched, [(patch([1], [1]), ([B], [X], 0, 90))], changes=changes, pack=pack(90))
 good("patches-of-several-parts", patched, changes=changes, pack=pack(500), patches=[
     (patch([3, -3, 2], [3, -3], [part(), part(stored_len=91)]), ([S, B, U], [Y, X], 0, 181)),
-    (patch([0, -1], [1], [part(stored_len=319)]), ([A, A], [X], 181, 319))])
+    (patch([0, -1], [1], [part(raw_len=300, stored_len=319)]), ([A, A], [X], 181, 319))])
 good("patch-from-nothing", patched, [(patch([], [4]), ([], [U], 0, 90))], changes=changes, pack=pack())
 good("patch-without-parts", patched, [(patch([1], [1], []), ([B], [X], 0, 0))], changes=changes, pack=pack(0))
 
