@@ -336,6 +336,12 @@ impl State {
             let signed = known.set.targets_role(role).ok_or_else(missing)?;
             Ok::<_, StoreError>(Signed { version: signed.version, expires: signed.expires(), file: file.clone() })
         };
+        if known.set.targets_role(ARCHIVE).is_none() {
+            let pin = snapshot.meta.get("archive.json").ok_or_else(missing)?;
+            let path = format!("metadata/{}.{ARCHIVE}.json", pin.version);
+            let reason = format!("{path} is not here: without it older releases would be lost; copy it from the store");
+            return Err(StoreError::Refused(reason));
+        }
         Ok(Self {
             root_version: known.set.root().version,
             root_expires: known.set.root().expires(),

@@ -89,8 +89,8 @@ struct Task {
 }
 
 impl Patcher<'_> {
-    /// Makes the step from `base`: writes the pack of its patches, and returns it sealed. `None` where the manifest of
-    /// `base` is not here.
+    /// Makes the step from `base`: writes the pack of its patches, and returns it sealed. `None` where so
+    /// much is new that no step can say it.
     pub(super) fn step(
         &self,
         base: &Release,
@@ -128,13 +128,21 @@ impl Patcher<'_> {
         }
         let mut pack = None;
         if !frames.is_empty() {
-            let digest = Digest::of(&frames);
-            self.store.write_once(&pack_path(&digest), &frames, Some(&digest))?;
-            pack = Some(PackEntry { digest, bytes: frames.len() as u64, key: self.key.number });
+            let (digest, bytes) = (Digest::of(&frames), frames.len() as u64);
+            pack = Some(PackEntry { digest, bytes, key: self.key.number });
         }
         let step = Step::new(&old, self.manifest, pack, &patches)?.encode()?;
         let mut writer = FrameWriter::new(self.key, super::DEFAULT_LEVEL)?;
-        let sealed = sealed::seal(FrameKind::Step, &mut writer, &step)?;
+        let sealed = match sealed::seal(FrameKind::Step, &mut writer, &step) {
+            Err(StoreError::TooLarge { .. }) => {
+                observer.note(&format!("no step from {}: it would be longer than readers take", old.version));
+                return Ok(None);
+            }
+            other => other?,
+        };
+        if let Some(pack) = &pack {
+            self.store.write_once(&pack_path(&pack.digest), &frames, Some(&pack.digest))?;
+        }
         Ok(Some((StepMade { from: base.serial, bytes: sealed.len() as u64, pack }, sealed)))
     }
 

@@ -219,6 +219,8 @@ fn read_release(name: &str, target: &TargetFile, role: &Targets) -> Result<Relea
     let begin = format!("{STEP_PREFIX}{serial}-");
     for (name, target) in role.targets.range(begin.clone()..).take_while(|(name, _)| name.starts_with(&begin)) {
         let from = name[begin.len()..].parse().ok().filter(|from| *from != serial);
+        // Spelled as readers will ask for it.
+        let from = from.filter(|from| *name == format!("{begin}{from}"));
         let from = from.ok_or_else(|| StoreError::malformed(format!("the TUF target {name}"), "it has no serial"))?;
         steps.push((from, object(name, target, FrameKind::Step)?));
     }
