@@ -145,7 +145,13 @@ impl<'k> Repository<'k> {
         let (archive_version, archive) =
             write_numbered(&writer, ARCHIVE, 1, |version| targets_key.sign(&tuf::archive(version, now, &none)))?;
         let (targets_version, targets) = write_numbered(&writer, "targets", 1, |version| {
-            targets_key.sign(&tuf::targets(version, now, &none, &targets_key.public()))
+            targets_key.sign(&tuf::targets(
+                version,
+                now,
+                &none,
+                &Releases::default().statement(),
+                &targets_key.public(),
+            ))
         })?;
         let (snapshot_version, snapshot) = write_numbered(&writer, "snapshot", 1, |version| {
             online.sign(&tuf::snapshot(version, now, (targets_version, &targets), (archive_version, &archive)))
@@ -293,7 +299,7 @@ impl<'k> Repository<'k> {
         let (mut targets, mut archive) = (state.targets.clone(), state.archive.clone());
         if let Some(releases) = releases {
             let key = self.keys.tuf_key(KeyKind::Targets, passphrase)?;
-            let current = releases.current();
+            let (current, statement) = (releases.current(), releases.statement());
             let (mut now_current, mut older) = (Map::new(), Map::new());
             for release in releases.iter() {
                 let part = if current.contains(&release.serial) { &mut now_current } else { &mut older };
@@ -304,7 +310,7 @@ impl<'k> Repository<'k> {
             })?;
             (targets.version, targets.file) =
                 write_numbered(&self.writer, "targets", targets.version + 1, |version| {
-                    key.sign(&tuf::targets(version, now, &now_current, &key.public()))
+                    key.sign(&tuf::targets(version, now, &now_current, &statement, &key.public()))
                 })?;
             step(observer, Step::TargetsWritten)?;
         }

@@ -22,6 +22,8 @@ fn release(version: u8) -> Vec<(&'static str, Vec<u8>)> {
         ("help/b.txt", [format!("version {version}\n").into_bytes(), text(2, 900)].concat()),
         ("run.sh", format!("#!/bin/sh\necho {version}\n").into_bytes()),
         ("same.bin", noise(3, 100_000)),
+        // Empty at first: nothing to start from.
+        ("help/empty.txt", if version == 1 { Vec::new() } else { text(9, 300) }),
     ];
     // The same text under another name in every release.
     files.push((["help/c0.txt", "help/c1.txt"][number % 2], [text(3, 900), vec![b'0' + version]].concat()));
@@ -112,6 +114,31 @@ fn where_no_step_leads_directly_a_chain_of_them_does() {
     assert!(server.counters().bytes() < 16_000, "{} bytes", server.counters().bytes());
     let left = fs::read_dir(world.free().join(".holdfast/staging")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "what patches needed on the way is gone");
+}
+
+#[test]
+fn a_chain_of_large_groups_is_planned_in_little_time() {
+    // Each release changes every file: thousands of sources for each of the patches that follow on one another.
+    let world = World::new();
+    let tree = |version: usize| -> Vec<(String, Vec<u8>)> {
+        let content = |file: usize| [text(file % 1000, 12), format!("{file} of {version}\n").into_bytes()].concat();
+        (0..1_500).map(|file| (format!("d{}/f{file}.txt", file % 20), content(file))).collect()
+    };
+    let publish = |version: usize| {
+        let files = tree(version);
+        let files: Vec<(&str, Vec<u8>)> = files.iter().map(|(path, bytes)| (path.as_str(), bytes.clone())).collect();
+        let before = if version == 1 { vec![] } else { vec![format!("{}.0", version - 1)] };
+        let deltas = DeltaFrom::Versions(before);
+        world.publish_with(&format!("{version}.0"), &files, |request| request.deltas = deltas);
+    };
+    publish(1);
+    let server = world.serve();
+    world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
+    (2..=5).for_each(publish);
+    let limits = Limits { dry_run: true, ..world.setup(&[]).limits };
+    let plan = updater_plan(world.setup(&[&server.url()]), limits);
+    assert!(plan.files.iter().all(|line| line.way == "patch" || line.way == "remove"));
+    assert!(plan.frames < 20, "{} frames", plan.frames);
 }
 
 #[test]

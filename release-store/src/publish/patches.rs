@@ -152,6 +152,8 @@ impl Patcher<'_> {
         let by_name: HashMap<&str, Digest> = old
             .files
             .iter()
+            // An empty content is nothing to start from, and has no place in a step.
+            .filter(|file| file.size > 0)
             .map(|file| (file.path.as_str(), file.sha256))
             .chain(old.updaters.iter().map(|updater| (updater.platform.as_str(), updater.sha256)))
             .collect();
