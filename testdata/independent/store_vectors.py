@@ -54,6 +54,7 @@ VECTORS = {
 
 
 def vector(path, read, expect, of):
+    assert of is not None, "a vector that is not in expect.json"
     wanted = of if isinstance(of, str) else of["expect"]
     try:
         read(path.read_bytes(), expect, of, path.parent)
@@ -69,5 +70,5 @@ def store_checks(root):
         expect = json.loads((root / name / "expect.json").read_text())
         present = {path.name for path in (root / name).glob("*" + ending)}
         for vector_name in sorted(present | set(expect[listed])):
-            of = expect[listed].get(vector_name, "a vector that is not in expect.json")
+            of = expect[listed].get(vector_name)
             yield name + "/" + vector_name, vector, root / name / vector_name, read, expect, of
