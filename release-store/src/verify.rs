@@ -16,7 +16,7 @@ use crate::mirror::is_writers_own;
 use crate::repository::Observer;
 use crate::step::Step;
 use crate::store_files::digest_of;
-use crate::transport::{Directory, TransportError, get_range};
+use crate::transport::{Directory, get_range};
 use crate::trust::{ARCHIVE, MemoryCache, Release, Trust, VerifiedManifest};
 
 /// What [`verify`] found.
@@ -68,7 +68,8 @@ pub fn verify(
         // A copy of some releases may do without; a store without it has lost all older ones.
         let pin = known.set.snapshot().and_then(|snapshot| snapshot.meta.get("archive.json"));
         let path = format!("metadata/{}.{ARCHIVE}.json", pin.map_or(0, |pin| pin.version));
-        check.result.damage.push((path.clone(), TransportError::NotFound { path }.into()));
+        let missing = crate::transport::TransportError::NotFound { path: path.clone() };
+        check.result.damage.push((path, missing.into()));
     }
     let mut lists = Vec::new();
     let mut manifests: BTreeMap<u64, Manifest> = BTreeMap::new();

@@ -1,10 +1,9 @@
-"""Reads every vector of the device formats, and writes the good ones again, byte for byte; reads those of the store.
+"""Reads every vector of the device formats, and writes the good ones again, byte for byte.
 
-Source: docs/formats, by way of formats.py and store.py. Usage: python3 testdata/independent/check.py [testdata directory]
+Source: docs/formats, by way of formats.py. Usage: python3 testdata/independent/check.py [testdata directory]
 One line for each check, then `N passed, N failed`; exit status 1 if one failed.
 """
 
-import json
 import sys
 from pathlib import Path
 from struct import pack, pack_into
@@ -16,9 +15,9 @@ import aes_gcm
 import ed25519
 import formats
 import postcard
-import store
 from argon2id import argon2id
 from formats import MIB, Refused
+from store_vectors import store_checks
 
 PRODUCT, PLATFORM = "Field Handbook", "linux-x86_64"
 VENDOR_SEED, UPDATER_SEED, SECRET, CONTENT_KEY = (bytes([n]) * 32 for n in (1, 2, 3, 5))
@@ -196,72 +195,6 @@ def vector(path, read, good, bad):
         return "opens; written again byte for byte"
     assert path.name in bad, "a vector that this program does not know"
     return "refused: " + refused(bad[path.name], read, data)
-
-
-# What a store holds. The directories' own expect.json say what a reader answers
-
-ANSWERS = {
-    "malformed": "Malformed",
-    "over a limit": "TooLarge",
-    "path": "Path",
-    "unknown format": "UnknownFormat",
-    "unknown key": "UnknownKey",
-    "does not authenticate": "Undecryptable",
-}
-
-
-def read_sealed(data, expect, of, _):
-    plain = store.open_sealed(data, of["kind"], {expect["key"]["number"]: bytes.fromhex(expect["key"]["key"])})
-    assert plain.decode() in (expect["content"], ""), "another content"
-
-
-def read_manifest(data, expect, *_):
-    manifest = store.read_manifest(data)
-    store.check_blinding(manifest, data, bytes.fromhex(expect["key"]["key"]))
-    return manifest
-
-
-def read_step(data, expect, of, directory):
-    old = store.read_manifest((directory / expect["from"]).read_bytes())
-    step = store.read_step(data)
-    new = store.stepped(step, old)
-    found = store.step_patches(step, old, new)
-    same(new, read_manifest((directory / of["gives"]).read_bytes(), expect))
-    patches = [
-        ([bytes.fromhex(digest) for digest in patch["sources"]], [bytes.fromhex(digest) for digest in patch["targets"]],
-         patch["offset"], patch["stored_bytes"])
-        for patch in of["patches"]
-    ]
-    same(found, patches)
-
-
-# directory: (what the vectors' names end in, their list in expect.json, reader)
-STORE_VECTORS = {
-    "sealed/v1": (".sealed", "sealed", read_sealed),
-    "manifest/v1": (".manifest", "manifests", read_manifest),
-    "pack/v1": (".list", "lists", lambda data, *_: store.read_chunk_list(data)),
-    "step/v1": (".step", "steps", read_step),
-}
-
-
-def store_vector(path, read, expect, of):
-    wanted = of if isinstance(of, str) else of["expect"]
-    try:
-        read(path.read_bytes(), expect, of, path.parent)
-    except Refused as error:
-        same(ANSWERS[error.reason], wanted)
-        return "refused: %s" % error
-    same("ok", wanted)
-    return "is what it should be"
-
-
-def store_checks(root):
-    for name, (ending, listed, read) in STORE_VECTORS.items():
-        expect = json.loads((root / name / "expect.json").read_text())
-        present = {path.name for path in (root / name).glob("*" + ending)}
-        for vector_name in sorted(present | set(expect[listed])):
-            of = expect[listed].get(vector_name, "a vector that is not in expect.json")
-            yield name + "/" + vector_name, store_vector, root / name / vector_name, read, expect, of
 
 
 # The primitives, by the vectors of their own documents
@@ -493,7 +426,6 @@ def main():
         present = {path.name for path in (root / directory).glob("*")}
         for name in sorted(known | present):
             checks.append((directory + "/" + name, vector, root / directory / name, read, good, bad))
-    checks += store_checks(root)
     checks += [
         ("updater image: rules", image_rules),
         ("updater image: PE file, signed afterwards", image_of_pe),
@@ -504,6 +436,7 @@ def main():
         ("journal", journal),
         ("launcher's note", launcher_note),
     ]
+    checks += store_checks(root)
     failed = 0
     for name, check, *arguments in checks:
         try:

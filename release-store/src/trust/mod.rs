@@ -32,7 +32,7 @@ pub const MAX_TIMESTAMP_BYTES: u64 = 16 << 10;
 pub const MAX_SNAPSHOT_BYTES: u64 = 64 << 10;
 /// The longest targets metadata, in bytes: the current releases of some thousand channels.
 pub const MAX_TARGETS_BYTES: u64 = 4 << 20;
-/// The longest archive metadata, in bytes: some thirty thousand releases.
+/// The longest archive metadata, in bytes: some sixteen thousand releases.
 pub const MAX_ARCHIVE_BYTES: u64 = 16 << 20;
 /// The delegated role that vouches for the releases that are not current.
 pub const ARCHIVE: &str = "archive";
