@@ -157,6 +157,12 @@ impl Releases {
         }
     }
 
+    /// Takes out the release numbered `serial`.
+    #[cfg(feature = "publish")]
+    pub(crate) fn remove(&mut self, serial: u64) {
+        self.0.retain(|release| release.serial != serial);
+    }
+
     /// What devices should see without asking for more: of each channel the newest release that stands, and what is newer
     /// than that; of a channel where none stands, the newest.
     #[cfg(feature = "publish")]
