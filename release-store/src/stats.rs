@@ -189,8 +189,9 @@ fn update(
     by_serial: &HashMap<u64, &Known>,
     lengths: &Lengths,
 ) -> UpdateStats {
-    let direct = new.step(old.release.serial).is_some();
-    let metadata = lengths.fresh + if direct { 0 } else { lengths.archive };
+    // Nothing is looked for that leads back.
+    let looks_for_a_chain = old.release.serial < new.release.serial && new.step(old.release.serial).is_none();
+    let metadata = lengths.fresh + if looks_for_a_chain { lengths.archive } else { 0 };
     let chunks = metadata + by_chunks(old, new);
     let steps = chain(releases, old.release.serial, new.release.serial)
         .and_then(|chain| Some((chain.len(), metadata + by_steps(old, new, &chain, by_serial)?)));

@@ -12,7 +12,7 @@ use crate::content_key::ContentKeys;
 use crate::contents::{ContentReader, key_of, read_frame};
 use crate::error::StoreError;
 use crate::frame::FrameReader;
-use crate::gc::doomed;
+use crate::gc::doomed::Doomed;
 use crate::manifest::Manifest;
 use crate::mirror::is_writers_own;
 use crate::repository::Observer;
@@ -125,11 +125,11 @@ pub fn verify(
     }
     check.named.insert("metadata/timestamp.json".into());
     check.orphans(root, "")?;
-    let found = check.result.orphans.len() as u64;
     // A list that cannot be read spares nothing from being called an orphan.
-    let doomed = doomed::Doomed::read(root).unwrap_or_default();
+    let doomed = Doomed::read(root).unwrap_or_default();
     check.result.orphans.retain(|path| !doomed.lists(path));
-    check.result.doomed = found - check.result.orphans.len() as u64;
+    let is_unnamed = |path: &&String| path.starts_with("metadata/") || !check.named.contains(*path);
+    check.result.doomed = doomed.paths().filter(is_unnamed).filter(|path| root.join(path).is_file()).count() as u64;
     Ok(check.result)
 }
 

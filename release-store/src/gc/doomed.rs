@@ -55,6 +55,11 @@ impl Doomed {
         self.files.contains_key(path)
     }
 
+    /// The files on it.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &String> {
+        self.files.keys()
+    }
+
     /// The list once just the files in `unnamed` are on it: those that are new to it since `now`.
     pub(crate) fn updated<'p>(&self, unnamed: impl Iterator<Item = &'p String>, now: i64) -> Self {
         let since = |path: &String| self.files.get(path).map_or(now, |since| now.min(*since));
