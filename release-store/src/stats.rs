@@ -160,7 +160,7 @@ struct Lengths {
 }
 
 fn numbers(known: &Known, named: &mut HashSet<(Digest, u64)>) -> ReleaseStats {
-    let Known { release, manifest, list, steps } = known;
+    let Known { release, manifest, list, steps, .. } = known;
     let mut is_new = |pack: &Digest, offset: u64| named.insert((*pack, offset));
     let frames = list.chunks.iter().filter_map(|chunk| Some((list.pack_of(chunk).ok()?.digest, chunk)));
     let new_chunk_bytes =

@@ -85,7 +85,7 @@ fn a_store_that_was_tended_shows_what_is_thinned_and_still_leads_everyone_to_the
         assert!(matches!(after.way, Way::Steps(_)), "{after:?}");
         assert!(after.bytes <= before.bytes + 4000, "{before:?} {after:?}");
     }
-    assert!(after.updates.iter().all(|update| update.whole_bytes > 100_000));
+    assert!(after.updates.iter().all(|update| update.whole_bytes > 40_000));
 }
 
 #[test]

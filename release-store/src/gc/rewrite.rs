@@ -62,8 +62,6 @@ pub(super) fn rewrite(
     if repository.is_some() {
         step(observer, Step::PackWritten)?;
     }
-    let key = keys.newest().ok_or_else(|| StoreError::Refused("there is no content key".into()))?;
-    let mut writer = FrameWriter::new(key, DEFAULT_LEVEL)?;
     let mut result = Rewritten { releases: releases.clone(), named: BTreeMap::new(), new_bytes: moved.new_bytes };
     for release in
         releases.iter().filter(|release| !kept.iter().any(|(known, _)| known.release.serial == release.serial))
@@ -78,6 +76,10 @@ pub(super) fn rewrite(
         }
         let list = rebuild(&known.list, &decision.dropped, &moved.places)?;
         if list != known.list {
+            // Under the key that it was: whoever could read the release still can.
+            let number = known.list_key;
+            let unknown = || StoreError::UnknownKey { object: release.chunks_name(), number };
+            let mut writer = FrameWriter::new(keys.get(number).ok_or_else(unknown)?, DEFAULT_LEVEL)?;
             let sealed = sealed::seal(FrameKind::ChunkList, &mut writer, &list.encode()?)?;
             release.chunks = match repository {
                 Some(repository) => repository.write_object(&release.chunks_name(), &sealed)?,

@@ -6,7 +6,7 @@ use crate::contents::fetch_step;
 use crate::error::StoreError;
 use crate::manifest::Manifest;
 use crate::repository::Observer;
-use crate::sealed::ObjectRef;
+use crate::sealed::{self, ObjectRef};
 use crate::step::Step;
 use crate::transport::Transport;
 use crate::trust::{Release, Releases, VerifiedManifest};
@@ -17,6 +17,8 @@ pub(crate) struct Known {
     pub release: Release,
     pub manifest: Manifest,
     pub list: ChunkList,
+    /// The number of the content key that its chunk list is sealed under.
+    pub list_key: u32,
     /// The steps that lead to it.
     pub steps: Vec<KnownStep>,
 }
@@ -62,12 +64,14 @@ pub(crate) fn survey<T: Transport + ?Sized>(
     let mut known = Vec::with_capacity(releases.iter().len());
     for release in releases.iter() {
         let manifest = VerifiedManifest::fetch(release, transport, keys)?.open(product)?;
-        let list = ChunkList::fetch(release, &manifest, transport, keys)?;
+        let sealed_list = release.chunks.fetch(&release.chunks_name(), transport)?;
+        let list = ChunkList::open(&sealed_list, release, &manifest, keys)?;
+        let list_key = sealed::key_number(&sealed_list).unwrap_or_default();
         let steps = release.steps.iter().map(|(from, object)| {
             Ok(KnownStep { from: *from, object: *object, step: fetch_step(release, *from, transport, keys)? })
         });
         let steps = steps.collect::<Result<_, StoreError>>()?;
-        known.push(Known { release: release.clone(), manifest, list, steps });
+        known.push(Known { release: release.clone(), manifest, list, list_key, steps });
         done += bytes(release);
         observer.progress(done, total);
     }
