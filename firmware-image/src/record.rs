@@ -28,7 +28,7 @@ pub struct Release<'a> {
     pub serial: u64,
     /// What people call it.
     pub version: &'a str,
-    /// SHA-256 of the sealed manifest, as TUF lists it.
+    /// SHA-256 of the encoded manifest, as its signed statement names it.
     pub manifest: Digest,
     /// When it was published, in seconds since 1970 (UTC).
     pub published: u64,

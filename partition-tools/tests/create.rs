@@ -55,7 +55,7 @@ fn a_stick_is_whole_and_the_tools_that_people_have_agree() {
 #[test]
 fn the_offline_source_is_a_store_that_a_device_can_install_from() {
     use release_store::transport::Directory;
-    use release_store::trust::{MemoryCache, VerifiedManifest, Trust};
+    use release_store::trust::{MemoryCache, Trust};
     let product = Product::new();
     product.create("device.img", &["--offline-source"]);
     let disc = table(&product, "device.img").virtual_zone().unwrap();
@@ -69,7 +69,7 @@ fn the_offline_source_is_a_store_that_a_device_can_install_from() {
     let store = Directory::new(product.path("out/store"));
     let releases = Trust::new(&root, MemoryCache::new()).unwrap().offline(&store).unwrap();
     let release = releases.newest("stable").unwrap();
-    VerifiedManifest::fetch(release, &store).unwrap();
+    release.sealed.fetch(&release.manifest_name(), &store).unwrap();
 }
 
 #[test]

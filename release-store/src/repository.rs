@@ -149,7 +149,13 @@ impl<'k> Repository<'k> {
         let (archive_version, archive) =
             write_numbered(&writer, ARCHIVE, 1, |version| targets_key.sign(&tuf::archive(version, now, &none)))?;
         let (targets_version, targets) = write_numbered(&writer, "targets", 1, |version| {
-            targets_key.sign(&tuf::targets(version, now, &none, &targets_key.public()))
+            targets_key.sign(&tuf::targets(
+                version,
+                now,
+                &none,
+                &Releases::default().statement(),
+                &targets_key.public(),
+            ))
         })?;
         let (snapshot_version, snapshot) = write_numbered(&writer, "snapshot", 1, |version| {
             online.sign(&tuf::snapshot(version, now, (targets_version, &targets), (archive_version, &archive)))
@@ -303,7 +309,7 @@ impl<'k> Repository<'k> {
         let (mut targets, mut archive) = (state.targets.clone(), state.archive.clone());
         if let Some(releases) = releases {
             let key = self.keys.tuf_key(KeyKind::Targets, passphrase)?;
-            let current = releases.current();
+            let (current, statement) = (releases.current(), releases.statement());
             let (mut now_current, mut older) = (Map::new(), Map::new());
             for release in releases.iter() {
                 let part = if current.contains(&release.serial) { &mut now_current } else { &mut older };
@@ -314,7 +320,7 @@ impl<'k> Repository<'k> {
             })?;
             (targets.version, targets.file) =
                 write_numbered(&self.writer, "targets", targets.version + 1, |version| {
-                    key.sign(&tuf::targets(version, now, &now_current, &key.public()))
+                    key.sign(&tuf::targets(version, now, &now_current, &statement, &key.public()))
                 })?;
             step(observer, Step::TargetsWritten)?;
         }
@@ -346,6 +352,12 @@ impl State {
             let signed = known.set.targets_role(role).ok_or_else(missing)?;
             Ok::<_, StoreError>(Signed { version: signed.version, expires: signed.expires(), file: file.clone() })
         };
+        if known.set.targets_role(ARCHIVE).is_none() {
+            let pin = snapshot.meta.get("archive.json").ok_or_else(missing)?;
+            let path = format!("metadata/{}.{ARCHIVE}.json", pin.version);
+            let reason = format!("{path} is not here: without it older releases would be lost; copy it from the store");
+            return Err(StoreError::Refused(reason));
+        }
         Ok(Self {
             root_version: known.set.root().version,
             root_expires: known.set.root().expires(),

@@ -87,7 +87,14 @@ pub fn root(version: u64, now: i64, root: &TufPublicKey, targets: &TufPublicKey,
 pub const ARCHIVE: &str = crate::trust::ARCHIVE;
 
 /// The signed part of a targets file, which leaves to [`ARCHIVE`], under the same key, what it does not name.
-pub fn targets(version: u64, now: i64, targets: &Map<String, Value>, key: &TufPublicKey) -> Value {
+/// `statement` is the product's own.
+pub fn targets(
+    version: u64,
+    now: i64,
+    targets: &Map<String, Value>,
+    statement: &impl serde::Serialize,
+    key: &TufPublicKey,
+) -> Value {
     let role = json!({
         "keyids": [key.id()],
         "name": ARCHIVE,
@@ -96,6 +103,7 @@ pub fn targets(version: u64, now: i64, targets: &Map<String, Value>, key: &TufPu
         "threshold": 1,
     });
     let mut signed = archive(version, now, targets);
+    signed["holdfast"] = json!(statement);
     signed["delegations"] = json!({"keys": {key.id(): key.value()}, "roles": [role]});
     signed
 }

@@ -68,6 +68,13 @@ pub fn verify(
         packs: BTreeMap::new(),
         total: 0,
     };
+    if known.set.targets_role(ARCHIVE).is_none() {
+        // A copy of some releases may do without; a store without it has lost all older ones.
+        let pin = known.set.snapshot().and_then(|snapshot| snapshot.meta.get("archive.json"));
+        let path = format!("metadata/{}.{ARCHIVE}.json", pin.map_or(0, |pin| pin.version));
+        let missing = crate::transport::TransportError::NotFound { path: path.clone() };
+        check.result.damage.push((path, missing.into()));
+    }
     let mut lists = Vec::new();
     let mut manifests: BTreeMap<u64, Manifest> = BTreeMap::new();
     for release in releases.iter() {

@@ -13,29 +13,22 @@ use release_store::StoreError;
 use release_store::chunk_list::ChunkList;
 use release_store::frame::FrameReader;
 use release_store::keys::Passphrase;
-use release_store::manifest::{Manifest, Policy};
+use release_store::manifest::Policy;
 use release_store::paths::PathProblem;
-use release_store::publish::publish;
+use release_store::publish::{DeltaFrom, publish};
 use release_store::repository::{NoObserver, Repository};
 use release_store::transport::get_range;
-use release_store::trust::{MemoryCache, SealedManifest, Trust};
 use release_store::verify::{Verified, verify};
-
-fn manifest(vendor: &Vendor, version: &str) -> Manifest {
-    let trust = Trust::new(&vendor.root(), MemoryCache::new()).unwrap();
-    let releases = trust.refresh(&vendor.transport(), NOW).unwrap().releases;
-    let release = releases.by_version("stable", version).unwrap();
-    SealedManifest::fetch(release, &vendor.transport()).unwrap().open("Acme Notes", &vendor.content_keys()).unwrap()
-}
 
 fn check(vendor: &Vendor, store: &Path) -> Verified {
     verify(store, &vendor.root(), "Acme Notes", &vendor.content_keys(), &mut NoObserver).unwrap()
 }
 
 /// Puts a release together from its frames alone.
-fn install(vendor: &Vendor, manifest: &Manifest) -> BTreeMap<String, Vec<u8>> {
+fn install(vendor: &Vendor, version: &str) -> BTreeMap<String, Vec<u8>> {
     let (transport, keys) = (vendor.transport(), vendor.content_keys());
-    let list = ChunkList::fetch(manifest, &transport, &keys).unwrap();
+    let manifest = vendor.manifest(version);
+    let list = ChunkList::fetch(&vendor.release(version), &manifest, &transport, &keys).unwrap();
     let mut reader = FrameReader::new().unwrap();
     let mut read = |digest: &Digest| {
         let mut bytes = Vec::new();
@@ -68,7 +61,7 @@ fn a_second_version_adds_only_what_is_new() {
     grow(&tree, 60, 150_000, 1);
     fs::write(tree.join("empty"), "").unwrap();
     let first = vendor.publish(&tree, "1.0.0");
-    assert_eq!(files(&tree).into_iter().collect::<BTreeMap<_, _>>(), install(&vendor, &manifest(&vendor, "1.0.0")));
+    assert_eq!(files(&tree).into_iter().collect::<BTreeMap<_, _>>(), install(&vendor, "1.0.0"));
 
     // A byte in the middle of a file, a file moved, a file gone, a new one.
     let path = tree.join("part-0/file-0.bin");
@@ -80,7 +73,7 @@ fn a_second_version_adds_only_what_is_new() {
     fs::remove_file(tree.join("part-2/file-2.bin")).unwrap();
     fs::write(tree.join("new.bin"), content(30_000, 77)).unwrap();
     let second = vendor.publish(&tree, "1.1.0");
-    assert_eq!(files(&tree).into_iter().collect::<BTreeMap<_, _>>(), install(&vendor, &manifest(&vendor, "1.1.0")));
+    assert_eq!(files(&tree).into_iter().collect::<BTreeMap<_, _>>(), install(&vendor, "1.1.0"));
 
     assert!(second.new_bytes <= 256 * 1024 + 30_000, "{} new bytes", second.new_bytes);
     assert!(second.pack_bytes * 20 < first.pack_bytes, "{} of {}", second.pack_bytes, first.pack_bytes);
@@ -91,14 +84,14 @@ fn a_second_version_adds_only_what_is_new() {
         first.pack_bytes,
         second.new_chunks,
         second.pack_bytes,
-        second.chunk_list_bytes,
-        second.release.manifest_bytes
+        second.release.chunks.bytes,
+        second.release.sealed.bytes
     );
     let verified = check(&vendor, &vendor.store());
     assert!(verified.damage.is_empty() && verified.orphans.is_empty(), "{verified:?}");
     assert_eq!((verified.releases, verified.packs), (2, 2));
     // The first version is whole as ever.
-    install(&vendor, &manifest(&vendor, "1.0.0"));
+    install(&vendor, "1.0.0");
 }
 
 #[test]
@@ -137,7 +130,8 @@ fn earlier_packs_are_not_needed_to_publish() {
     assert!(check(&vendor, &vendor.store()).damage.is_empty());
 
     // Without the chunk list nothing can be known: a clear refusal.
-    let list = manifest(&vendor, "1.0.0").chunk_list.path();
+    let first = &first.release;
+    let list = first.chunks.path(&first.chunks_name());
     fs::remove_file(vendor.store().join(&list)).unwrap();
     let error = vendor.try_publish(&tree, "1.2.0").unwrap_err();
     assert!(error.to_string().contains(&list), "{error}");
@@ -197,7 +191,7 @@ fn whether_a_file_may_be_executed_is_kept_and_nothing_else_of_its_mode() {
         fs::set_permissions(tree.join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
     vendor.publish(&tree, "1");
-    let modes: Vec<_> = manifest(&vendor, "1").files.iter().map(|file| file.mode).collect();
+    let modes: Vec<_> = vendor.manifest("1").files.iter().map(|file| file.mode).collect();
     assert_eq!(modes, [0o644, 0o755, 0o755, 0o644]);
 }
 
@@ -212,7 +206,7 @@ fn files_that_match_a_pattern_are_the_users_own() {
     let mut request = vendor.request(&tree, "1");
     request.ignore = vec!["Settings.*".into(), "logs/**".into()];
     publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver).unwrap();
-    let manifest = manifest(&vendor, "1");
+    let manifest = vendor.manifest("1");
     assert_eq!(manifest.file("settings.ini").unwrap().policy, Policy::Seed);
     assert_eq!(manifest.file("logs/old/a.log").unwrap().policy, Policy::Seed);
     assert_eq!(manifest.file("program").unwrap().policy, Policy::Managed);
@@ -301,7 +295,7 @@ fn updaters_travel_are_signed_once_and_carried_on() {
     request.updaters = vec![("linux-x86_64".into(), place.clone())];
     let published = publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver).unwrap();
     let first = published.updaters[0].clone();
-    let installed = install(&vendor, &manifest(&vendor, "1.1.0"));
+    let installed = install(&vendor, "1.1.0");
     let image = &installed["updater linux-x86_64"];
     let mut buffer = [0; MAX_TRAILER_BYTES];
     let trailer = verify_bytes(image, vendor.keys.vendor_key(), &mut buffer).unwrap();
@@ -358,7 +352,13 @@ fn updaters_travel_are_signed_once_and_carried_on() {
 fn verify_finds_each_kind_of_damage_and_names_orphans() {
     let (vendor, tree) = Vendor::with_release();
     fs::write(tree.join("new.bin"), content(300_000, 42)).unwrap();
-    vendor.publish(&tree, "1.1.0");
+    let mut changed = fs::read(tree.join("part-0/file-0.bin")).unwrap();
+    changed[1000..1010].fill(0);
+    fs::write(tree.join("part-0/file-0.bin"), changed).unwrap();
+    let mut request = vendor.request(&tree, "1.1.0");
+    request.deltas = DeltaFrom::Recent;
+    let published = publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver).unwrap();
+    assert!(published.steps.len() == 1 && published.steps[0].pack.is_some(), "{:?}", published.steps);
     for (name, bytes) in files(&vendor.store()) {
         if name.starts_with("metadata/") {
             continue;

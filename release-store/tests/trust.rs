@@ -10,7 +10,7 @@ use release_store::publish::publish;
 use release_store::repository::NoObserver;
 use release_store::serve::{ServeOptions, serve};
 use release_store::transport::{Counted, Directory, TransportError};
-use release_store::trust::{Accepted, MAX_NEW_ROOTS, MemoryCache, SealedManifest, Trust};
+use release_store::trust::{Accepted, MAX_NEW_ROOTS, MemoryCache, Trust, VerifiedManifest};
 
 fn trust(vendor: &Vendor) -> Trust<CountingCache> {
     Trust::new(&vendor.root(), CountingCache::default()).unwrap()
@@ -62,16 +62,18 @@ fn a_new_release_is_seen_and_its_manifest_opens() {
     assert!(refreshed.changed);
     let release = refreshed.releases.newest("stable").unwrap();
     assert_eq!((release.serial, release.version.as_str()), (2, "1.1.0"));
-    let sealed = SealedManifest::fetch(release, &vendor.transport()).unwrap();
-    let manifest = sealed.open("Acme Notes", &vendor.content_keys()).unwrap();
+    let verified = VerifiedManifest::fetch(release, &vendor.transport(), &vendor.content_keys()).unwrap();
+    let manifest = verified.open("Acme Notes").unwrap();
     assert_eq!(manifest.file("new").unwrap().size, 3);
     assert!(refreshed.releases.newest("beta").is_none());
-    assert_eq!(refreshed.releases.by_serial(1).unwrap().version, "1.0.0");
-    assert_eq!(refreshed.releases.by_version("stable", "1.0.0").unwrap().serial, 1);
+    assert!(refreshed.releases.by_serial(1).is_none(), "it is not current any more");
+    let all = trust.archive(&vendor.transport()).unwrap();
+    assert_eq!(all.by_serial(1).unwrap().version, "1.0.0");
+    assert_eq!(all.by_version("stable", "1.0.0").unwrap().serial, 1);
 
-    let other = sealed.open("Other", &vendor.content_keys()).unwrap_err();
+    let other = verified.open("Other").unwrap_err();
     assert!(matches!(other, StoreError::Mismatch { what: "product", .. }), "{other}");
-    let no_keys = sealed.open("Acme Notes", &Default::default()).unwrap_err();
+    let no_keys = VerifiedManifest::fetch(release, &vendor.transport(), &Default::default()).unwrap_err();
     assert!(matches!(no_keys, StoreError::UnknownKey { number: 1, .. }), "{no_keys}");
 }
 
@@ -155,10 +157,10 @@ fn a_manifest_that_was_tampered_with_is_refused() {
         bytes[100] ^= 1;
         Some(bytes)
     });
-    let error = SealedManifest::fetch(release, &flipped).unwrap_err();
+    let error = VerifiedManifest::fetch(release, &flipped, &vendor.content_keys()).unwrap_err();
     assert!(matches!(error, StoreError::WrongDigest { .. }), "{error}");
     let cut = Tampering::new(vendor.transport(), |_, bytes| Some(bytes[..50].to_vec()));
-    let error = SealedManifest::fetch(release, &cut).unwrap_err();
+    let error = VerifiedManifest::fetch(release, &cut, &vendor.content_keys()).unwrap_err();
     assert!(matches!(error, StoreError::WrongLength { .. }), "{error}");
 }
 

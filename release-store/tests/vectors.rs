@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use firmware_image::Digest;
 use release_store::frame::{FrameId, FrameKind, FrameReader, FrameWriter};
-use release_store::{ChunkList, ContentKey, ContentKeys, Manifest, StoreError};
+use release_store::{ChunkList, ContentKey, ContentKeys, Manifest, Step, StoreError, sealed};
 use serde_json::{Value, json};
 
 fn directory(name: &str) -> PathBuf {
@@ -31,12 +31,19 @@ fn outcome<T>(result: Result<T, StoreError>) -> String {
     }
 }
 
-fn frame_id(of: &Value) -> FrameId {
-    let kind = match of["kind"].as_u64().unwrap() {
+fn kind(of: &Value) -> FrameKind {
+    match of["kind"].as_u64().unwrap() {
         1 => FrameKind::Chunk,
         2 => FrameKind::ChunkList,
-        _ => FrameKind::Manifest,
-    };
+        3 => FrameKind::Manifest,
+        4 => FrameKind::Patch,
+        5 => FrameKind::Step,
+        other => panic!("kind {other}"),
+    }
+}
+
+fn frame_id(of: &Value) -> FrameId {
+    let kind = kind(of);
     let number = |name: &str| of[name].as_u64().unwrap() as u32;
     let digest = Digest::from_hex(of["digest"].as_str().unwrap()).unwrap();
     FrameId { kind, digest, raw_len: number("raw_len"), stored_len: number("stored_len") }
@@ -54,23 +61,74 @@ fn named(directory: &Path, ending: &str) -> Vec<String> {
     names
 }
 
+fn full_manifest() -> Manifest {
+    Manifest::decode(&fs::read(directory("manifest").join("full.manifest")).unwrap()).unwrap()
+}
+
+#[test]
+fn every_sealed_vector_opens_or_is_refused_as_its_name_says() {
+    let directory = directory("sealed");
+    let expect = expectations(&directory);
+    let keys = ContentKeys::from(key(&expect));
+    let found = named(&directory, ".sealed").into_iter().map(|name| {
+        let bytes = fs::read(directory.join(&name)).unwrap();
+        let opened = sealed::open(kind(&expect["sealed"][&name]), &bytes, &keys);
+        if let Ok(content) = &opened {
+            let whole = if name.ends_with("-empty.sealed") { "" } else { expect["content"].as_str().unwrap() };
+            assert_eq!(content, whole.as_bytes(), "{name}");
+        }
+        (name, outcome(opened))
+    });
+    compare(&found.collect(), |name| Some(expect["sealed"][name]["expect"].as_str()?.to_owned()));
+}
+
+#[test]
+fn chunks_and_parts_of_patches_are_no_sealed_objects() {
+    let directory = directory("sealed");
+    let keys = ContentKeys::from(key(&expectations(&directory)));
+    let bytes = fs::read(directory.join("manifest.sealed")).unwrap();
+    for kind in [FrameKind::Chunk, FrameKind::Patch] {
+        assert_eq!(outcome(sealed::open(kind, &bytes, &keys)), "Malformed");
+        let mut writer = FrameWriter::new(keys.newest().unwrap(), 3).unwrap();
+        assert_eq!(outcome(sealed::seal(kind, &mut writer, b"content")), "Refused");
+    }
+}
+
+#[test]
+fn what_is_sealed_opens_under_its_key_and_kind_only() {
+    let key = key(&expectations(&directory("sealed")));
+    let (keys, none) = (ContentKeys::from(key.clone()), ContentKeys::default());
+    let kinds = [FrameKind::Manifest, FrameKind::ChunkList, FrameKind::Step];
+    for kind in kinds {
+        let bytes = sealed::seal(kind, &mut FrameWriter::new(&key, 3).unwrap(), b"content").unwrap();
+        assert_eq!(sealed::open(kind, &bytes, &keys).unwrap(), b"content");
+        assert_eq!(outcome(sealed::open(kind, &bytes, &none)), "UnknownKey");
+        for other in kinds.into_iter().filter(|other| *other != kind) {
+            assert_eq!(outcome(sealed::open(other, &bytes, &keys)), "Malformed", "{kind:?} as {other:?}");
+        }
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            assert!(sealed::open(kind, &flipped, &keys).is_err(), "{kind:?} byte {at}");
+            assert!(sealed::open(kind, &bytes[..at], &keys).is_err(), "{kind:?} cut at {at}");
+        }
+    }
+}
+
 #[test]
 fn every_manifest_vector_is_taken_or_refused_as_its_name_says() {
     let directory = directory("manifest");
     let expect = expectations(&directory);
-    let keys = ContentKeys::from(key(&expect));
     let found = named(&directory, ".manifest").into_iter().map(|name| {
-        let sealed = fs::read(directory.join(&name)).unwrap();
-        (name, outcome(Manifest::open(&sealed, &keys)))
+        let encoded = fs::read(directory.join(&name)).unwrap();
+        (name, outcome(Manifest::decode(&encoded)))
     });
     compare(&found.collect(), |name| Some(expect["manifests"][name].as_str()?.to_owned()));
 }
 
 #[test]
 fn a_full_manifest_says_what_was_written_into_it() {
-    let directory = directory("manifest");
-    let keys = ContentKeys::from(key(&expectations(&directory)));
-    let manifest = Manifest::open(&fs::read(directory.join("full.manifest")).unwrap(), &keys).unwrap();
+    let mut manifest = full_manifest();
     assert_eq!((manifest.product.as_str(), manifest.serial, manifest.published), ("Acme Notes", 1, 1_790_000_000));
     assert_eq!(manifest.modules[1].id, "help");
     let settings = manifest.file("settings.ini").unwrap();
@@ -78,7 +136,66 @@ fn a_full_manifest_says_what_was_written_into_it() {
     assert!(manifest.file("bin/run.sh").unwrap().is_executable());
     assert_eq!(manifest.updater("windows-x86_64").unwrap().version.to_string(), "1.2.3");
     assert!(manifest.ignore_patterns().unwrap().matches("logs/a/b.log"));
-    assert_eq!(manifest.chunk_list.raw_len, 100);
+
+    let key = key(&expectations(&directory("manifest")));
+    let blind = std::mem::take(&mut manifest.blind);
+    assert_eq!(FrameWriter::new(&key, 3).unwrap().blind(&manifest.encode().unwrap()), blind);
+}
+
+#[test]
+fn every_step_vector_gives_its_manifest_or_is_refused_as_its_name_says() {
+    let directory = directory("step");
+    let expect = expectations(&directory);
+    let old = Manifest::decode(&fs::read(directory.join("old.manifest")).unwrap()).unwrap();
+    let hex = |contents: &[(Digest, u64)]| contents.iter().map(|(digest, _)| digest.to_string()).collect::<Vec<_>>();
+    let read = |encoded: &[u8], of: &Value| {
+        let step = Step::decode(encoded)?;
+        let new = step.manifest(&old)?;
+        let patches = step.patches(&old, &new)?;
+        let gives = fs::read(directory.join(of["gives"].as_str().unwrap())).unwrap();
+        assert_eq!(new.encode()?, gives);
+        let patches = patches.iter().map(|patch| {
+            let bytes = patch.stored_bytes();
+            json!({"sources": hex(&patch.sources), "targets": hex(&patch.targets), "offset": patch.offset, "stored_bytes": bytes})
+        });
+        assert_eq!(Value::Array(patches.collect()), of["patches"]);
+        // What a newer writer appended is all that may be lost.
+        assert!(encoded.starts_with(&step.encode()?));
+        Ok(())
+    };
+    let found = named(&directory, ".step").into_iter().map(|name| {
+        let encoded = fs::read(directory.join(&name)).unwrap();
+        let outcome = outcome(read(&encoded, &expect["steps"][&name]));
+        (name, outcome)
+    });
+    compare(&found.collect(), |name| Some(expect["steps"][name]["expect"].as_str()?.to_owned()));
+}
+
+/// `publish` finds the differences that the vectors spell out.
+#[test]
+fn a_step_between_two_manifests_is_the_vector() {
+    let directory = directory("step");
+    let manifest = |name: &str| Manifest::decode(&fs::read(directory.join(name)).unwrap()).unwrap();
+    let old = manifest("old.manifest");
+    let expect = expectations(&directory);
+    let steps = expect["steps"].as_object().unwrap().iter();
+    let good: Vec<_> = steps.filter(|(_, of)| of["expect"] == "ok" && of["patches"] == json!([])).collect();
+    assert!(good.len() > 10);
+    for (name, of) in good {
+        let new = manifest(of["gives"].as_str().unwrap());
+        let made = Step::new(&old, &new, None, &[]).unwrap();
+        // The order of new files is the writer's own.
+        let vector = fs::read(directory.join(name)).unwrap();
+        assert_eq!(made.manifest(&old).unwrap(), new, "{name}");
+        assert_eq!(
+            made.encode().unwrap().len(),
+            vector.len() - if name == "appended-fields.step" { 10 } else { 0 },
+            "{name}"
+        );
+        if name != "files-added.step" {
+            assert_eq!(made, Step::decode(&vector).unwrap(), "{name}");
+        }
+    }
 }
 
 #[test]
@@ -123,6 +240,15 @@ fn product_contents() -> [(&'static str, FrameKind, Vec<u8>); 3] {
     ]
 }
 
+/// A frame as the store has it: a chunk list is named by its sealed bytes.
+fn seal(key: &ContentKey, kind: FrameKind, content: &[u8]) -> (FrameId, Vec<u8>) {
+    let mut writer = FrameWriter::new(key, 19).unwrap();
+    match kind {
+        FrameKind::ChunkList => writer.seal_unnamed(kind, content).unwrap(),
+        _ => writer.seal(kind, content).unwrap(),
+    }
+}
+
 #[test]
 fn a_frame_that_this_program_wrote_before_still_opens_and_a_new_one_has_its_content() {
     let directory = directory("pack");
@@ -132,9 +258,9 @@ fn a_frame_that_this_program_wrote_before_still_opens_and_a_new_one_has_its_cont
     for (name, kind, content) in product_contents() {
         let stored = fs::read(directory.join(name)).unwrap();
         assert_eq!(reader.open(&key, &frame_id(&own[name]), &stored).unwrap().bytes(), content);
-        let (id, stored) = FrameWriter::new(&key, 19).unwrap().seal(kind, &content).unwrap();
+        let (id, stored) = seal(&key, kind, &content);
         assert_eq!(reader.open(&key, &id, &stored).unwrap().bytes(), content);
-        let (again, same) = FrameWriter::new(&key, 19).unwrap().seal(kind, &content).unwrap();
+        let (again, same) = seal(&key, kind, &content);
         assert_eq!((again, same), (id, stored), "equal input, equal frame");
     }
 }
@@ -164,7 +290,7 @@ fn a_digest_of_zeros_frees_no_chunk_from_being_what_it_is_named_by() {
     let key = key(&expectations(&directory("pack")));
     let mut writer = FrameWriter::new(&key, 3).unwrap();
     let mut reader = FrameReader::new().unwrap();
-    for kind in [FrameKind::Chunk, FrameKind::ChunkList] {
+    for kind in [FrameKind::Chunk, FrameKind::Patch] {
         let (id, frame) = writer.seal_unnamed(kind, b"anything").unwrap();
         let error = reader.open(&key, &id, &frame).unwrap_err();
         assert!(matches!(error, StoreError::WrongDigest { .. }), "{error}");
@@ -173,9 +299,7 @@ fn a_digest_of_zeros_frees_no_chunk_from_being_what_it_is_named_by() {
 
 #[test]
 fn every_flipped_byte_and_every_cut_of_the_encodings_is_refused_or_harmless() {
-    let manifests = directory("manifest");
-    let keys = ContentKeys::from(key(&expectations(&manifests)));
-    let sound = Manifest::open(&fs::read(manifests.join("full.manifest")).unwrap(), &keys).unwrap();
+    let sound = full_manifest();
     let encoded = sound.encode().unwrap();
     assert_eq!(Manifest::decode(&encoded).unwrap(), sound);
     let list = fs::read(directory("pack").join("two-contents.list")).unwrap();
@@ -209,7 +333,7 @@ fn todays_writer_makes_the_products_vectors() {
     let key = key(&expectations(&directory));
     let mut own = serde_json::Map::new();
     for (name, kind, content) in product_contents() {
-        let (id, stored) = FrameWriter::new(&key, 19).unwrap().seal(kind, &content).unwrap();
+        let (id, stored) = seal(&key, kind, &content);
         if write {
             fs::write(directory.join(name), &stored).unwrap();
         }

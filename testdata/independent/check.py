@@ -17,6 +17,7 @@ import formats
 import postcard
 from argon2id import argon2id
 from formats import MIB, Refused
+from store_vectors import store_checks
 
 PRODUCT, PLATFORM = "Field Handbook", "linux-x86_64"
 VENDOR_SEED, UPDATER_SEED, SECRET, CONTENT_KEY = (bytes([n]) * 32 for n in (1, 2, 3, 5))
@@ -435,6 +436,7 @@ def main():
         ("journal", journal),
         ("launcher's note", launcher_note),
     ]
+    checks += store_checks(root)
     failed = 0
     for name, check, *arguments in checks:
         try:

@@ -1,7 +1,7 @@
 """The part of the postcard wire format that the device formats use. Source: postcard.jamesmunns.com/wire-format.
 
-u8, bool and a byte array of fixed length stand as they are; u16 to u64 and an enum's number are varints; string, bytes and
-list have a varint length; an option is 0, or 1 and the value. A varint longer than it need be is read, never written.
+u8, bool and a byte array of fixed length stand as they are; u16 to u64 and an enum's number are varints; i16 to i64 are those
+of 2n, or of -2n - 1 below zero; string, bytes and list have a varint length; an option is 0, or 1 and the value. A varint longer than it need be is read, never written.
 """
 
 
@@ -41,6 +41,16 @@ class Reader:
 
     def u64(self):
         return self.varint(64)
+
+    def signed(self, bits):
+        number = self.varint(bits)
+        return -(number >> 1) - 1 if number & 1 else number >> 1
+
+    def i32(self):
+        return self.signed(32)
+
+    def i64(self):
+        return self.signed(64)
 
     def bool(self):
         value = self.u8()

@@ -1,4 +1,4 @@
-"""Frames, chunk lists and manifests of a Holdfast release store, written from docs/formats/ alone.
+"""Frames, sealed objects, manifests and steps of a Holdfast release store, written from docs/formats/ alone.
 
 An independent second implementation: plain Python, nothing but its standard library, so that reader and writer of the
 product cannot share a mistake. AES-GCM is here in full (slow, fit for vectors only); zstd frames are made of raw and
@@ -114,7 +114,7 @@ def zstd(content, claim=None):
 
 # --- frames -------------------------------------------------------------------------------------------------------
 
-CHUNK, CHUNK_LIST, MANIFEST = 1, 2, 3
+CHUNK, CHUNK_LIST, MANIFEST, PATCH, STEP = 1, 2, 3, 4, 5
 UNNAMED = bytes(32)
 
 
@@ -167,3 +167,58 @@ def text(s):
 
 def many(items, encode=lambda item: item):
     return varint(len(items)) + b"".join(encode(item) for item in items)
+
+
+# --- sealed objects -----------------------------------------------------------------------------------------------
+
+MAGIC = {CHUNK_LIST: b"HOLDLIST", MANIFEST: b"HOLDFMAN", STEP: b"HOLDSTEP"}
+
+
+def sealed(key, kind, encoded, number=1, magic=None, form=1, zero=0):
+    head = (magic or MAGIC[kind]) + struct.pack("<HHII", form, zero, number, len(encoded))
+    return head + seal(key, kind, encoded, UNNAMED)
+
+
+# --- manifests ----------------------------------------------------------------------------------------------------
+
+SOME = hashlib.sha256(b"content").digest()
+
+
+def module(name="client", version="1.0.0"):
+    return text(name) + text(version)
+
+
+def file(path="run.sh", mode=0o755, size=7, stored=50, digest=SOME, policy=0, place=0):
+    return text(path) + varint(mode) + varint(size) + varint(stored) + digest + varint(policy) + varint(place)
+
+
+def updater(platform="linux-x86_64", version=(1, 2, 3), size=1000, stored=900, digest=SOME):
+    return text(platform) + b"".join(map(varint, version)) + varint(size) + varint(stored) + digest
+
+
+def blind(key, encoded):
+    return hmac.new(hkdf(key, b"", b"holdfast frame salt v1"), encoded, hashlib.sha256).digest()[:16]
+
+
+def manifest(key, product="Acme Notes", channel="stable", serial=1, version="1.0.0", published=1790000000, modules=None,
+             files=None, updaters=(), ignore=(), tail=b""):
+    front = (text(product) + text(channel) + varint(serial) + text(version) + signed(published)
+             + many([module()] if modules is None else modules) + many([file()] if files is None else files)
+             + many(updaters) + many(ignore, text))
+    return front + blind(key, front + bytes(16) + tail) + tail
+
+
+# --- files of vectors ---------------------------------------------------------------------------------------------
+
+
+def write_or_check(directory, files, check):
+    """Writes `files` (name: bytes) to `directory`; with `check` compares, also that there is nothing else."""
+    for name, data in files.items():
+        if check:
+            assert (directory / name).read_bytes() == data, f"{name} differs"
+        else:
+            (directory / name).write_bytes(data)
+    if check:
+        more = {path.name for path in directory.iterdir()} - {*files, "make.py", "__pycache__"}
+        assert not more, f"not known: {sorted(more)}"
+        print(f"{len(files)} vectors are as they should be")

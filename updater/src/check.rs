@@ -58,11 +58,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         self.state.timestamp = refreshed.accepted.timestamp;
         self.state.snapshot = refreshed.accepted.snapshot;
         self.releases = Some(refreshed.releases);
-        let unknown = |known: &KnownRelease| {
-            self.releases.as_ref().is_none_or(|releases| releases.by_serial(known.serial).is_none())
-        };
-        // Nothing newer is taken by itself, so whether the held one was withdrawn must be known.
-        if self.state.held && self.state.release.as_ref().is_some_and(unknown) {
+        if self.choose(&Wish::Newest).is_err() {
+            // What is current failed here, or was withdrawn: an older one may be what to go to.
             self.ask_archive();
         }
         Ok(())
@@ -74,7 +71,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             return self.releases.clone();
         }
         let trust = self.trust().ok()?;
-        trust.cached().ok().filter(|releases| !releases.is_empty()).or_else(|| self.offline_releases())
+        match (trust.cached().ok(), self.offline_releases()) {
+            // What was kept may name only what is current, and is newer.
+            (Some(cached), Some(offline)) => Some(cached.with(offline)),
+            (cached, offline) => cached.or(offline),
+        }
     }
 
     /// The releases of the copy of a store that the device carries with it.
@@ -86,18 +87,26 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// The signed statement about a release that the record names, from wherever one can be had without asking a server.
     pub(crate) fn authentic(&self, known: &KnownRelease) -> Option<Release> {
         let cached = || self.trust().ok()?.cached().ok();
-        let kept = |path: &str| {
-            let bytes = zone_io::read_small(self.free, path, MAX_ARCHIVE_BYTES).ok()??;
-            self.trust().ok()?.vouched(&bytes)
-        };
+        let kept = || self.trust().ok()?.vouched(&self.statement(known)?);
         let find = |releases: Releases| {
             releases.by_serial(known.serial).filter(|release| release.manifest == known.manifest).cloned()
         };
-        let sources: [&dyn Fn() -> Option<Releases>; 5] =
-            [&|| self.releases.clone(), &cached, &|| self.offline_releases(), &|| kept(paths::STATEMENT), &|| {
-                kept(paths::PREVIOUS_STATEMENT)
-            }];
+        let sources: [&dyn Fn() -> Option<Releases>; 4] =
+            [&|| self.releases.clone(), &cached, &|| self.offline_releases(), &kept];
         sources.into_iter().find_map(|source| source().and_then(find))
+    }
+
+    /// The metadata that vouches for a release, from what is kept on the device.
+    pub(crate) fn statement(&self, known: &KnownRelease) -> Option<Vec<u8>> {
+        let trust = self.trust().ok()?;
+        let names = ["targets.json", "archive.json"].map(|name| format!("{}/{name}", paths::TRUST_DIR));
+        let kept = [paths::STATEMENT.to_owned(), paths::PREVIOUS_STATEMENT.to_owned()];
+        let vouches = |bytes: &Vec<u8>| {
+            let found = trust.vouched(bytes);
+            found.is_some_and(|found| found.by_serial(known.serial).is_some_and(|it| it.manifest == known.manifest))
+        };
+        let read = |path: String| zone_io::read_small(self.free, &path, MAX_ARCHIVE_BYTES).ok()?;
+        names.into_iter().chain(kept).filter_map(read).find(vouches)
     }
 
     /// The release that `wish` means.

@@ -101,6 +101,7 @@ struct CommitPlan {
     manifest_bytes: u64,
     list: Option<(Digest, u64)>,
     statement: Option<(Digest, u64)>,
+    previous_statement: Option<(Digest, u64)>,
     updaters: Vec<UpdaterStep>,
 }
 
@@ -207,6 +208,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             manifest_bytes: plan.verified.bytes().len() as u64,
             list: plan.sealed_list.as_ref().map(|list| (Digest::of(list), list.len() as u64)),
             statement: plan.statement.as_ref().map(|bytes| (Digest::of(bytes), bytes.len() as u64)),
+            previous_statement: plan.previous_statement.as_ref().map(|bytes| (Digest::of(bytes), bytes.len() as u64)),
             updaters: updater_steps(plan),
         };
         if intent.keeps_undo() {
@@ -282,14 +284,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let before = plan.previous.as_ref().map(|previous| previous.manifest);
         if let Some(bytes) = current.filter(|bytes| Some(Digest::of(bytes)) == before) {
             zone_io::write_if_changed(self.free, paths::PREVIOUS_MANIFEST, &bytes)?;
-            let statement = zone_io::read_small(self.free, paths::STATEMENT, release_store::trust::MAX_ARCHIVE_BYTES)?;
-            if let Some(statement) = statement {
-                zone_io::write_if_changed(self.free, paths::PREVIOUS_STATEMENT, &statement)?;
-            }
         }
         let lists = [
             Some((plan.release.manifest, plan.manifest_bytes, paths::MANIFEST)),
             plan.list.map(|(d, n)| (d, n, paths::CHUNK_LIST)),
+            plan.previous_statement.map(|(d, n)| (d, n, paths::PREVIOUS_STATEMENT)),
             plan.statement.map(|(d, n)| (d, n, paths::STATEMENT)),
         ];
         for (digest, length, target) in lists.into_iter().flatten() {

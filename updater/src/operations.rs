@@ -22,7 +22,6 @@ use crate::plan::Summary;
 use crate::record_store::Origin;
 use crate::spool::Spool;
 use crate::stage::Staged;
-use crate::state::KnownRelease;
 use crate::zone_io;
 
 /// Plans made anew because a source was not what it seemed, before an operation gives up.
@@ -146,10 +145,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let newest = self.choose(&Wish::Newest).ok();
         let installed = self.state.release.clone();
         let releases = self.known_releases().unwrap_or_default();
-        let withdrawn = installed
-            .as_ref()
-            .and_then(|installed| releases.by_serial(installed.serial))
-            .and_then(|release| release.withdrawn.clone());
+        let withdrawn =
+            installed.as_ref().and_then(|installed| releases.withdrawn(installed.serial)).map(str::to_owned);
         let differs = newest.as_ref().is_some_and(|newest| Some(newest.serial) != installed.as_ref().map(|i| i.serial));
         Ok(CheckReport {
             installed: installed.as_ref().map(|installed| installed.version.clone()),
@@ -464,6 +461,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             return Ok(None);
         }
         self.alarm(format!("release {} failed to start {} times", installed.version, trial.failed_starts));
+        if self.choose(&Wish::Previous).is_err() {
+            self.ask_archive();
+        }
         match self.choose(&Wish::Previous) {
             Ok(previous) => Ok(Some((previous, installed.serial))),
             Err(_) => {
@@ -480,8 +480,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let newest = self.choose(&Wish::Newest).ok();
         let Some(installed) = self.state.release.clone() else { return Ok((newest, Intent::Update)) };
         let releases = self.known_releases().unwrap_or_default();
-        let statement = releases.by_serial(installed.serial);
-        let withdrawn = statement.is_some_and(|release| release.withdrawn.is_some());
+        let withdrawn = releases.withdrawn(installed.serial).is_some();
         if withdrawn {
             self.note_once(&format!("the installed release {} was withdrawn", installed.version));
         }
@@ -492,7 +491,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         });
         Ok(match wanted {
             Some(newest) => (Some(newest), Intent::Update),
-            None => (self.authentic(&installed), Intent::Repair),
+            None => {
+                if asked && self.authentic(&installed).is_none() {
+                    self.ask_archive();
+                }
+                (self.authentic(&installed), Intent::Repair)
+            }
         })
     }
 
@@ -534,12 +538,32 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         intent: Intent,
         mut background: Option<(&mut dyn Launcher, Instant)>,
     ) -> Result<Outcome, EngineError> {
+        let error = match self.try_bring_to(release, intent, &mut background) {
+            Err(error) if may_be_elsewhere(&error) => error,
+            other => return other,
+        };
+        // What is known of an older release was kept long ago: the store may hold it in another way by now.
+        let asked = self.archive_asked;
+        self.ask_archive();
+        let newly = self.releases.as_ref().filter(|_| !asked).and_then(|releases| releases.by_serial(release.serial));
+        match newly.filter(|newly| *newly != release && newly.manifest == release.manifest).cloned() {
+            Some(newly) => self.try_bring_to(&newly, intent, &mut background),
+            None => Err(error),
+        }
+    }
+
+    fn try_bring_to(
+        &mut self,
+        release: &Release,
+        intent: Intent,
+        background: &mut Option<(&mut dyn Launcher, Instant)>,
+    ) -> Result<Outcome, EngineError> {
         let before = self.state.release.clone();
         // Until the client was let go, what must be known of the release has to come within the check window.
         let mut window = background.as_ref().filter(|_| before.is_some()).map(|(_, deadline)| *deadline);
         let mut basis = match self.within(window, |engine| engine.basis(release)) {
             Err(error) if window.is_some() && error.kind() == FailureKind::Offline => {
-                self.let_go(&mut background, error)?;
+                self.let_go(background, error)?;
                 window = None;
                 self.basis(release)?
             }
@@ -555,7 +579,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             let mut spool = Spool::open(self.free)?;
             let planned = match self.within(window, |engine| engine.plan(&basis, &spool)) {
                 Err(error) if window.is_some() && error.kind() == FailureKind::Offline => {
-                    self.let_go(&mut background, error)?;
+                    self.let_go(background, error)?;
                     window = None;
                     self.plan(&basis, &spool)
                 }
@@ -603,12 +627,19 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 return Ok(self.outcome(Action::None));
             }
             self.clear_leftovers(&plan)?;
-            self.make_space(&plan, intent, &mut spool)?;
+            match self.make_space(&plan, intent, &mut spool) {
+                Err(EngineError::NoSpace { .. }) if !plan.patches.is_empty() && release.base.is_none() => {
+                    // Patches may need more room on the way than chunks do.
+                    basis.without_patches = true;
+                    continue;
+                }
+                other => other?,
+            }
             let installed = basis.installed.as_ref().map(|installed| &installed.manifest);
             let whole = before.is_some() && client_is_whole(&plan.inventory, &plan.manifest, installed);
             let mut let_go = self.let_go;
             let mut late = || {
-                if let Some((launcher, deadline)) = &mut background
+                if let Some((launcher, deadline)) = background
                     && whole
                     && !let_go
                     && (Instant::now() >= *deadline || !fits(plan.fetch_bytes, *deadline))
@@ -622,7 +653,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             let fetched = self.fetch(&plan, &mut spool, &mut late);
             self.let_go = let_go;
             match fetched {
-                Err(error) if !plan.patches.is_empty() && patches_may_be_at_fault(&error) => {
+                Err(error) if !plan.patches.is_empty() && release.base.is_none() && patches_may_be_at_fault(&error) => {
                     // What was fetched stays. Chunks may lie elsewhere, and be all that is needed.
                     self.watch.detail(&format!("{error}; trying without patches"));
                     basis.without_patches = true;
@@ -646,7 +677,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                     continue;
                 }
             }
-            if let Some((launcher, _)) = &mut background
+            if let Some((launcher, _)) = background
                 && self.let_go
             {
                 launcher.wait_for_client();
@@ -745,13 +776,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// Puts the installed release's manifest, and what vouches for it, back where a format took them.
     fn restore_manifest(&self, manifest: &VerifiedManifest, statement: Option<&[u8]>) -> Result<(), EngineError> {
         zone_io::write_if_changed(self.free, paths::MANIFEST, manifest.bytes())?;
-        let known: KnownRelease = manifest.release().into();
+        // One that is there and vouches stays: `statement` may be another that does, and would change at each news.
         let kept = zone_io::read_small(self.free, paths::STATEMENT, MAX_ARCHIVE_BYTES)?;
-        let vouches = |bytes: &[u8]| {
-            let releases = self.trust().ok().and_then(|trust| trust.vouched(bytes));
-            releases.is_some_and(|found| found.by_serial(known.serial).is_some_and(|it| it.manifest == known.manifest))
-        };
-        if let Some(statement) = statement.filter(|_| !kept.is_some_and(|kept| vouches(&kept))) {
+        let releases = kept.and_then(|kept| self.trust().ok()?.vouched(&kept)).unwrap_or_default();
+        let (release, wanted) = (manifest.release(), |known: &&Release| known.manifest == manifest.release().manifest);
+        if let Some(statement) = statement.filter(|_| releases.by_serial(release.serial).filter(wanted).is_none()) {
             zone_io::write_if_changed(self.free, paths::STATEMENT, statement)?;
         }
         Ok(())
@@ -855,6 +884,12 @@ fn client_is_whole(inventory: &Inventory, goal: &Manifest, installed: Option<&Ma
 /// Whether fetching may go better if no patch is wanted.
 fn patches_may_be_at_fault(error: &EngineError) -> bool {
     matches!(error.kind(), FailureKind::Offline | FailureKind::NotAuthentic) || matches!(error, EngineError::Store(_))
+}
+
+/// Whether what was missing may be found where newer metadata says.
+fn may_be_elsewhere(error: &EngineError) -> bool {
+    matches!(error, EngineError::Unobtainable { .. } | EngineError::Store(_))
+        || matches!(error.kind(), FailureKind::Offline | FailureKind::NotAuthentic)
 }
 
 /// Whether the installed release can be mended although going to another one failed so.

@@ -5,7 +5,8 @@
 //! frames of what is wanted of what it gives. What a patch is made of need not be trusted: each result is hashed before it
 //! counts, and where one is wrong, the plan is made anew without that source or that patch.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::rc::Rc;
 
 use firmware_image::free_zone::FreeZone;
@@ -14,10 +15,10 @@ use release_store::chunk_list::ChunkList;
 use release_store::step::{Patch, PatchPart};
 
 use crate::engine::Engine;
+use crate::error::EngineError;
 use crate::fetch::WantedFrame;
 use crate::plan::{Basis, Content, Plan, Way};
 use crate::spool::Spool;
-use crate::steps::Offer;
 
 /// What a content is worth that no chunks of its release give.
 const NO_OTHER_WAY: u64 = 1 << 40;
@@ -68,7 +69,11 @@ fn key(parts: &[PatchPart]) -> String {
 
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// Takes a patch for each of `wanted` to which one leads that is cheaper than chunks. What patches start from and the
-    /// device lacks is added to `wanted`; the chunk list that is returned has its chunks. Not having patches is no error.
+    /// device lacks is added to `wanted`; the chunk lists that are returned have its chunks. Not having patches is no
+    /// error, unless the release is not to be had without.
+    ///
+    /// # Errors
+    /// As asking for steps reports, for a release that is based on another one.
     pub(crate) fn plan_patches(
         &mut self,
         plan: &mut Plan,
@@ -76,25 +81,26 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         whole: &HashMap<(Digest, u64), Rc<str>>,
         wanted: &mut Vec<Content>,
         spool: &Spool<'_, F>,
-    ) -> Option<ChunkList> {
+    ) -> Result<Vec<ChunkList>, EngineError> {
         let missing: HashSet<Digest> = wanted
             .iter()
             .filter(|content| matches!(content.way, Way::Chunks { fetch, .. } if fetch > 0))
             .map(|content| content.digest)
             .collect();
-        let made_of_patches = basis.release.base.is_some();
-        if missing.is_empty() || (basis.without_patches && !made_of_patches) {
-            return None;
+        let based = basis.release.base.is_some();
+        if missing.is_empty() || (basis.without_patches && !based) {
+            return Ok(Vec::new());
         }
         let files = basis.manifest.files.iter().map(|file| (file.sha256, file.stored_bytes));
         let images = basis.manifest.updaters.iter().map(|updater| (updater.sha256, updater.stored_bytes));
         let costs: HashMap<Digest, u64> = files.chain(images).collect();
         let worth = missing.iter().filter_map(|digest| costs.get(digest)).sum();
-        let offer = match self.offer(basis, if made_of_patches { NO_OTHER_WAY } else { worth }) {
+        let offer = match self.offer(basis, worth) {
             Ok(offer) => offer,
+            Err(error) if based => return Err(error),
             Err(error) => {
                 self.watch.detail(&format!("patches are out of reach: {error}"));
-                return None;
+                return Ok(Vec::new());
             }
         };
         let mut here: HashMap<Digest, Rc<str>> = HashMap::new();
@@ -109,33 +115,33 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 here.entry(old.sha256).or_insert(path);
             }
         }
-        let Offer { patches, base } = offer;
         let fetch = |patch: &Patch| {
             let lacks = patch.parts.iter().filter(|part| !spool.contains(&part.digest));
             lacks.map(|part| u64::from(part.stored_len)).sum()
         };
-        let patches: Vec<(Patch, u64)> = patches
-            .into_iter()
-            .filter(|patch| !basis.distrusted.contains(&key(&patch.parts)))
-            .map(|patch| (fetch(&patch), patch))
-            .map(|(fetch, patch)| (patch, fetch))
-            .collect();
+        let trusted = offer.patches.into_iter().filter(|patch| !basis.distrusted.contains(&key(&patch.parts)));
+        let patches: Vec<(Patch, u64)> = trusted.map(|patch| (fetch(&patch), patch)).map(|(n, p)| (p, n)).collect();
         let costs = missing.iter().map(|digest| {
             let cost = costs.get(digest).copied().unwrap_or(0);
-            (*digest, if made_of_patches { NO_OTHER_WAY } else { cost })
+            (*digest, if based { NO_OTHER_WAY } else { cost })
         });
         let mut choice = Choice {
             giving: giving(&patches),
             sources: patches.iter().flat_map(|(patch, _)| &patch.sources).map(|(digest, _)| *digest).collect(),
             places: wanted.iter().enumerate().map(|(place, content)| (content.digest, place)).collect(),
+            needs: vec![Needs::Unknown; patches.len()],
+            taken: HashSet::new(),
             patches,
             here,
-            base,
+            bases: offer.bases,
             costs: costs.collect(),
             missing,
+            staged: Self::staged,
         };
-        choice.take_all(plan, wanted, spool, Self::staged);
-        choice.base
+        let asked_for = wanted.len();
+        choice.take_all(plan, wanted, spool);
+        drop_unneeded(plan, wanted, asked_for);
+        Ok(choice.bases)
     }
 }
 
@@ -149,6 +155,17 @@ fn giving(patches: &[(Patch, u64)]) -> HashMap<Digest, Vec<usize>> {
     giving
 }
 
+/// Leaves out what a patch gives beside what is asked for, and no other patch starts from.
+fn drop_unneeded(plan: &mut Plan, wanted: &mut Vec<Content>, asked_for: usize) {
+    let asked: HashSet<Digest> = wanted[..asked_for].iter().map(|content| content.digest).collect();
+    let sources = plan.patches.iter().flat_map(|patch| &patch.sources).map(|source| source.digest);
+    let needed: HashSet<Digest> = sources.chain(asked).collect();
+    wanted.retain(|content| needed.contains(&content.digest));
+    for target in plan.patches.iter_mut().flat_map(|patch| &mut patch.targets) {
+        target.wanted = target.wanted.filter(|digest| needed.contains(digest));
+    }
+}
+
 /// How one content is come by that a patch starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Need {
@@ -156,131 +173,176 @@ enum Need {
     Chunks(Digest, u64),
 }
 
+/// What a patch takes.
+#[derive(Debug, Clone)]
+enum Needs {
+    Unknown,
+    /// Being found out: a patch that takes itself cannot be applied.
+    Open,
+    Never,
+    /// In the order in which it is done, itself last.
+    Known(Rc<[Need]>),
+}
+
 /// A choice among patches.
 struct Choice {
     /// Each with the bytes of its frames that are not here.
     patches: Vec<(Patch, u64)>,
+    /// What each takes, once that was found out. What comes here meanwhile only makes it less.
+    needs: Vec<Needs>,
     /// Which of them give a content.
     giving: HashMap<Digest, Vec<usize>>,
     /// What they start from.
     sources: HashSet<Digest>,
     /// Where the wanted contents stand in the plan's list.
     places: HashMap<Digest, usize>,
-    /// Contents that are here, and where.
+    /// Contents that are here, or will be, and where.
     here: HashMap<Digest, Rc<str>>,
     /// Where chunks of other contents are.
-    base: Option<ChunkList>,
+    bases: Vec<ChunkList>,
     /// What each wanted content costs by chunks.
     costs: HashMap<Digest, u64>,
     /// Wanted contents that nothing gives yet.
     missing: HashSet<Digest>,
+    taken: HashSet<Need>,
+    staged: fn(&Digest) -> String,
 }
 
 impl Choice {
     /// Takes the patches that save most, until none saves anything.
-    fn take_all<F: FreeZone>(
-        &mut self,
-        plan: &mut Plan,
-        wanted: &mut Vec<Content>,
-        spool: &Spool<'_, F>,
-        staged: fn(&Digest) -> String,
-    ) {
-        let mut taken: HashSet<Need> = HashSet::new();
-        let mut candidates: Vec<usize> = (0..self.patches.len()).collect();
+    fn take_all<F: FreeZone>(&mut self, plan: &mut Plan, wanted: &mut Vec<Content>, spool: &Spool<'_, F>) {
+        let mut left: Vec<usize> = (0..self.patches.len()).collect();
         loop {
-            let mut best: Option<(u64, usize, Vec<Need>)> = None;
-            candidates.retain(|at| {
-                let targets = self.patches[*at].0.targets.iter().map(|(digest, _)| digest);
-                let given: HashSet<&Digest> = targets.filter(|digest| self.missing.contains(*digest)).collect();
-                let saved: u64 = given.iter().filter_map(|digest| self.costs.get(*digest)).sum();
-                let mut needs = Vec::new();
-                if saved == 0 || !self.needs(*at, &mut needs, 0) {
-                    return false;
-                }
-                let new = needs.iter().filter(|need| !taken.contains(*need));
-                let fetch: u64 = new.map(|need| self.fetch(need)).sum();
-                if fetch >= saved {
-                    return false;
-                }
-                if best.as_ref().is_none_or(|(most, ..)| saved - fetch > *most) {
-                    best = Some((saved - fetch, *at, needs));
-                }
-                true
-            });
-            let Some((_, at, needs)) = best else { return };
-            candidates.retain(|candidate| *candidate != at);
-            for need in needs {
-                if !taken.insert(need) {
-                    continue;
-                }
-                match need {
-                    Need::Chunks(digest, size) => {
-                        // Its frames are planned with the other chunks.
-                        let way = Way::Chunks { local: 0, fetch: size };
-                        wanted.push(Content { digest, size, path: String::new(), way });
-                        self.here.insert(digest, staged(&digest).into());
-                    }
-                    Need::Patch(at) => self.take(at, plan, wanted, spool, staged),
+            let mut heap: BinaryHeap<(u64, Reverse<usize>)> = BinaryHeap::new();
+            let mut too_dear = Vec::new();
+            for at in left {
+                match self.saving(at) {
+                    Some(0) => too_dear.push(at),
+                    Some(saving) => heap.push((saving, Reverse(at))),
+                    None => {}
                 }
             }
+            let mut took = false;
+            while let Some((_, Reverse(at))) = heap.pop() {
+                // What was taken since may have changed it, mostly to less.
+                let saving = match self.saving(at) {
+                    None => continue,
+                    Some(0) => {
+                        too_dear.push(at);
+                        continue;
+                    }
+                    Some(saving) => saving,
+                };
+                if heap.peek().is_some_and(|(next, _)| *next > saving) {
+                    heap.push((saving, Reverse(at)));
+                    continue;
+                }
+                took = true;
+                let Needs::Known(needs) = self.needs[at].clone() else { continue };
+                for need in needs.iter() {
+                    self.take(*need, plan, wanted, spool);
+                }
+            }
+            if !took || too_dear.is_empty() {
+                return;
+            }
+            // What they take may be planned by now.
+            left = too_dear;
         }
     }
 
-    /// What applying the patch takes, in order, itself last. `false`: it cannot be applied.
-    fn needs(&self, at: usize, needs: &mut Vec<Need>, depth: usize) -> bool {
-        if depth >= MAX_DEPTH {
-            return false;
+    /// The bytes that a patch saves, with all that it takes; `None`: it gives nothing that is missing, or cannot be
+    /// applied.
+    fn saving(&mut self, at: usize) -> Option<u64> {
+        let targets = self.patches[at].0.targets.iter().map(|(digest, _)| digest);
+        let given = targets.filter(|digest| self.missing.contains(*digest));
+        let saved: u64 = given.filter_map(|digest| self.costs.get(digest)).sum();
+        if saved == 0 {
+            return None;
         }
-        for (digest, size) in &self.patches[at].0.sources {
-            if self.here.contains_key(digest) {
+        let needs = self.needs_of(at, 0)?;
+        let fetch: u64 = needs.iter().filter(|need| !self.taken.contains(*need)).map(|need| self.fetch(need)).sum();
+        Some(saved.saturating_sub(fetch))
+    }
+
+    /// What applying a patch takes; `None`: it cannot be applied.
+    fn needs_of(&mut self, at: usize, depth: usize) -> Option<Rc<[Need]>> {
+        match &self.needs[at] {
+            Needs::Known(needs) => return Some(needs.clone()),
+            Needs::Open | Needs::Never => return None,
+            Needs::Unknown if depth >= MAX_DEPTH => return None,
+            Needs::Unknown => self.needs[at] = Needs::Open,
+        }
+        let mut all: Vec<Need> = Vec::new();
+        let mut known: HashSet<Need> = HashSet::new();
+        let mut given: HashSet<Digest> = HashSet::new();
+        for place in 0..self.patches[at].0.sources.len() {
+            let (digest, size) = self.patches[at].0.sources[place];
+            if self.here.contains_key(&digest) || given.contains(&digest) {
                 continue;
             }
-            let mut best: Option<(u64, Vec<Need>)> = None;
-            if self.base.as_ref().is_some_and(|base| base.content(digest).is_some()) {
-                let need = Need::Chunks(*digest, *size);
-                best = Some((self.fetch(&need), vec![need]));
+            let mut best: Option<(u64, Rc<[Need]>)> = None;
+            if self.bases.iter().any(|base| base.content(&digest).is_some()) {
+                let need = Need::Chunks(digest, size);
+                best = Some((self.fetch(&need), Rc::new([need])));
             }
-            for other in self.giving.get(digest).into_iter().flatten().filter(|other| **other != at) {
-                let mut more = Vec::new();
-                if self.needs(*other, &mut more, depth + 1) {
-                    let cost = more.iter().map(|need| self.fetch(need)).sum();
-                    if best.as_ref().is_none_or(|(least, _)| cost < *least) {
-                        best = Some((cost, more));
+            for other in self.giving.get(&digest).cloned().unwrap_or_default() {
+                let Some(needs) = self.needs_of(other, depth + 1) else { continue };
+                let cost = needs.iter().filter(|need| !known.contains(*need)).map(|need| self.fetch(need)).sum();
+                if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+                    best = Some((cost, needs));
+                }
+            }
+            let Some((_, needs)) = best else {
+                self.needs[at] = Needs::Never;
+                return None;
+            };
+            for need in needs.iter().filter(|need| known.insert(**need)) {
+                all.push(*need);
+                match need {
+                    Need::Chunks(digest, _) => {
+                        given.insert(*digest);
                     }
-                }
-            }
-            let Some((_, more)) = best else { return false };
-            for need in more {
-                if !needs.contains(&need) {
-                    needs.push(need);
+                    Need::Patch(at) => given.extend(self.patches[*at].0.targets.iter().map(|(digest, _)| *digest)),
                 }
             }
         }
-        if !needs.contains(&Need::Patch(at)) {
-            needs.push(Need::Patch(at));
-        }
-        true
+        all.push(Need::Patch(at));
+        let needs: Rc<[Need]> = all.into();
+        self.needs[at] = Needs::Known(needs.clone());
+        Some(needs)
     }
 
     fn fetch(&self, need: &Need) -> u64 {
         match need {
             Need::Patch(at) => self.patches[*at].1,
             Need::Chunks(digest, _) => {
-                let base = self.base.as_ref();
-                base.and_then(|base| Some(base.stored_bytes(base.content(digest)?))).unwrap_or(NO_OTHER_WAY)
+                let found = self.bases.iter().find_map(|base| Some(base.stored_bytes(base.content(digest)?)));
+                found.unwrap_or(NO_OTHER_WAY)
+            }
+        }
+    }
+
+    fn take<F: FreeZone>(&mut self, need: Need, plan: &mut Plan, wanted: &mut Vec<Content>, spool: &Spool<'_, F>) {
+        if !self.taken.insert(need) {
+            return;
+        }
+        match need {
+            Need::Patch(at) => self.take_patch(at, plan, wanted, spool),
+            Need::Chunks(digest, _) if self.here.contains_key(&digest) => {}
+            Need::Chunks(digest, size) => {
+                // Its frames are planned with the other chunks. What is wanted anyway is in the list already.
+                if !self.missing.remove(&digest) {
+                    let way = Way::Chunks { local: 0, fetch: size };
+                    wanted.push(Content { digest, size, path: String::new(), way });
+                }
+                self.here.insert(digest, (self.staged)(&digest).into());
             }
         }
     }
 
     /// Plans a patch whose sources are here, or will be.
-    fn take<F: FreeZone>(
-        &mut self,
-        at: usize,
-        plan: &mut Plan,
-        wanted: &mut Vec<Content>,
-        spool: &Spool<'_, F>,
-        staged: fn(&Digest) -> String,
-    ) {
+    fn take_patch<F: FreeZone>(&mut self, at: usize, plan: &mut Plan, wanted: &mut Vec<Content>, spool: &Spool<'_, F>) {
         let (patch, fetch) = &self.patches[at];
         let mut offset = patch.offset;
         for part in &patch.parts {
@@ -305,24 +367,32 @@ impl Choice {
                 targets.push(target);
                 continue;
             }
-            // Shown with the first of what it gives.
-            let (number, fetch) = (plan.patches.len(), std::mem::take(&mut share));
+            let number = plan.patches.len();
             if self.missing.remove(&digest) {
                 let content = self.places.get(&digest).and_then(|place| wanted.get_mut(*place));
-                let instead_of = self.costs.get(&digest).copied().filter(|cost| *cost < NO_OTHER_WAY);
                 if let Some(content) = content {
+                    // Shown with the first of what it gives.
+                    let fetch = std::mem::take(&mut share);
+                    let instead_of = self.costs.get(&digest).copied().filter(|cost| *cost < NO_OTHER_WAY);
                     content.way = Way::Patch { patch: number, fetch, instead_of: instead_of.unwrap_or(fetch) };
                     target.wanted = Some(digest);
                 }
             } else if self.sources.contains(&digest) {
-                let way = Way::Patch { patch: number, fetch, instead_of: fetch };
+                let way = Way::Patch { patch: number, fetch: 0, instead_of: 0 };
                 wanted.push(Content { digest, size, path: String::new(), way });
                 target.wanted = Some(digest);
             }
             if target.wanted.is_some() {
-                self.here.insert(digest, staged(&digest).into());
+                self.here.insert(digest, (self.staged)(&digest).into());
             }
             targets.push(target);
+        }
+        if share > 0
+            && let Some(first) = targets.iter().find_map(|target| target.wanted)
+            && let Some(content) = wanted.iter_mut().rev().find(|content| content.digest == first)
+        {
+            // All that it gives is on the way to something else.
+            content.way = Way::Patch { patch: plan.patches.len(), fetch: share, instead_of: share };
         }
         plan.patches.push(PlannedPatch { parts: self.patches[at].0.parts.clone(), sources, targets });
     }

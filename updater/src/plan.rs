@@ -72,7 +72,7 @@ pub struct Content {
     pub digest: Digest,
     /// Its length.
     pub size: u64,
-    /// One of the files it is for.
+    /// One of the files it is for; empty: only a patch needs it.
     pub path: String,
     /// How it is come by.
     pub way: Way,
@@ -115,6 +115,8 @@ pub struct Plan {
     pub manifest: Manifest,
     /// The metadata that vouches for it, where it is at hand.
     pub statement: Option<Vec<u8>>,
+    /// The same for the installed release, if it is another one.
+    pub previous_statement: Option<Vec<u8>>,
     /// Its sealed chunk list, where one was needed.
     pub sealed_list: Option<Vec<u8>>,
     /// Its chunk list and that of a release that it is made of, where they were needed.
@@ -187,6 +189,8 @@ impl Plan {
             let name = paths::updater_name(&updater.platform);
             line(&name, format!("updater {}", updater.version), &updater.sha256, updater.size)
         }));
+        let on_the_way = self.contents.iter().filter(|content| content.path.is_empty());
+        files.extend(on_the_way.map(|content| line("", "on the way".into(), &content.digest, content.size)));
         files.extend(self.removes.iter().map(|(path, bytes)| SummaryLine {
             path: path.clone(),
             state: "gone".into(),
@@ -229,7 +233,7 @@ pub struct Summary {
 /// One file of a plan.
 #[derive(Debug, Clone, Serialize)]
 pub struct SummaryLine {
-    /// Its path.
+    /// Its path; empty: a content of a release between, which only a patch needs.
     pub path: String,
     /// How it stands.
     pub state: String,
@@ -311,7 +315,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             release: release.into(),
             verified: verified.clone(),
             manifest: manifest.clone(),
-            statement: self.trust().ok().and_then(|trust| trust.statement(release)),
+            statement: self.statement(&release.into()),
+            previous_statement: basis.installed.as_ref().and_then(|old| self.statement(&(&old.release).into())),
             sealed_list: None,
             lists: Vec::new(),
             contents: Vec::new(),
@@ -348,13 +353,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 wanted.push(Content { digest, size, path, way: way.unwrap_or(Way::Chunks { local: 0, fetch: size }) });
             }
         }
-        let base = self.plan_patches(&mut plan, basis, &whole, &mut wanted, spool);
+        let bases = self.plan_patches(&mut plan, basis, &whole, &mut wanted, spool)?;
         let mut by_chunks: HashSet<Digest> = wanted
             .iter()
             .filter(|content| matches!(content.way, Way::Chunks { fetch, .. } if fetch > 0))
             .map(|content| content.digest)
             .collect();
-        if let Some(base) = base {
+        for base in bases {
             let of_base: HashSet<Digest> =
                 by_chunks.iter().filter(|digest| base.content(digest).is_some()).copied().collect();
             by_chunks.retain(|digest| !of_base.contains(digest));

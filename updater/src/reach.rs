@@ -39,8 +39,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     fn newer_releases(&self, by_itself: bool) -> Vec<Release> {
         let releases = self.known_releases().unwrap_or_default();
         let installed = self.state.release.as_ref().map(|installed| installed.serial);
-        let statement = installed.and_then(|serial| releases.by_serial(serial));
-        let withdrawn = statement.is_some_and(|release| release.withdrawn.is_some());
+        let withdrawn = installed.is_some_and(|serial| releases.withdrawn(serial).is_some());
         let held = by_itself && self.state.held;
         let wanted = |release: &&Release| match installed {
             None => true,

@@ -42,7 +42,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let mut wanted: HashMap<Digest, u64> =
             plan.contents.iter().map(|content| (content.digest, content.size)).collect();
         wanted.insert(plan.release.manifest, plan.verified.bytes().len() as u64);
-        let kept = [&plan.sealed_list, &plan.statement].into_iter().flatten();
+        let kept = [&plan.sealed_list, &plan.statement, &plan.previous_statement].into_iter().flatten();
         wanted.extend(kept.map(|bytes| (Digest::of(bytes), bytes.len() as u64)));
         let is_wanted = |digest: Digest, length: u64| wanted.get(&digest) == Some(&length);
         let unwanted = |(name, length): &(String, u64)| Digest::from_hex(name).is_some_and(|d| !is_wanted(d, *length));
@@ -54,7 +54,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     pub(crate) fn check_space(&self, plan: &Plan, intent: Intent, spool: &Spool<'_, F>) -> Result<(), EngineError> {
         let unstaged = plan.contents.iter().filter(|content| content.way != Way::Staged);
         let stage: u64 = unstaged.map(|content| footprint(content.size)).sum();
-        let kept = [&plan.sealed_list, &plan.statement].into_iter().flatten();
+        let kept = [&plan.sealed_list, &plan.statement, &plan.previous_statement].into_iter().flatten();
         let lists = plan.verified.bytes().len() + kept.map(Vec::len).sum::<usize>();
         let ahead = if plan.fetch_bytes == 0 { 0 } else { SYNC_BYTES };
         let fetch = plan.fetch_bytes + (plan.frames.len() * ENTRY_BYTES) as u64 + ahead;
@@ -104,7 +104,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
         let manifest = Self::staged(&plan.release.manifest);
         zone_io::write_if_changed(self.free, &manifest, plan.verified.bytes())?;
-        for bytes in [&plan.sealed_list, &plan.statement].into_iter().flatten() {
+        for bytes in [&plan.sealed_list, &plan.statement, &plan.previous_statement].into_iter().flatten() {
             zone_io::write_if_changed(self.free, &Self::staged(&Digest::of(bytes)), bytes)?;
         }
         zone_io::sync_parents(self.free, &manifest)?;

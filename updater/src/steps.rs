@@ -26,8 +26,8 @@ const MAX_CHAIN: usize = 16;
 pub(crate) struct Offer {
     /// The patches.
     pub patches: Vec<Patch>,
-    /// The chunk list of the release that the first of them start from, where the device does not have its files.
-    pub base: Option<ChunkList>,
+    /// Chunk lists of the releases that a based one is made of.
+    pub bases: Vec<ChunkList>,
 }
 
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
@@ -71,53 +71,74 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
         }
         let found = found.map(Rc::new);
-        self.steps.insert(object.digest, found.clone());
+        if found.is_some() || !self.on_device_only {
+            self.steps.insert(object.digest, found.clone());
+        }
         Ok(found)
     }
 
     /// The patches that may lead to what `basis` wants, if they cost less to learn of than `worth` bytes.
+    ///
+    /// # Errors
+    /// As asking reports; what is offered is then nothing.
     pub(crate) fn offer(&mut self, basis: &Basis, worth: u64) -> Result<Offer, EngineError> {
         let release = &basis.release;
-        let installed = basis.installed.as_ref().map(|installed| installed.release.serial);
-        let mut chain = Vec::new();
-        if let Some(from) = installed {
-            if release.step(from).is_none() {
-                self.ask_archive_for(release, from);
+        let mut offer = Offer::default();
+        if let Some(installed) = basis.installed.as_ref().filter(|_| !basis.without_patches) {
+            let from = installed.release.serial;
+            self.ask_archive_for(release, from);
+            let chain = path(&self.known_releases().unwrap_or_default(), from, release).unwrap_or_default();
+            let bytes: u64 = chain.iter().filter_map(|(from, to)| to.step(*from)).map(|step| step.bytes).sum();
+            if bytes < worth {
+                offer.patches = self.patches_along(&chain, &installed.manifest, basis)?;
             }
-            let releases = self.known_releases().unwrap_or_default();
-            chain = path(&releases, from, release).unwrap_or_default();
         }
-        let mut first = basis.installed.as_ref().map(|installed| installed.manifest.clone());
-        let mut base = None;
-        if chain.is_empty() && release.base.is_some() {
+        if release.base.is_some() {
+            // It is not to be had otherwise, whatever leads to it from the installed one.
             self.ask_archive();
             let releases = self.known_releases().unwrap_or_default();
-            let Some((root, steps)) = made_of(&releases, release) else { return Ok(Offer::default()) };
-            let (_, manifest) = self.manifest(&root, None)?;
-            if let Some(sealed) = self.sealed_chunk_list(&root, true)? {
-                base = Some(ChunkList::open(&sealed, &root, &manifest, &self.content_keys())?);
+            let Some((root, chain)) = made_of(&releases, release) else { return Ok(offer) };
+            let (_, root_manifest) = self.manifest(&root, None)?;
+            let mut bases = vec![(root, root_manifest.clone())];
+            for (_, to) in chain.iter().filter(|(_, to)| to.serial != release.serial) {
+                let (_, manifest) = self.manifest(to, None)?;
+                bases.push((to.clone(), manifest));
             }
-            (chain, first) = (steps, Some(manifest));
+            for (base, manifest) in bases {
+                if let Some(sealed) = self.sealed_chunk_list(&base, true)? {
+                    offer.bases.push(ChunkList::open(&sealed, &base, &manifest, &self.content_keys())?);
+                }
+            }
+            offer.patches.extend(self.patches_along(&chain, &root_manifest, basis)?);
         }
-        let bytes: u64 = chain.iter().filter_map(|(from, to)| to.step(*from)).map(|step| step.bytes).sum();
-        let Some(mut manifest) = first.filter(|_| bytes < worth) else { return Ok(Offer::default()) };
+        Ok(offer)
+    }
+
+    /// The patches of a chain of steps that begins at `manifest`. None, if one of the steps is not to be had.
+    fn patches_along(
+        &mut self,
+        chain: &[(u64, Release)],
+        manifest: &Manifest,
+        basis: &Basis,
+    ) -> Result<Vec<Patch>, EngineError> {
+        let mut manifest = manifest.clone();
         let mut patches = Vec::new();
         for (from, to) in chain {
-            let Some(step) = self.step(&to, from)? else { return Ok(Offer::default()) };
+            let Some(step) = self.step(to, *from)? else { return Ok(Vec::new()) };
             // The last one is known already.
-            let next = if to.serial == release.serial {
+            let next = if to.serial == basis.release.serial {
                 Some(basis.manifest.clone())
             } else {
-                apply(&step, &manifest, &to).map(|(_, manifest)| manifest)
+                apply(&step, &manifest, to).map(|(_, manifest)| manifest)
             };
-            let Some(next) = next else { return Ok(Offer::default()) };
+            let Some(next) = next else { return Ok(Vec::new()) };
             match step.patches(&manifest, &next) {
                 Ok(found) => patches.extend(found),
                 Err(error) => self.watch.detail(&format!("the step from release {from} does not hold: {error}")),
             }
             manifest = next;
         }
-        Ok(Offer { patches, base })
+        Ok(patches)
     }
 
     /// Asks for older releases where a way from `from` to `release` may lead over them.

@@ -159,6 +159,18 @@ fn a_release_that_fails_three_starts_is_undone_and_skipped() {
     world.assert_client(&first());
     assert_eq!(run().action, Action::None);
     world.assert_client(&first());
+    // What it went back to is watched over like any other, and no server is needed to know what it is.
+    let program = world.client().join("run.sh");
+    let good = fs::read(&program).unwrap();
+    fs::write(&program, b"damage").unwrap();
+    assert!(!world.engine(&[], |engine| engine.verify().unwrap().whole));
+    assert_eq!(run().action, Action::Repaired);
+    assert_eq!(fs::read(&program).unwrap(), good);
+    fs::write(&program, b"damage").unwrap();
+    // Asked for by hand, too: the newest that stands and did not fail here is the old one.
+    let outcome = world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
+    assert_eq!(outcome.version.as_deref(), Some("1.0.0"));
+    world.assert_client(&first());
     // The next release is taken again.
     world.publish("3.0.0", &second());
     assert_eq!(run().version.as_deref(), Some("3.0.0"));

@@ -169,6 +169,10 @@ pub fn preview(
     let transport = Directory::new(root);
     let metadata = Trust::new(trusted_root, MemoryCache::new())?.offline_known(&transport)?;
     let releases = metadata.releases()?;
+    if metadata.set.targets_role(ARCHIVE).is_none() {
+        let reason = "its archive metadata is not here, and with it older releases: copy it from the store";
+        return Err(StoreError::Refused(format!("{}: {reason}", root.display())));
+    }
     let bytes_before = doomed::files(root)?.values().sum();
     let known = survey(&releases, &transport, product, keys, observer)?;
     let decisions = decide(&releases, &known, policy, observer)?;

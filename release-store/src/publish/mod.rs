@@ -32,7 +32,7 @@ use crate::manifest::{
 use crate::repository::{Observer, Repository, Step, step};
 use crate::sealed;
 use crate::store_files::read_small;
-use crate::trust::{CHUNKS_PREFIX, MANIFEST_PREFIX, Release, Releases};
+use crate::trust::{CHUNKS_PREFIX, MANIFEST_PREFIX, MAX_STEPS, Release, Releases};
 use index::{Index, KnownUpdater};
 use packer::Packer;
 use patches::{NewBytes, NewContent, Patcher};
@@ -282,7 +282,7 @@ pub fn publish(
     let mut made = Vec::new();
     let mut reader = ContentReader::new(repository.releases(), &transport, product, &content_keys)?;
     for base in delta_bases(repository.releases(), request)? {
-        let (edge, sealed) = patcher.step(base, &mut reader, observer)?;
+        let Some((edge, sealed)) = patcher.step(base, &mut reader, observer)? else { continue };
         release.steps.push((base.serial, repository.write_object(&release.step_name(base.serial), &sealed)?));
         made.push(edge);
     }
@@ -307,6 +307,11 @@ fn delta_bases<'r>(releases: &'r Releases, request: &PublishRequest) -> Result<V
     let of_channel: Vec<&Release> = releases.iter().filter(|release| release.channel == request.channel).collect();
     match &request.deltas {
         DeltaFrom::Versions(versions) => {
+            if versions.len() > MAX_STEPS {
+                let found = versions.len();
+                let reason = format!("{found} versions to make patches from, and readers take {MAX_STEPS}: name fewer");
+                return Err(StoreError::Refused(reason));
+            }
             for version in versions {
                 if !of_channel.iter().any(|release| release.version == *version) {
                     return Err(StoreError::NoSuchRelease { wanted: version.clone() });

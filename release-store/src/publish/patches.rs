@@ -90,13 +90,14 @@ struct Task {
 }
 
 impl Patcher<'_> {
-    /// Makes the step from `base`: writes the pack of its patches, and returns it sealed.
+    /// Makes the step from `base`: writes the pack of its patches, and returns it sealed. `None` where so
+    /// much is new that no step can say it.
     pub(super) fn step(
         &self,
         base: &Release,
         reader: &mut ContentReader<'_, Directory>,
         observer: &mut dyn Observer,
-    ) -> Result<(StepMade, Vec<u8>), StoreError> {
+    ) -> Result<Option<(StepMade, Vec<u8>)>, StoreError> {
         let open = reader.release(base.serial)?;
         let old = &open.manifest;
         let mut read = |digest: &Digest| reader.read(base.serial, digest);
@@ -130,14 +131,22 @@ impl Patcher<'_> {
         }
         let mut pack = None;
         if !frames.is_empty() {
-            let digest = Digest::of(&frames);
-            self.store.write_once(&pack_path(&digest), &frames, Some(&digest))?;
-            pack = Some(PackEntry { digest, bytes: frames.len() as u64, key: self.key.number });
+            let (digest, bytes) = (Digest::of(&frames), frames.len() as u64);
+            pack = Some(PackEntry { digest, bytes, key: self.key.number });
         }
         let step = Step::new(old, self.manifest, pack, &patches)?.encode()?;
         let mut writer = FrameWriter::new(self.key, super::DEFAULT_LEVEL)?;
-        let sealed = sealed::seal(FrameKind::Step, &mut writer, &step)?;
-        Ok((StepMade { from: base.serial, bytes: sealed.len() as u64, pack }, sealed))
+        let sealed = match sealed::seal(FrameKind::Step, &mut writer, &step) {
+            Err(StoreError::TooLarge { .. }) => {
+                observer.note(&format!("no step from {}: it would be longer than readers take", old.version));
+                return Ok(None);
+            }
+            other => other?,
+        };
+        if let Some(pack) = &pack {
+            self.store.write_once(&pack_path(&pack.digest), &frames, Some(&pack.digest))?;
+        }
+        Ok(Some((StepMade { from: base.serial, bytes: sealed.len() as u64, pack }, sealed)))
     }
 
     /// What goes into which patch. Reads the old contents that changed.
@@ -146,6 +155,8 @@ impl Patcher<'_> {
         let by_name: HashMap<&str, Digest> = old
             .files
             .iter()
+            // An empty content is nothing to start from, and has no place in a step.
+            .filter(|file| file.size > 0)
             .map(|file| (file.path.as_str(), file.sha256))
             .chain(old.updaters.iter().map(|updater| (updater.platform.as_str(), updater.sha256)))
             .collect();

@@ -32,7 +32,7 @@ pub const MAX_TIMESTAMP_BYTES: u64 = 16 << 10;
 pub const MAX_SNAPSHOT_BYTES: u64 = 64 << 10;
 /// The longest targets metadata, in bytes: the current releases of some thousand channels.
 pub const MAX_TARGETS_BYTES: u64 = 4 << 20;
-/// The longest archive metadata, in bytes: some thirty thousand releases.
+/// The longest archive metadata, in bytes: some sixteen thousand releases.
 pub const MAX_ARCHIVE_BYTES: u64 = 16 << 20;
 /// The delegated role that vouches for the releases that are not current.
 pub const ARCHIVE: &str = "archive";
@@ -184,11 +184,15 @@ impl<C: TrustCache> Trust<C> {
     /// archive at hand is another one.
     ///
     /// # Errors
-    /// `NothingKnown` before a refresh; `Transport`, `Tuf`, `Malformed`. What was known before stays known.
+    /// `Malformed` before a refresh; `Transport`, `Tuf`. What was known before stays known.
     pub fn archive<T: Transport + ?Sized>(&self, transport: &T) -> Result<Releases, StoreError> {
         let mut known = self.start()?;
         self.seed(&mut known);
-        known.set.targets_role("targets").ok_or(StoreError::NothingKnown)?;
+        if known.set.targets_role("targets").is_none() {
+            // The cache did not keep what the last refresh accepted.
+            let mut clock = Clock { now: NO_TIME, server: None, disputed: None };
+            self.take_targets(&mut known, transport, &mut clock)?;
+        }
         if known.set.targets_role(ARCHIVE).is_none() {
             self.take_archive(&mut known, transport)?;
             // Where it cannot be kept it is asked for again.

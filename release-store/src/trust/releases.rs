@@ -103,7 +103,6 @@ impl Release {
             published: self.published,
             manifest: self.manifest.to_string(),
             base: self.base,
-            withdrawn: self.withdrawn.clone(),
         };
         let mut manifest = target(&self.sealed);
         manifest["custom"] = serde_json::json!({"holdfast": statement});
@@ -125,19 +124,35 @@ struct ReleaseStatement {
     manifest: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    withdrawn: Option<String>,
+}
+
+/// `holdfast` of the targets role: what must be known of all releases, also of those that are not current.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct StoreStatement {
+    /// Why releases were withdrawn, by serial.
+    #[serde(default)]
+    pub withdrawn: BTreeMap<u64, String>,
 }
 
 /// All releases of a store, by serial.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Releases(Vec<Release>);
+pub struct Releases {
+    releases: Vec<Release>,
+    withdrawn: BTreeMap<u64, String>,
+}
 
 impl Releases {
     /// The releases that targets roles vouch for; where two speak of the same one, the first counts.
     pub(crate) fn from_targets<'t>(roles: impl IntoIterator<Item = &'t Targets>) -> Result<Self, StoreError> {
         let mut by_serial: BTreeMap<u64, Release> = BTreeMap::new();
+        let mut withdrawn = BTreeMap::new();
         for role in roles {
+            if let Some(statement) = role.extra.get("holdfast") {
+                let statement = StoreStatement::deserialize(statement).map_err(|error| {
+                    StoreError::malformed("the TUF targets", format!("their statement does not decode: {error}"))
+                })?;
+                withdrawn.extend(statement.withdrawn);
+            }
             let names = role.targets.iter().filter(|(name, _)| name.starts_with(MANIFEST_PREFIX));
             for (name, target) in names {
                 // By serial, not by name: "manifest-10" comes before "manifest-9".
@@ -145,31 +160,62 @@ impl Releases {
                 by_serial.entry(release.serial).or_insert(release);
             }
         }
-        Ok(Self(by_serial.into_values().collect()))
+        for (serial, release) in &mut by_serial {
+            release.withdrawn = withdrawn.get(serial).cloned();
+        }
+        Ok(Self { releases: by_serial.into_values().collect(), withdrawn })
+    }
+
+    /// These releases, and those of `other` that are not among them. What was withdrawn, `self` says.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        for mut release in other.releases {
+            if let Err(at) = self.releases.binary_search_by_key(&release.serial, |known| known.serial) {
+                release.withdrawn = self.withdrawn.get(&release.serial).cloned().or(release.withdrawn);
+                self.releases.insert(at, release);
+            }
+        }
+        self
+    }
+
+    /// Why the release numbered `serial` was withdrawn, whether or not it is among these; `None`: it was not.
+    pub fn withdrawn(&self, serial: u64) -> Option<&str> {
+        self.withdrawn.get(&serial).map(String::as_str)
+    }
+
+    /// The statement about all releases.
+    #[cfg(feature = "publish")]
+    pub(crate) fn statement(&self) -> StoreStatement {
+        let reason = |release: &Release| Some((release.serial, release.withdrawn.clone()?));
+        let is_forgotten = |serial: &u64| self.by_serial(*serial).is_none();
+        let forgotten = self.withdrawn.iter().filter(|(serial, _)| is_forgotten(serial));
+        let forgotten = forgotten.map(|(serial, reason)| (*serial, reason.clone()));
+        StoreStatement { withdrawn: self.releases.iter().filter_map(reason).chain(forgotten).collect() }
     }
 
     /// Puts `release` in place of the one with its serial.
     #[cfg(feature = "publish")]
     pub(crate) fn put(&mut self, release: Release) {
-        match self.0.binary_search_by_key(&release.serial, |known| known.serial) {
-            Ok(at) => self.0[at] = release,
-            Err(at) => self.0.insert(at, release),
+        match self.releases.binary_search_by_key(&release.serial, |known| known.serial) {
+            Ok(at) => self.releases[at] = release,
+            Err(at) => self.releases.insert(at, release),
         }
     }
 
-    /// Takes out the release numbered `serial`.
+    /// Takes out the release numbered `serial`. That it was withdrawn stays known.
     #[cfg(feature = "publish")]
     pub(crate) fn remove(&mut self, serial: u64) {
-        self.0.retain(|release| release.serial != serial);
+        self.releases.retain(|release| release.serial != serial);
     }
 
     /// What devices should see without asking for more: of each channel the newest release that stands, and what is newer
     /// than that; of a channel where none stands, the newest.
     #[cfg(feature = "publish")]
     pub(crate) fn current(&self) -> std::collections::BTreeSet<u64> {
-        let channels: std::collections::BTreeSet<&str> = self.0.iter().map(|release| &*release.channel).collect();
+        let channels: std::collections::BTreeSet<&str> =
+            self.releases.iter().map(|release| &*release.channel).collect();
         let of_channel = |channel: &str| {
-            let releases: Vec<&Release> = self.0.iter().filter(|release| release.channel == channel).collect();
+            let releases: Vec<&Release> = self.releases.iter().filter(|release| release.channel == channel).collect();
             let first = releases.iter().rposition(|release| release.withdrawn.is_none());
             releases[first.unwrap_or(releases.len() - 1)..].iter().map(|release| release.serial).collect::<Vec<_>>()
         };
@@ -178,32 +224,32 @@ impl Releases {
 
     /// The newest release of `channel` that was not withdrawn.
     pub fn newest(&self, channel: &str) -> Option<&Release> {
-        self.0.iter().rev().find(|release| release.channel == channel && release.withdrawn.is_none())
+        self.releases.iter().rev().find(|release| release.channel == channel && release.withdrawn.is_none())
     }
 
     /// The release numbered `serial`.
     pub fn by_serial(&self, serial: u64) -> Option<&Release> {
-        self.0.binary_search_by_key(&serial, |release| release.serial).ok().map(|at| &self.0[at])
+        self.releases.binary_search_by_key(&serial, |release| release.serial).ok().map(|at| &self.releases[at])
     }
 
     /// The release of `channel` with the human version `version`; withdrawn ones too.
     pub fn by_version(&self, channel: &str, version: &str) -> Option<&Release> {
-        self.0.iter().rev().find(|release| release.channel == channel && release.version == version)
+        self.releases.iter().rev().find(|release| release.channel == channel && release.version == version)
     }
 
     /// All releases, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Release> + ExactSizeIterator {
-        self.0.iter()
+        self.releases.iter()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.releases.is_empty()
     }
 
     /// The newest time of publication, seconds since 1970: the present is no earlier.
     pub fn newest_publication(&self) -> Option<i64> {
-        self.0.iter().map(|release| release.published).max()
+        self.releases.iter().map(|release| release.published).max()
     }
 }
 
@@ -225,6 +271,8 @@ fn read_release(name: &str, target: &TargetFile, role: &Targets) -> Result<Relea
     let begin = format!("{STEP_PREFIX}{serial}-");
     for (name, target) in role.targets.range(begin.clone()..).take_while(|(name, _)| name.starts_with(&begin)) {
         let from = name[begin.len()..].parse().ok().filter(|from| *from != serial);
+        // Spelled as readers will ask for it.
+        let from = from.filter(|from| *name == format!("{begin}{from}"));
         let from = from.ok_or_else(|| StoreError::malformed(format!("the TUF target {name}"), "it has no serial"))?;
         steps.push((from, object(name, target, FrameKind::Step)?));
     }
@@ -238,7 +286,7 @@ fn read_release(name: &str, target: &TargetFile, role: &Targets) -> Result<Relea
         version: statement.version,
         channel: statement.channel,
         published: statement.published,
-        withdrawn: statement.withdrawn,
+        withdrawn: None,
         manifest,
         base: statement.base.filter(|base| *base != serial),
         sealed: object(name, target, FrameKind::Manifest)?,

@@ -13,8 +13,8 @@ use release_store::keys::{KeyDir, Passphrase};
 use release_store::publish::{DeltaFrom, PublishRequest, Published, publish};
 use release_store::repository::{NoObserver, Repository};
 use release_store::transport::{Directory, GetOutcome, Sink, Transport, TransportError};
-use release_store::trust::{MemoryCache, TrustCache};
-use release_store::{ContentKeys, StoreError};
+use release_store::trust::{MemoryCache, Release, Releases, Trust, TrustCache, VerifiedManifest};
+use release_store::{ContentKeys, Manifest, StoreError};
 
 /// 2026-09-21.
 pub const NOW: i64 = 1_790_000_000;
@@ -76,6 +76,26 @@ impl Vendor {
 
     pub fn publish(&self, tree: &Path, version: &str) -> Published {
         self.try_publish(tree, version).unwrap()
+    }
+
+    /// All releases, also those that are not current.
+    pub fn releases(&self) -> Releases {
+        let trust = Trust::new(&self.root(), MemoryCache::new()).unwrap();
+        trust.refresh(&self.transport(), NOW).unwrap();
+        trust.archive(&self.transport()).unwrap()
+    }
+
+    /// A release of the channel `stable`.
+    pub fn release(&self, version: &str) -> Release {
+        self.releases().by_version("stable", version).unwrap().clone()
+    }
+
+    pub fn verified(&self, release: &Release) -> VerifiedManifest {
+        VerifiedManifest::fetch(release, &self.transport(), &self.content_keys()).unwrap()
+    }
+
+    pub fn manifest(&self, version: &str) -> Manifest {
+        self.verified(&self.release(version)).open("Acme Notes").unwrap()
     }
 
     /// A small tree, published as 1.0.0.

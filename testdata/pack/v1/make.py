@@ -35,8 +35,11 @@ good = seal(KEY, CHUNK, TEXT)
 frame("chunk", "ok", good)
 frame("one-byte", "ok", seal(KEY, CHUNK, b"x"), b"x")
 frame("run-of-zeros", "ok", seal(KEY, CHUNK, bytes(200000)), bytes(200000))
-frame("chunk-list", "ok", seal(KEY, CHUNK_LIST, TEXT), kind=CHUNK_LIST)
-frame("unnamed-manifest", "ok", seal(KEY, MANIFEST, TEXT, UNNAMED), kind=MANIFEST, digest=UNNAMED)
+frame("part-of-a-patch", "ok", seal(KEY, PATCH, TEXT), kind=PATCH)
+for kind, called in {CHUNK_LIST: "chunk-list", MANIFEST: "manifest", STEP: "step"}.items():
+    frame("unnamed-" + called, "ok", seal(KEY, kind, TEXT, UNNAMED), kind=kind, digest=UNNAMED)
+for kind, called in {CHUNK: "chunk", PATCH: "part-of-a-patch"}.items():
+    frame("unnamed-" + called, "WrongDigest", seal(KEY, kind, TEXT, UNNAMED), kind=kind, digest=UNNAMED)
 flip = lambda at: good[:at] + bytes([good[at] ^ 1]) + good[at + 1:]  # noqa: E731
 frame("salt-flipped", "Undecryptable", flip(0))
 frame("ciphertext-flipped", "Undecryptable", flip(40))

@@ -41,12 +41,13 @@ pub fn print_plan(plan: &Summary) {
         let fetch = if line.fetch_bytes == 0 { "-".to_owned() } else { size::show(line.fetch_bytes) };
         let instead = if line.way == "patch" { size::show(line.instead_of_bytes) } else { "-".to_owned() };
         let (state, way, bytes) = (&line.state, line.way, size::show(line.bytes));
-        outln!("{state:<12} {way:<24} {bytes:>11} {fetch:>11} {instead:>11}  {}", line.path);
+        let path = if line.path.is_empty() { "(of a release between, for a patch)" } else { &line.path };
+        outln!("{state:<12} {way:<24} {bytes:>11} {fetch:>11} {instead:>11}  {path}");
     }
     outln!(
         "{} files are kept, {} change; {} are written, {} downloaded in {} frames.",
         plan.kept,
-        plan.files.len(),
+        plan.files.iter().filter(|line| !line.path.is_empty()).count(),
         size::show(plan.write_bytes),
         size::show(plan.fetch_bytes),
         plan.frames
