@@ -36,14 +36,21 @@
 //! | `tuf` | making TUF metadata |
 //! | `repository` | the signed state of a store: `init`, `renew`, `withdraw` |
 //! | `publish` | from a directory to a release |
+//! | `contents` | contents of any release, also of one that is held as patches |
+//! | `gc` | older releases as patches, and what nothing needs any more away |
+//! | `stats` | what is in a store, and what devices download |
 //! | `mirror`, `verify`, `serve` | what their names say |
 //! | `store_files` | writing so that a cut leaves the old file or the new one |
 #![forbid(unsafe_code)]
 
 pub mod chunk_list;
 pub mod content_key;
+#[cfg(feature = "publish")]
+pub mod contents;
 pub mod error;
 pub mod frame;
+#[cfg(feature = "publish")]
+pub mod gc;
 pub mod ignore;
 #[cfg(feature = "publish")]
 pub mod keys;
@@ -60,6 +67,8 @@ pub mod repository;
 pub mod sealed;
 #[cfg(feature = "publish")]
 pub mod serve;
+#[cfg(feature = "publish")]
+pub mod stats;
 pub mod step;
 #[cfg(feature = "publish")]
 pub mod store_files;

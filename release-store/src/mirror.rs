@@ -14,7 +14,7 @@ use sigstore_tuf::{Metadata, Timestamp};
 
 use crate::error::StoreError;
 use crate::repository::{NoObserver, Observer};
-use crate::store_files::{LOCK, StoreWriter, TEMPORARY, digest_of, read_small};
+use crate::store_files::{DOOMED, LOCK, StoreWriter, TEMPORARY, digest_of, read_small};
 use crate::transport::{Directory, GetOutcome, Sink, Transport, TransportError};
 use crate::trust::{MAX_ROOT_BYTES, MAX_TIMESTAMP_BYTES, MemoryCache, Trust};
 
@@ -252,5 +252,5 @@ fn copy(source: &Path, writer: &StoreWriter, item: &Item) -> Result<(), StoreErr
 
 /// Whether a directory entry at the top of a store is the writer's own.
 pub(crate) fn is_writers_own(name: &str) -> bool {
-    name == LOCK || name == TEMPORARY
+    [LOCK, TEMPORARY, DOOMED].contains(&name)
 }

@@ -41,6 +41,10 @@ pub enum Step {
     SnapshotWritten,
     /// The new timestamp stands: it is published.
     TimestampWritten,
+    /// It is written down which files nothing names any more.
+    DoomedListed,
+    /// Those whose time has come are gone.
+    DoomedDeleted,
 }
 
 /// Watches long work, and may stop it.
@@ -193,6 +197,12 @@ impl<'k> Repository<'k> {
 
     pub(crate) fn writer(&self) -> &StoreWriter {
         &self.writer
+    }
+
+    /// The numbers of the targets, archive and snapshot files that count.
+    pub(crate) fn metadata_versions(&self) -> [(&'static str, u64); 3] {
+        let state = &self.state;
+        [("targets", state.targets.version), (ARCHIVE, state.archive.version), ("snapshot", state.snapshot_version)]
     }
 
     /// Until when devices take it as fresh, RFC 3339.

@@ -107,6 +107,13 @@ pub fn open(kind: FrameKind, sealed: &[u8], keys: &ContentKeys) -> Result<Vec<u8
     Ok(reader.open(key, &FrameId { kind, digest: UNNAMED, raw_len, stored_len }, frame)?.bytes().to_vec())
 }
 
+/// The number of the content key that an object is sealed under; `None` where it is shorter than its header.
+#[cfg(feature = "publish")]
+pub(crate) fn key_number(sealed: &[u8]) -> Option<u32> {
+    let header = sealed.first_chunk::<HEADER_BYTES>()?;
+    Some(u32::from_le_bytes([header[12], header[13], header[14], header[15]]))
+}
+
 /// Seals an encoded object.
 ///
 /// # Errors

@@ -17,6 +17,8 @@ use crate::error::StoreError;
 pub const LOCK: &str = ".lock";
 /// The directory of half-written files in a store.
 pub const TEMPORARY: &str = ".tmp";
+/// The list of files that nothing names any more, in a store (see [`crate::gc`]).
+pub const DOOMED: &str = ".gc.json";
 
 /// How long another writer is waited for, which may be just ending.
 const PATIENCE: Duration = Duration::from_secs(2);

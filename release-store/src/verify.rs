@@ -7,16 +7,18 @@ use std::path::Path;
 use firmware_image::Digest;
 use firmware_image::digest::Hasher;
 
-use crate::chunk_list::{ChunkEntry, ChunkList, PackEntry};
+use crate::chunk_list::{ChunkEntry, ChunkList};
 use crate::content_key::ContentKeys;
+use crate::contents::{ContentReader, key_of, read_frame};
 use crate::error::StoreError;
 use crate::frame::FrameReader;
+use crate::gc::doomed::Doomed;
 use crate::manifest::Manifest;
 use crate::mirror::is_writers_own;
 use crate::repository::Observer;
 use crate::step::Step;
 use crate::store_files::digest_of;
-use crate::transport::{Directory, get_range};
+use crate::transport::Directory;
 use crate::trust::{ARCHIVE, MemoryCache, Release, Trust, VerifiedManifest};
 
 /// What [`verify`] found.
@@ -35,6 +37,8 @@ pub struct Verified {
     pub damage: Vec<(String, StoreError)>,
     /// Files that no release names: left by interrupted runs, or foreign. Harmless.
     pub orphans: Vec<String>,
+    /// Files that no release names any more, and that a coming `gc` deletes.
+    pub doomed: u64,
 }
 
 /// Checks the whole store at `root`. Damage is collected, not returned.
@@ -107,6 +111,11 @@ pub fn verify(
     for (serial, list) in &lists {
         check.contents(*serial, list, observer);
     }
+    let transport = Directory::new(root);
+    let mut reader = ContentReader::new(&releases, &transport, product, keys)?;
+    for release in releases.iter().filter(|release| release.base.is_some()) {
+        check.made(release, &mut reader, observer);
+    }
     let versions = [
         ("targets", known.set.targets_role("targets").map(|role| role.version)),
         (ARCHIVE, known.set.targets_role(ARCHIVE).map(|role| role.version)),
@@ -123,6 +132,11 @@ pub fn verify(
     }
     check.named.insert("metadata/timestamp.json".into());
     check.orphans(root, "")?;
+    // A list that cannot be read spares nothing from being called an orphan.
+    let doomed = Doomed::read(root).unwrap_or_default();
+    check.result.orphans.retain(|path| !doomed.lists(path));
+    let is_unnamed = |path: &&String| path.starts_with("metadata/") || !check.named.contains(*path);
+    check.result.doomed = doomed.paths().filter(is_unnamed).filter(|path| root.join(path).is_file()).count() as u64;
     Ok(check.result)
 }
 
@@ -146,28 +160,17 @@ impl Check<'_> {
     fn step(&mut self, step: &Step, old: &Manifest, new: &Manifest, release: &Release) -> Result<(), StoreError> {
         VerifiedManifest::accept(release, step.manifest(old)?.encode()?)?;
         for patch in step.patches(old, new)? {
-            let unknown = || StoreError::UnknownKey { object: patch.pack.path(), number: patch.pack.key };
-            let key = self.keys.get(patch.pack.key).ok_or_else(unknown)?;
+            let key = key_of(self.keys, &patch.pack)?;
             let mut at = patch.offset;
             for part in &patch.parts {
                 let end = at + u64::from(part.stored_len);
-                let frame = self.frame(&patch.pack, at..end)?;
+                let frame = read_frame(&self.transport, &patch.pack, at..end)?;
                 self.reader.open(key, &part.frame_id(), &frame)?;
                 self.result.frames += 1;
                 at = end;
             }
         }
         Ok(())
-    }
-
-    fn frame(&self, pack: &PackEntry, range: std::ops::Range<u64>) -> Result<Vec<u8>, StoreError> {
-        let mut frame = Vec::new();
-        let bytes = range.end - range.start;
-        get_range(&self.transport, &pack.path(), range, bytes, &mut |_, piece| {
-            frame.extend_from_slice(piece);
-            Ok(())
-        })?;
-        Ok(frame)
     }
 
     fn packs(&mut self) {
@@ -204,11 +207,33 @@ impl Check<'_> {
         }
     }
 
+    /// That every content is to be had of a release that is made of another one.
+    fn made(&mut self, release: &Release, reader: &mut ContentReader<'_, Directory>, observer: &mut dyn Observer) {
+        let object = format!("release {}, made of release {}", release.serial, release.base.unwrap_or_default());
+        let opened = reader.release(release.serial);
+        let Some(open) = self.note(object, opened) else { return };
+        for (digest, size) in open.manifest.contents() {
+            if open.list.content(&digest).is_some() {
+                continue;
+            }
+            let object = format!("content {digest} of release {}", release.serial);
+            if !open.has(&digest) {
+                let wanted = release.version.clone();
+                self.result.damage.push((object, StoreError::MissingContent { digest, wanted }));
+            } else if self.contents.insert(digest) {
+                let read = reader.read(release.serial, &digest);
+                self.note(object, read);
+            }
+            self.result.bytes += size;
+            self.total = self.total.max(self.result.bytes);
+            observer.progress(self.result.bytes, self.total);
+        }
+    }
+
     fn chunk(&mut self, list: &ChunkList, chunk: &ChunkEntry, hasher: &mut Hasher) -> Result<(), StoreError> {
         let pack = list.pack_of(chunk)?;
-        let frame = self.frame(pack, chunk.range())?;
-        let unknown = || StoreError::UnknownKey { object: pack.path(), number: pack.key };
-        let key = self.keys.get(pack.key).ok_or_else(unknown)?;
+        let frame = read_frame(&self.transport, pack, chunk.range())?;
+        let key = key_of(self.keys, pack)?;
         hasher.update(self.reader.open(key, &chunk.frame_id(), &frame)?.bytes());
         self.result.frames += 1;
         Ok(())

@@ -46,6 +46,7 @@ impl List {
                     "published": release.published,
                     "withdrawn": release.withdrawn,
                     "manifest": release.manifest_path(),
+                    "base": release.base,
                 })
             });
             let stale = stale.as_ref().map(ToString::to_string);
@@ -60,6 +61,11 @@ impl List {
                 Some(reason) => format!("withdrawn: {reason}"),
                 None if newest => "newest".to_owned(),
                 None => String::new(),
+            };
+            let state = match release.base {
+                Some(base) if state.is_empty() => format!("as patches on {base}"),
+                Some(base) => format!("{state}; as patches on {base}"),
+                None => state,
             };
             let published = terminal::time(release.published);
             let line = format!(

@@ -2,6 +2,8 @@
 //!
 //! Data goes to stdout, people read stderr, an exit status tells scripts what happened.
 
+mod chart;
+mod gc;
 mod init;
 mod keys;
 mod list;
@@ -9,6 +11,7 @@ mod mirror;
 mod publish;
 mod renew;
 mod serve;
+mod stats;
 mod terminal;
 mod verify;
 mod withdraw;
@@ -54,6 +57,8 @@ enum Command {
     Withdraw(withdraw::Withdraw),
     List(list::List),
     Verify(verify::Verify),
+    Stats(stats::Stats),
+    Gc(gc::Gc),
     Mirror(mirror::Mirror),
     Serve(serve::Serve),
     Keys(keys::Keys),
@@ -76,6 +81,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Withdraw(command) => command.run(),
         Command::List(command) => command.run(),
         Command::Verify(command) => command.run(),
+        Command::Stats(command) => command.run(),
+        Command::Gc(command) => command.run(),
         Command::Mirror(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::Keys(command) => command.run(),

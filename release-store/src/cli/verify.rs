@@ -63,6 +63,9 @@ fn explain(verified: &Verified) {
             cause = error.source();
         }
     }
+    if verified.doomed > 0 {
+        eprintln!("{} files that no release names any more wait for `gc` to delete them", verified.doomed);
+    }
     let (releases, packs, frames) = (verified.releases, verified.packs, verified.frames);
     let bytes = terminal::bytes(verified.bytes);
     let found = match verified.damage.len() {
@@ -82,5 +85,6 @@ fn as_json(verified: &Verified) -> serde_json::Value {
         "bytes": verified.bytes,
         "damage": damage.collect::<Vec<_>>(),
         "orphans": verified.orphans,
+        "doomed": verified.doomed,
     })
 }

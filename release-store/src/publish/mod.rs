@@ -21,6 +21,7 @@ use firmware_image::digest::Hasher;
 use firmware_image::updater_image::{Floors, MAX_IMAGE_BYTES, UpdaterVersion};
 
 use crate::chunk_list::PackEntry;
+use crate::contents::ContentReader;
 use crate::error::StoreError;
 use crate::frame::{FrameKind, FrameWriter};
 use crate::ignore::IgnorePatterns;
@@ -270,9 +271,6 @@ pub fn publish(
     }
     let patcher = Patcher {
         store: repository.writer(),
-        transport: &transport,
-        product,
-        keys: &content_keys,
         key,
         index: &index,
         contents: &contents,
@@ -282,8 +280,9 @@ pub fn publish(
     };
     let mut release = Release::new(&manifest, Digest::of(&encoded), sealed, chunks);
     let mut made = Vec::new();
+    let mut reader = ContentReader::new(repository.releases(), &transport, product, &content_keys)?;
     for base in delta_bases(repository.releases(), request)? {
-        let Some((edge, sealed)) = patcher.step(base, observer)? else { continue };
+        let Some((edge, sealed)) = patcher.step(base, &mut reader, observer)? else { continue };
         release.steps.push((base.serial, repository.write_object(&release.step_name(base.serial), &sealed)?));
         made.push(edge);
     }

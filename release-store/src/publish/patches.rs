@@ -4,28 +4,29 @@
 //! type, so that what the files of a release share is said once. A patch is kept only if it is smaller than the frames of
 //! what it gives.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firmware_image::Digest;
-use firmware_image::digest::Hasher;
 
 use super::StepMade;
 use super::index::Index;
 use super::similar::{Outline, most_similar};
-use crate::chunk_list::{ChunkList, PackEntry};
-use crate::content_key::{ContentKey, ContentKeys};
+use crate::chunk_list::PackEntry;
+use crate::content_key::ContentKey;
+use crate::contents::ContentReader;
 use crate::error::StoreError;
-use crate::frame::{FrameKind, FrameReader, FrameWriter, MAX_PATCH_PART_BYTES};
+use crate::frame::{FrameKind, FrameWriter, MAX_PATCH_PART_BYTES};
 use crate::manifest::{Manifest, pack_path};
 use crate::patch::{self, PatchError};
 use crate::repository::Observer;
 use crate::sealed;
 use crate::step::{NewPatch, PatchPart, Step};
 use crate::store_files::StoreWriter;
-use crate::transport::{Directory, TransportError, get_range};
-use crate::trust::{Release, VerifiedManifest};
+use crate::transport::{Directory, TransportError};
+use crate::trust::Release;
 
 /// Larger files, and programs over [`SMALL_PROGRAM_BYTES`], have patches of their own.
 const LARGE_BYTES: u64 = 512 << 10;
@@ -52,7 +53,7 @@ pub(super) struct NewContent {
 #[derive(Debug, Clone)]
 pub(super) enum NewBytes {
     File(PathBuf),
-    Memory(std::rc::Rc<Vec<u8>>),
+    Memory(Rc<Vec<u8>>),
 }
 
 impl NewContent {
@@ -67,9 +68,6 @@ impl NewContent {
 /// What patches are made with.
 pub(super) struct Patcher<'a> {
     pub store: &'a StoreWriter,
-    pub transport: &'a Directory,
-    pub product: &'a str,
-    pub keys: &'a ContentKeys,
     pub key: &'a ContentKey,
     pub index: &'a Index,
     /// The new release's contents, and what each costs by chunks.
@@ -79,6 +77,9 @@ pub(super) struct Patcher<'a> {
     pub manifest: &'a Manifest,
     pub jobs: usize,
 }
+
+/// Reads a content of the old release.
+type ReadOld<'r> = dyn FnMut(&Digest) -> Result<Rc<Vec<u8>>, StoreError> + 'r;
 
 /// One patch to be made.
 struct Task {
@@ -94,11 +95,13 @@ impl Patcher<'_> {
     pub(super) fn step(
         &self,
         base: &Release,
+        reader: &mut ContentReader<'_, Directory>,
         observer: &mut dyn Observer,
     ) -> Result<Option<(StepMade, Vec<u8>)>, StoreError> {
-        let old = VerifiedManifest::fetch(base, self.transport, self.keys)?.open(self.product)?;
-        let list = ChunkList::fetch(base, &old, self.transport, self.keys)?;
-        let tasks = match self.tasks(&old, &list) {
+        let open = reader.release(base.serial)?;
+        let old = &open.manifest;
+        let mut read = |digest: &Digest| reader.read(base.serial, digest);
+        let tasks = match self.tasks(old, &mut read) {
             Err(StoreError::Transport(TransportError::NotFound { path })) => {
                 let version = &old.version;
                 observer.note(&format!("no patches from {version}: {path} is not here, so its files cannot be read"));
@@ -131,7 +134,7 @@ impl Patcher<'_> {
             let (digest, bytes) = (Digest::of(&frames), frames.len() as u64);
             pack = Some(PackEntry { digest, bytes, key: self.key.number });
         }
-        let step = Step::new(&old, self.manifest, pack, &patches)?.encode()?;
+        let step = Step::new(old, self.manifest, pack, &patches)?.encode()?;
         let mut writer = FrameWriter::new(self.key, super::DEFAULT_LEVEL)?;
         let sealed = match sealed::seal(FrameKind::Step, &mut writer, &step) {
             Err(StoreError::TooLarge { .. }) => {
@@ -147,7 +150,7 @@ impl Patcher<'_> {
     }
 
     /// What goes into which patch. Reads the old contents that changed.
-    fn tasks(&self, old: &Manifest, list: &ChunkList) -> Result<Vec<Task>, StoreError> {
+    fn tasks(&self, old: &Manifest, read: &mut ReadOld<'_>) -> Result<Vec<Task>, StoreError> {
         let kept: HashSet<&Digest> = self.contents.keys().collect();
         let by_name: HashMap<&str, Digest> = old
             .files
@@ -157,15 +160,14 @@ impl Patcher<'_> {
             .map(|file| (file.path.as_str(), file.sha256))
             .chain(old.updaters.iter().map(|updater| (updater.platform.as_str(), updater.sha256)))
             .collect();
-        let mut reader = OldReader { list, transport: self.transport, keys: self.keys, frames: FrameReader::new()? };
-        let gone = list.contents.iter().filter(|content| !kept.contains(&content.digest) && content.size > 0);
+        let before: BTreeSet<Digest> = old.contents().into_iter().map(|(digest, _)| digest).collect();
         let mut outlines: Vec<(Digest, Outline)> = Vec::new();
-        for content in gone {
-            outlines.push((content.digest, Outline::of(&reader.read(&content.digest)?)));
+        for digest in before.iter().filter(|digest| !kept.contains(digest)) {
+            outlines.push((*digest, Outline::of(&read(digest)?)));
         }
         let mut changed: Vec<(&NewContent, Digest)> = Vec::new();
         for (digest, (size, _)) in self.contents {
-            let there = list.content(digest).is_some();
+            let there = before.contains(digest);
             changed.extend(self.new.get(digest).filter(|_| !there && *size > 0).map(|content| (content, *digest)));
         }
         let type_of = |name: &str| name.rsplit_once('.').map_or(String::new(), |(_, end)| end.to_owned());
@@ -179,7 +181,8 @@ impl Patcher<'_> {
                 let reason = format!("{} changed while it was read: publish again when it is at rest", content.name);
                 return Err(StoreError::Refused(reason));
             }
-            let base = match by_name.get(content.name.as_str()) {
+            // Nothing can be made of a file that was empty.
+            let base = match by_name.get(content.name.as_str()).filter(|base| before.contains(base)) {
                 Some(base) => Some(*base),
                 None => most_similar(&Outline::of(&bytes), &outlines),
             };
@@ -188,12 +191,12 @@ impl Patcher<'_> {
                 continue;
             }
             if let Some(base) = base.filter(|_| own) {
-                let old = reader.read(&base)?;
+                let old = read(&base)?.to_vec();
                 tasks.push(Task { sources: vec![base], targets: vec![digest], old, new: bytes });
                 continue;
             }
             let base = base.filter(|base| !group.sources.contains(base));
-            let old = base.map(|base| reader.read(&base)).transpose()?.unwrap_or_default();
+            let old = base.map(|base| read(&base)).transpose()?.unwrap_or_default();
             let full = |held: &[u8], more: &[u8]| (held.len() + more.len()) as u64 > GROUP_BYTES;
             if full(&group.new, &bytes) || full(&group.old, &old) {
                 tasks.push(std::mem::replace(&mut group, Task::empty()));
@@ -266,40 +269,5 @@ impl Task {
 
     fn empty() -> Self {
         Self { sources: Vec::new(), targets: Vec::new(), old: Vec::new(), new: Vec::new() }
-    }
-}
-
-/// Reads contents of an earlier release out of the store.
-struct OldReader<'a> {
-    list: &'a ChunkList,
-    transport: &'a Directory,
-    keys: &'a ContentKeys,
-    frames: FrameReader,
-}
-
-impl OldReader<'_> {
-    fn read(&mut self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-        let missing = || StoreError::MissingContent { digest: *digest, wanted: "a patch".into() };
-        let content = self.list.content(digest).ok_or_else(missing)?;
-        let mut bytes = Vec::new();
-        let mut hasher = Hasher::new();
-        for (_, chunk) in self.list.chunks_of(content) {
-            let pack = self.list.pack_of(chunk)?;
-            let unknown = || StoreError::UnknownKey { object: pack.path(), number: pack.key };
-            let key = self.keys.get(pack.key).ok_or_else(unknown)?;
-            let mut frame = Vec::with_capacity(chunk.stored_len as usize);
-            get_range(self.transport, &pack.path(), chunk.range(), chunk.stored_len.into(), &mut |_, piece| {
-                frame.extend_from_slice(piece);
-                Ok(())
-            })?;
-            let opened = self.frames.open(key, &chunk.frame_id(), &frame)?;
-            hasher.update(opened.bytes());
-            bytes.extend_from_slice(opened.bytes());
-        }
-        let found = hasher.finish();
-        if found == *digest {
-            return Ok(bytes);
-        }
-        Err(StoreError::WrongDigest { object: format!("content {digest}"), expected: *digest, found })
     }
 }

@@ -187,7 +187,10 @@ impl Releases {
     #[cfg(feature = "publish")]
     pub(crate) fn statement(&self) -> StoreStatement {
         let reason = |release: &Release| Some((release.serial, release.withdrawn.clone()?));
-        StoreStatement { withdrawn: self.releases.iter().filter_map(reason).collect() }
+        let is_forgotten = |serial: &u64| self.by_serial(*serial).is_none();
+        let forgotten = self.withdrawn.iter().filter(|(serial, _)| is_forgotten(serial));
+        let forgotten = forgotten.map(|(serial, reason)| (*serial, reason.clone()));
+        StoreStatement { withdrawn: self.releases.iter().filter_map(reason).chain(forgotten).collect() }
     }
 
     /// Puts `release` in place of the one with its serial.
@@ -197,6 +200,12 @@ impl Releases {
             Ok(at) => self.releases[at] = release,
             Err(at) => self.releases.insert(at, release),
         }
+    }
+
+    /// Takes out the release numbered `serial`. That it was withdrawn stays known.
+    #[cfg(feature = "publish")]
+    pub(crate) fn remove(&mut self, serial: u64) {
+        self.releases.retain(|release| release.serial != serial);
     }
 
     /// What devices should see without asking for more: of each channel the newest release that stands, and what is newer
