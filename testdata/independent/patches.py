@@ -14,8 +14,8 @@ from formats import MIB, Refused, parsed, require
 
 DATA, X86, ARM64, FILE = KINDS = ["data", "x86-64", "arm64", "file only"]
 MOST_BYTES, MOST_PREFIX, MOST_HEAD = 2**32 - 1, 8 * MIB, 16 * 1024
-MOST_COPIES, MOST_WINDOWS, MOST_REGIONS, MOST_BASES = 1 << 18, 20 * MIB, 64, 4
-MODES = 19
+MOST_COPIES, MOST_WINDOWS, MOST_REGIONS, MOST_BASES, MOST_MOVES = 1 << 18, 20 * MIB, 64, 4, 512
+MODES = 20
 STREAMS = ["gaps", "steps", "lengths", "modes", "residual", "literals"]
 STRIDES = [4, 8, 12, 16, 20, 24, 40, 44]
 
@@ -64,8 +64,10 @@ class Space:
 
 
 class AddressMap:
-    def __init__(self, copies, old, new):
-        pieces = []
+    """Moves: (address, length, distance)."""
+
+    def __init__(self, copies, old, new, moves=()):
+        pieces = [(length, min(start + length, 2**64 - 1), distance, start) for start, length, distance in moves]
         for to, start, length in copies:
             for done in range(0, length if length >= 16 else 0, 65536):
                 addresses = old.address(start + done), new.address(to + done)
@@ -166,7 +168,7 @@ class Corrector:
     """Guesses what the old bytes of copies become."""
 
     def __init__(self, old, spaces, copies):
-        self.old, (self.old_space, self.new_space) = old, spaces
+        self.old, (self.old_space, self.new_space) = old, spaces[:2]
         self.moved = AddressMap(copies, *spaces).moved
         self.carried = b""
 
@@ -246,8 +248,10 @@ class Corrector:
     def causal(self, mode, old_at, new_at, new, block_at):
         value = number_at(self.old, old_at, 4)
         stride = STRIDES[mode - 10] if mode < 18 else 24
+        if mode == 19:
+            stride = min(range(4, 132, 4), key=lambda back: abs(number_at(self.old, old_at - back, 4) - value))
         grown = value + number_at(new, new_at - stride, 4) - number_at(self.old, old_at - stride, 4)
-        if mode < 18:
+        if mode != 18:
             return grown % 2**32
         region = self.old_space.region(block_at)
         phase = (old_at - (region[0] if region else 0)) % 24
@@ -300,6 +304,11 @@ def _space(r):
     return Space(regions, r.list(r.u64))
 
 
+def _signed(r):
+    value = r.u64()
+    return value >> 1 ^ -(value & 1)
+
+
 def _head(r):
     head = {"old": r.u64(), "new": r.u64(), "method": r.enum(["prefix", "matches"])}
     if head["method"] == "prefix":
@@ -308,7 +317,7 @@ def _head(r):
         **head,
         "count": r.u32(),
         "streams": [_stream(r) for _ in STREAMS],
-        "spaces": r.option(lambda: (_space(r), _space(r))),
+        "spaces": r.option(lambda: (_space(r), _space(r), r.list(lambda: (r.u64(), r.u32(), _signed(r))))),
     }
 
 
@@ -397,6 +406,7 @@ def apply(patch, old, new_bytes):
     spaces = head["spaces"] or (Space(), Space())
     spaces[0].check(head["old"])
     spaces[1].check(head["new"])
+    require(not spaces[2:] or len(spaces[2]) <= MOST_MOVES, "over a limit", "moves")
     require((head["old"], head["new"]) == (len(old), new_bytes), "other lengths")
     streams = {}
     for name in STREAMS:
@@ -462,6 +472,11 @@ def space_fields(space):
     return postcard.listed(regions) + postcard.listed(list(map(postcard.varint, space.bases)))
 
 
+def move_fields(moves):
+    fields = lambda address, length, distance: postcard.varint(address) + postcard.varint(length) + zigzag(distance)
+    return postcard.listed([fields(*move) for move in (moves[0] if moves else [])])
+
+
 def zigzag(value):
     return postcard.varint(value << 1 if value >= 0 else (-value << 1) - 1)
 
@@ -519,7 +534,7 @@ def matches(old_bytes, new_bytes, count, streams, spaces=None, codecs=None, **ch
         fields.update(changes.get(name, {}))
         head += stream_fields(fields, len(body))
         bodies.append(body)
-    head += postcard.option(spaces and space_fields(spaces[0]) + space_fields(spaces[1]))
+    head += postcard.option(spaces and space_fields(spaces[0]) + space_fields(spaces[1]) + move_fields(spaces[2:]))
     return framed(head, *bodies)
 
 

@@ -44,6 +44,9 @@ pub const MAX_REGIONS: usize = 64;
 /// The most bases of an image.
 pub const MAX_BASES: usize = 4;
 
+/// The most runs of addresses that moved otherwise than copies tell.
+pub const MAX_MOVES: usize = 512;
+
 /// Bytes that can be read at any position.
 pub trait ReadAt {
     /// Fills `out` with the bytes from `at` on.

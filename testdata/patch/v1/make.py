@@ -79,7 +79,10 @@ def program(code, machine, more):
     """(layout, space). `more` bytes stand in front of some functions and tables, and the data is moved by 16 times that."""
     layout, data_base = Layout(), (code & ~0xFFF) + DATA_DISTANCE + 16 * more
     function = lambda n: code + layout.places[("body", n % FUNCTIONS)] - HEADER
-    datum = lambda n: data_base + layout.places[("table", n % 4)] - start + 8 * n % 64
+    # Every fifth stands behind what is in the file.
+    datum = lambda n: data_base + (
+        end - start + 64 * n + more * (n // 2) if n % 5 == 0 else layout.places[("table", n % 4)] - start + 8 * n % 64
+    )
     layout.add("header", HEADER)
 
     def x86(n):
@@ -154,7 +157,10 @@ class Pair:
         self.name = name
         (old, self.old_space), (new, self.new_space) = program(code, machine, 0), program(new_code, machine, 36)
         self.old, self.new, self.copies = old.image(), new.image(), new.copies(old)
-        self.spaces = self.old_space, self.new_space
+        # Behind the data, where the file has none.
+        _, length, address, _, _ = self.old_space.regions[1]
+        moves = [(address + length, 0x400, 0x300), (address + length + 0x400, 0x900, -0x50), (address + 50, 70, 0x11)]
+        self.spaces = self.old_space, self.new_space, moves
         files[name + ".old"], files[name + ".new"] = self.old, self.new
 
     def good(self, name, shows, modes, codecs=None):
@@ -170,14 +176,14 @@ def vector(name, shows, patch, old, new, outcome="ok", reason=None):
 
 
 MODES = ["nothing", "code", "code-absolute", "relative-to-code", "relative", "absolute"]
-MODES += ["base-%d" % n for n in range(4)] + ["carried-%d" % n for n in patches.STRIDES] + ["symbols"]
+MODES += ["base-%d" % n for n in range(4)] + ["carried-%d" % n for n in patches.STRIDES] + ["symbols", "nearest"]
 lzma_all = {name: LZMA for name in patches.STREAMS}
 x86 = Pair("x86-64", CODE, CODE + 0x40, X86)
 arm64 = Pair("arm64", CODE, CODE + 0x1040, ARM64)
 windows = Pair("x86-64-high", 0x1_4000_1000, 0x1_4000_1000, X86)
 for number, mode in enumerate(MODES):
     x86.good("mode-%02d-%s" % (number, mode), "every block in this mode", lambda n, number=number: number, lzma_all)
-x86.good("modes-in-turn", "fields that reach from one block into the next", lambda n: n % 19, lzma_all)
+x86.good("modes-in-turn", "fields that reach from one block into the next", lambda n: n % 20, lzma_all)
 x86.good("modes-code-and-tables", "the same, backwards", lambda n: (2, 1, 5, 4, 3, 0)[n % 6], lzma_all)
 for number in (1, 2, 4, 5):
     arm64.good("arm64-mode-%02d" % number, "ARM64 code", lambda n, number=number: number, lzma_all)
@@ -197,7 +203,7 @@ literal_code = patches.write(x86.old, x86.new, [], lambda n: 0, x86.spaces)
 vector("literals-of-code", "references stand as addresses", literal_code, "x86-64.old", "x86-64.new")
 vector("copies-alone", "no program, no modes", patches.write(x86.old, x86.new, x86.copies), "x86-64.old", "x86-64.new")
 backwards = [(0, 1000, 700), (700, 0, 900), (1650, 90, 1000)]
-patch = patches.write(x86.old, x86.new, backwards, lambda n: n % 19, x86.spaces, lzma_all)
+patch = patches.write(x86.old, x86.new, backwards, lambda n: n % 20, x86.spaces, lzma_all)
 vector("copies-that-overlap", "the map takes the longest copy", patch, "x86-64.old", "x86-64.new")
 files["tail.new"] = b"new" + x86.old[100:612] + b" and " + x86.old[100:300]
 blocks = [zstd.copy_block(b"new", 3 + len(x86.old) - 100, 512, b" and "), zstd.copy_block(b"", 517, 200)]
@@ -287,10 +293,11 @@ broken("residual-is-not-of-the-copies", "a byte moved from one stream to the oth
 broken("fewer-modes-than-blocks", "a stream ends early", "stream too short", {**STREAMS, "modes": STREAMS["modes"][:-1]})
 broken("more-modes-than-blocks", "a stream holds more", "not used up", {**STREAMS, "modes": STREAMS["modes"] + b"\0"})
 broken("modes-without-spaces", "the same", "not used up", spaces=None)
-broken("unknown-mode", "mode 19", "unknown mode", {**STREAMS, "modes": STREAMS["modes"][:-1] + b"\x13"})
+broken("unknown-mode", "mode 20", "unknown mode", {**STREAMS, "modes": STREAMS["modes"][:-1] + b"\x14"})
 region = x86.old_space.regions[0]
 spaces = lambda regions, bases=(): (Space(regions, bases), x86.new_space)
 broken("too-many-regions", "65 regions", "over a limit", spaces=spaces([(n, 1, n, 1, DATA) for n in range(65)]))
+broken("too-many-moves", "513 moves", "over a limit", spaces=(*x86.spaces[:2], [(n, 1, n) for n in range(513)]))
 broken("too-many-bases", "5 bases", "over a limit", spaces=spaces([region], [0] * 5))
 broken("regions-overlap", "the same region twice", "regions overlap", spaces=spaces([region, region]))
 broken("region-past-the-end", "a region that is longer than the file", "outside",
