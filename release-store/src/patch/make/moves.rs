@@ -41,7 +41,7 @@ pub(super) fn found(old: &[u8], new: &[u8], copies: &[Match], spaces: &Spaces) -
     let runs = runs(&votes);
     let mut moves = Vec::new();
     for (at, run) in runs.iter().enumerate() {
-        let end = runs.get(at + 1).map_or(run.last + 1, |next| next.address);
+        let end = runs.get(at + 1).map_or(run.last.saturating_add(1), |next| next.address);
         if map.shift(run.address) != run.distance {
             let len = u32::try_from(end - run.address).unwrap_or(u32::MAX);
             moves.push((run.votes, Move { address: run.address, len, distance: run.distance }));
