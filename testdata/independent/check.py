@@ -1,9 +1,10 @@
-"""Reads every vector of the device formats, and writes the good ones again, byte for byte.
+"""Reads every vector of the device formats, and writes the good ones again, byte for byte; applies every patch.
 
-Source: docs/formats, by way of formats.py. Usage: python3 testdata/independent/check.py [testdata directory]
+Source: docs/formats, by way of formats.py and patches.py. Usage: python3 testdata/independent/check.py [testdata directory]
 One line for each check, then `N passed, N failed`; exit status 1 if one failed.
 """
 
+import json
 import sys
 from pathlib import Path
 from struct import pack, pack_into
@@ -14,6 +15,7 @@ sys.dont_write_bytecode = True
 import aes_gcm
 import ed25519
 import formats
+import patches
 import postcard
 from argon2id import argon2id
 from formats import MIB, Refused
@@ -195,6 +197,22 @@ def vector(path, read, good, bad):
         return "opens; written again byte for byte"
     assert path.name in bad, "a vector that this program does not know"
     return "refused: " + refused(bad[path.name], read, data)
+
+
+def patch_expectations(directory):
+    """What is expected of the patches there: the independent writer's, and the product's own."""
+    read = lambda name: json.loads((directory / name).read_text())
+    return {**read("expect.json"), **read("product.json")}
+
+
+def patch_vector(path, expected):
+    assert path.name in expected, "a vector that this program does not know"
+    of = expected[path.name]
+    old, new = ((path.parent / of[side]).read_bytes() for side in ("old", "new"))
+    if of["expect"] == "ok":
+        same(patches.apply(path.read_bytes(), old, len(new)) == new, True)
+        return "gives %d bytes" % len(new)
+    return "refused: " + refused(of["reason"], patches.apply, path.read_bytes(), old, len(new))
 
 
 # The primitives, by the vectors of their own documents
@@ -426,6 +444,9 @@ def main():
         present = {path.name for path in (root / directory).glob("*")}
         for name in sorted(known | present):
             checks.append((directory + "/" + name, vector, root / directory / name, read, good, bad))
+    expected = patch_expectations(root / "patch/v1")
+    for name in sorted({*expected} | {path.name for path in (root / "patch/v1").glob("*.patch")}):
+        checks.append(("patch/v1/" + name, patch_vector, root / "patch/v1" / name, expected))
     checks += [
         ("updater image: rules", image_rules),
         ("updater image: PE file, signed afterwards", image_of_pe),

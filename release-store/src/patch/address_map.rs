@@ -2,7 +2,7 @@
 
 use std::collections::BinaryHeap;
 
-use super::space::AddressSpace;
+use super::space::{AddressSpace, Spaces};
 
 /// The shortest copy that tells anything about addresses, in bytes.
 const MIN_EVIDENCE_BYTES: u32 = 16;
@@ -30,10 +30,14 @@ pub(super) struct AddressMap {
 }
 
 impl AddressMap {
-    /// The map that `matches` tell. Where copies contradict each other, the longest is right.
-    pub(super) fn new(matches: &[Match], old: &AddressSpace, new: &AddressSpace) -> Self {
-        let mut pieces: Vec<(u64, u32, i64)> = Vec::new();
-        for found in matches.iter().filter(|found| found.len >= MIN_EVIDENCE_BYTES) {
+    /// The map that `matches` tell, and the moves of `spaces`. Where they contradict each other, the longest is right.
+    pub(super) fn new(matches: &[Match], spaces: &Spaces) -> Self {
+        let Spaces { old, new, moves } = spaces;
+        let telling = || matches.iter().filter(|found| found.len >= MIN_EVIDENCE_BYTES);
+        let count: usize = telling().map(|found| found.len.div_ceil(PIECE_BYTES) as usize).sum();
+        let mut pieces: Vec<(u64, u32, i64)> = Vec::with_capacity(count + moves.len());
+        pieces.extend(moves.iter().map(|moved| (moved.address, moved.len, moved.distance)));
+        for found in telling() {
             let mut at = 0;
             while at < found.len {
                 let len = PIECE_BYTES.min(found.len - at);
@@ -45,8 +49,9 @@ impl AddressMap {
             }
         }
         pieces.sort_unstable();
-        let shifts = longest_of(&pieces);
+        let mut shifts = longest_of(&pieces);
         drop(pieces);
+        shifts.shrink_to_fit();
         let mut map = Self { shifts, index: Vec::new(), index_log: 0 };
         map.make_index();
         map
@@ -91,7 +96,8 @@ fn address(space: &AddressSpace, offset: u32) -> Option<u64> {
 
 /// Sweeps over `pieces`, which are in order, and keeps the shift of the longest that covers each address.
 fn longest_of(pieces: &[(u64, u32, i64)]) -> Vec<(u64, i64)> {
-    let mut shifts: Vec<(u64, i64)> = Vec::new();
+    // One where a piece begins or ends, at most.
+    let mut shifts: Vec<(u64, i64)> = Vec::with_capacity(2 * pieces.len());
     let mut open: BinaryHeap<(u32, u64, i64)> = BinaryHeap::new();
     let mut next = 0;
     let mut at = 0_u64;

@@ -7,7 +7,7 @@ use super::address_map::{AddressMap, Match};
 use super::fields::{X86_BEFORE, X86_FIELD, x86_literal};
 use super::head::{Head, Matches, Method, Stream};
 use super::predict::{AFTER, BEFORE, BLOCK_BYTES, Images, MODES, Mode, OVERHANG, Place};
-use super::space::{AddressSpace, Region, RegionKind};
+use super::space::{Region, RegionKind, Spaces};
 use super::streams::{Shared, StreamReader, read_at};
 use super::{MAX_HEAD_BYTES, PatchError, ReadAt};
 
@@ -26,8 +26,8 @@ pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 /// Applies `patch` to the `old_len` bytes of `old`, and gives exactly `new_len` bytes to `sink`, or fails. What has gone
 /// to `sink` is worth nothing before its digest was compared with a signed one.
 ///
-/// Memory: at most [`super::MAX_WINDOW_BYTES`] for windows, 12 bytes a copied piece (in programs some 40 more for each that
-/// the address map is made of), and a few hundred kilobytes; for a prefix the old bytes whole, at most
+/// Memory: at most [`super::MAX_WINDOW_BYTES`] for windows, 12 bytes a copied piece (in programs 32 more for each that the
+/// address map is made of), and a few hundred kilobytes; for a prefix the old bytes whole, at most
 /// [`super::MAX_PREFIX_BYTES`], and a window of twice that.
 ///
 /// # Errors
@@ -87,13 +87,12 @@ fn apply_matches(
         let (gaps, steps) = (open(0, &matches.gaps)?, open(1, &matches.steps)?);
         read_copies(matches, gaps, steps, open(2, &matches.lengths)?, head)?
     };
-    let spaces = matches.spaces.as_ref();
-    let map = spaces.map_or_else(AddressMap::default, |(old, new)| AddressMap::new(&copies, old, new));
-    let nowhere = AddressSpace::default();
-    let (old_space, new_space) = spaces.map_or((&nowhere, &nowhere), |(old, new)| (old, new));
+    let nowhere = Spaces::default();
+    let spaces = matches.spaces.as_ref().unwrap_or(&nowhere);
+    let map = AddressMap::new(&copies, spaces);
     let mut writer = Writer {
-        images: Images { old: old_space, new: new_space, map: &map },
-        executable: spaces.is_some(),
+        images: Images { old: &spaces.old, new: &spaces.new, map: &map },
+        executable: matches.spaces.is_some(),
         old: OldWindow { source: old, len: head.old_len, start: 0, bytes: Vec::new() },
         modes: open(3, &matches.modes)?,
         residual: open(4, &matches.residual)?,

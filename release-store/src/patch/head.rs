@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::space::AddressSpace;
+use super::space::Spaces;
 use super::{
-    MAX_IMAGE_BYTES, MAX_MATCHES, MAX_PREFIX_BYTES, MAX_PREFIX_WINDOW_LOG, MAX_WINDOW_BYTES, MAX_WINDOW_LOG, PatchError,
+    MAX_IMAGE_BYTES, MAX_MATCHES, MAX_MOVES, MAX_PREFIX_BYTES, MAX_PREFIX_WINDOW_LOG, MAX_WINDOW_BYTES, MAX_WINDOW_LOG,
+    PatchError,
 };
 
 /// What a patch begins with, behind its length.
@@ -44,7 +45,7 @@ pub(super) struct Matches {
     /// All literal bytes.
     pub literals: Stream,
     /// Where the old and the new image stand in memory, if both are executables.
-    pub spaces: Option<(AddressSpace, AddressSpace)>,
+    pub spaces: Option<Spaces>,
 }
 
 impl Matches {
@@ -156,9 +157,12 @@ impl Head {
                 if matches.modes.raw > matches.residual.raw {
                     return malformed("it has more blocks than bytes");
                 }
-                if let Some((old, new)) = &matches.spaces {
-                    old.check(self.old_len)?;
-                    new.check(self.new_len)?;
+                if let Some(spaces) = &matches.spaces {
+                    spaces.old.check(self.old_len)?;
+                    spaces.new.check(self.new_len)?;
+                    if spaces.moves.len() > MAX_MOVES {
+                        return malformed("it has more moves than a reader takes");
+                    }
                 }
             }
         }

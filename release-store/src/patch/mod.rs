@@ -32,7 +32,7 @@ pub const MAX_PREFIX_BYTES: u64 = 8 << 20;
 /// The longest head, in bytes.
 pub const MAX_HEAD_BYTES: usize = 16 << 10;
 /// The most copied pieces of a patch.
-pub const MAX_MATCHES: u32 = 1 << 19;
+pub const MAX_MATCHES: u32 = 1 << 18;
 /// The largest window of a stream: 2 to this power bytes.
 pub const MAX_WINDOW_LOG: u8 = 23;
 /// The same where the window reaches back over old bytes.
@@ -43,6 +43,9 @@ pub const MAX_WINDOW_BYTES: u64 = 20 << 20;
 pub const MAX_REGIONS: usize = 64;
 /// The most bases of an image.
 pub const MAX_BASES: usize = 4;
+
+/// The most runs of addresses that moved otherwise than copies tell.
+pub const MAX_MOVES: usize = 512;
 
 /// Bytes that can be read at any position.
 pub trait ReadAt {

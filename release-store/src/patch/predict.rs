@@ -9,7 +9,7 @@ use super::space::{AddressSpace, RegionKind};
 /// Blocks end where the new offset is a multiple of so many bytes.
 pub(super) const BLOCK_BYTES: u32 = 512;
 /// Bytes in front of a block that are looked at, of the old image and of the new.
-pub(super) const BEFORE: usize = 64;
+pub(super) const BEFORE: usize = 128;
 /// Old bytes behind a block that are looked at.
 pub(super) const AFTER: usize = 24;
 /// How far a field that begins in a block may reach into the next.
@@ -35,10 +35,13 @@ pub(super) enum Mode {
     Carried(usize),
     /// Entries of an ELF64 symbol table: names grow like the name in front, values are addresses.
     Symbols,
+    /// 32-bit words that have grown like the one of those in front whose old value is nearest: records of offsets into
+    /// several tables, whatever their order and length.
+    Nearest,
 }
 
 /// All modes; a block names one by its place.
-pub(super) const MODES: [Mode; 19] = [
+pub(super) const MODES: [Mode; 20] = [
     Mode::Plain,
     Mode::Code,
     Mode::CodeAbsolute,
@@ -58,6 +61,7 @@ pub(super) const MODES: [Mode; 19] = [
     Mode::Carried(40),
     Mode::Carried(44),
     Mode::Symbols,
+    Mode::Nearest,
 ];
 
 /// Numbers below are no addresses in position-independent images, whatever stands there.
@@ -184,7 +188,7 @@ impl Images<'_> {
                     }
                 }
             }
-            Mode::Plain | Mode::Absolute | Mode::Carried(_) | Mode::Symbols => {}
+            Mode::Plain | Mode::Absolute | Mode::Carried(_) | Mode::Symbols | Mode::Nearest => {}
         }
         end.saturating_sub(len)
     }
@@ -230,6 +234,16 @@ impl Images<'_> {
         };
         match mode {
             Mode::Carried(stride) => carried(stride),
+            Mode::Nearest => {
+                let (mut best, mut nearest) = (4, u32::MAX);
+                for stride in (4..=BEFORE).step_by(4) {
+                    let distance = word(old, BEFORE + at - stride).abs_diff(value);
+                    if distance < nearest {
+                        (best, nearest) = (stride, distance);
+                    }
+                }
+                carried(best)
+            }
             Mode::Symbols => {
                 let start = self.old.region_at(place.old_at).map_or(0, |region| region.offset);
                 match (place.old_at + at as u32).wrapping_sub(start) % SYMBOL_BYTES {
@@ -260,6 +274,6 @@ fn aligned(first: u64, step: usize, len: usize) -> impl Iterator<Item = usize> {
 impl Mode {
     /// Whether it looks at new bytes, so that words must be told one after the other.
     pub(super) fn is_causal(self) -> bool {
-        matches!(self, Self::Carried(_) | Self::Symbols)
+        matches!(self, Self::Carried(_) | Self::Symbols | Self::Nearest)
     }
 }

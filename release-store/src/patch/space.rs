@@ -58,6 +58,23 @@ pub(super) struct AddressSpace {
     pub bases: Vec<u64>,
 }
 
+/// Where the old and the new image of a program stand in memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Spaces {
+    pub old: AddressSpace,
+    pub new: AddressSpace,
+    /// What moved otherwise than copies tell: memory that is not in the file, above all.
+    pub moves: Vec<Move>,
+}
+
+/// A run of old addresses that moved together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Move {
+    pub address: u64,
+    pub len: u32,
+    pub distance: i64,
+}
+
 impl AddressSpace {
     /// The region of the byte at `offset` of the file.
     pub(super) fn region_at(&self, offset: u32) -> Option<&Region> {
@@ -79,6 +96,14 @@ impl AddressSpace {
     /// Whether code stands at `address`.
     pub(super) fn holds_code(&self, address: u64) -> bool {
         self.regions.iter().any(|region| region.kind.is_code() && region.holds(address))
+    }
+
+    /// Whether what stands at `address` is not in the file.
+    #[cfg(feature = "publish")]
+    pub(super) fn holds_beyond_file(&self, address: u64) -> bool {
+        let beyond =
+            |region: &Region| region.holds(address) && address.wrapping_sub(region.address) >= u64::from(region.len);
+        self.holds(address) && !self.regions.iter().any(|region| region.holds(address) && !beyond(region))
     }
 
     pub(super) fn check(&self, image_len: u64) -> Result<(), PatchError> {

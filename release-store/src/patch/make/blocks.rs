@@ -4,7 +4,7 @@ use super::super::address_map::{AddressMap, Match};
 use super::super::apply::block;
 use super::super::fields::{X86_BEFORE, X86_FIELD, x86_literal};
 use super::super::predict::{AFTER, BEFORE, BLOCK_BYTES, Images, MODES, Mode, OVERHANG, Place};
-use super::super::space::{AddressSpace, RegionKind};
+use super::super::space::{AddressSpace, RegionKind, Spaces};
 
 /// Streams before they are compressed.
 #[derive(Debug, Default)]
@@ -18,11 +18,11 @@ pub(super) struct Raw {
 }
 
 /// The streams that make `new` of `old` by way of `copies`.
-pub(super) fn streams(old: &[u8], new: &[u8], copies: &[Match], spaces: Option<&(AddressSpace, AddressSpace)>) -> Raw {
+pub(super) fn streams(old: &[u8], new: &[u8], copies: &[Match], spaces: Option<&Spaces>) -> Raw {
     let mut raw = Raw::default();
-    let nowhere = AddressSpace::default();
-    let map = spaces.map_or_else(AddressMap::default, |(old, new)| AddressMap::new(copies, old, new));
-    let (old_space, new_space) = spaces.map_or((&nowhere, &nowhere), |(old, new)| (old, new));
+    let nowhere = Spaces::default();
+    let Spaces { old: old_space, new: new_space, .. } = spaces.unwrap_or(&nowhere);
+    let map = AddressMap::new(copies, spaces.unwrap_or(&nowhere));
     let images = Images { old: old_space, new: new_space, map: &map };
     let (mut new_end, mut old_end) = (0_u32, 0_u32);
     let mut last_mode = 0;

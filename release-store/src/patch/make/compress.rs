@@ -11,9 +11,16 @@ use super::super::{MAX_PREFIX_WINDOW_LOG, PatchError};
 /// zstd's level: the highest.
 const ZSTD_LEVEL: i32 = 22;
 /// Longer streams are not tried with zstd: LZMA is always smaller there, and both take long.
-const MAX_ZSTD_BYTES: usize = 1 << 20;
-/// Longer streams are tried with one set of LZMA's literal bits.
-const MAX_TRIED_BYTES: usize = 4 << 20;
+const MAX_ZSTD_BYTES: usize = 256 << 10;
+/// Longer streams get those of LZMA's literal bits that suit three pieces of them best: from the beginning, middle, end.
+const MAX_TRIED_BYTES: usize = 64 << 10;
+const SAMPLE_BYTES: usize = 20 << 10;
+/// Streams are long that are residuals of programs. Nearly all is zero: literal bits make no difference, and looking further
+/// for matches takes half as long again for one byte in forty.
+const LONG_BYTES: usize = 4 << 20;
+const LONG_SEARCH_DEPTH: i32 = 24;
+/// Literal context bits, literal position bits, position bits: for text and code, for numbers of a byte, for words.
+const LITERAL_BITS: [(u32, u32, u32); 3] = [(3, 0, 0), (0, 0, 0), (0, 2, 2)];
 /// LZMA's own limits.
 const MIN_WINDOW_LOG: u8 = 12;
 const NICE_LENGTH: u32 = 273;
@@ -32,17 +39,15 @@ pub(super) fn smallest(raw: &[u8], max_window_log: u8) -> Result<(Stream, Vec<u8
         }
     };
     if !raw.is_empty() {
-        let bits: &[(u32, u32, u32)] = match raw.len() <= MAX_TRIED_BYTES {
-            true => &[(3, 0, 0), (0, 0, 0), (0, 2, 2)],
-            false => &[(3, 0, 0)],
-        };
-        for (lc, lp, pb) in bits {
-            let options =
-                LzmaOptions::new(1 << window_log, *lc, *lp, *pb, EncodeMode::Normal, NICE_LENGTH, MfType::Bt4, 0);
-            let mut writer = LzmaWriter::new_no_header(Vec::new(), &options, false).map_err(failed)?;
-            writer.write_all(raw).map_err(failed)?;
-            let props = writer.props();
-            offer(Codec::Lzma { window_log, props }, writer.finish().map_err(failed)?);
+        if raw.len() <= MAX_TRIED_BYTES {
+            for bits in LITERAL_BITS {
+                let (props, packed) = lzma(raw, window_log, bits)?;
+                offer(Codec::Lzma { window_log, props }, packed);
+            }
+        } else {
+            let bits = if raw.len() <= LONG_BYTES { best_bits(raw, window_log)? } else { LITERAL_BITS[0] };
+            let (props, packed) = lzma(raw, window_log, bits)?;
+            offer(Codec::Lzma { window_log, props }, packed);
         }
         if raw.len() <= MAX_ZSTD_BYTES {
             let mut zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(failed)?;
@@ -53,6 +58,28 @@ pub(super) fn smallest(raw: &[u8], max_window_log: u8) -> Result<(Stream, Vec<u8
     }
     let (codec, packed) = best;
     Ok((Stream { codec, packed: packed.len() as u64, raw: raw.len() as u64 }, packed))
+}
+
+/// Which literal bits suit `raw`, as pieces of it tell.
+fn best_bits(raw: &[u8], window_log: u8) -> Result<(u32, u32, u32), PatchError> {
+    let last = raw.len() - SAMPLE_BYTES;
+    let sample: Vec<u8> = [0, last / 2, last].iter().flat_map(|from| &raw[*from..][..SAMPLE_BYTES]).copied().collect();
+    let mut best = (usize::MAX, LITERAL_BITS[0]);
+    for bits in LITERAL_BITS {
+        best = best.min((lzma(&sample, window_log, bits)?.1.len(), bits));
+    }
+    Ok(best.1)
+}
+
+/// The properties byte and the stream.
+fn lzma(raw: &[u8], window_log: u8, (lc, lp, pb): (u32, u32, u32)) -> Result<(u8, Vec<u8>), PatchError> {
+    // 0: as the length that is good enough suggests.
+    let depth = if raw.len() > LONG_BYTES { LONG_SEARCH_DEPTH } else { 0 };
+    let options = LzmaOptions::new(1 << window_log, lc, lp, pb, EncodeMode::Normal, NICE_LENGTH, MfType::Bt4, depth);
+    let mut writer = LzmaWriter::new_no_header(Vec::new(), &options, false).map_err(failed)?;
+    writer.write_all(raw).map_err(failed)?;
+    let props = writer.props();
+    Ok((props, writer.finish().map_err(failed)?))
 }
 
 /// Compresses `new` with `old` as what it refers to.

@@ -45,7 +45,8 @@ pub(super) fn space(file: &[u8]) -> Option<AddressSpace> {
     }
     let code_base = regions.iter().find(|region| region.kind.is_code())?.address;
     regions.extend(symbols(bytes));
-    let mut bases = vec![code_base];
+    let data_base = regions.iter().find(|region| region.kind == RegionKind::Data).map(|region| region.address);
+    let mut bases = vec![code_base, data_base.unwrap_or(code_base)];
     bases.extend(header_base);
     Some(AddressSpace { regions: super::in_order(regions, file.len() as u32), bases })
 }

@@ -10,6 +10,8 @@ const LONG_ENOUGH: usize = 1 << 16;
 pub(super) struct Suffixes<'a> {
     old: &'a [u8],
     order: Vec<i32>,
+    /// For each two bytes: how many suffixes are smaller than all that begin with them.
+    starts: Vec<u32>,
 }
 
 impl<'a> Suffixes<'a> {
@@ -17,13 +19,31 @@ impl<'a> Suffixes<'a> {
     pub(super) fn new(old: &'a [u8]) -> Self {
         let mut order = vec![0; old.len()];
         divsufsort::sort_in_place(old, &mut order);
-        Self { old, order }
+        let mut starts = vec![0_u32; (1 << 16) + 1];
+        for pair in old.windows(2) {
+            starts[pair_number(pair) + 1] += 1;
+        }
+        if let Some(last) = old.last() {
+            // The last suffix is a single byte: the first of those that begin with it.
+            starts[pair_number(&[*last, 0])] += 1;
+        }
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += *start;
+            *start = sum;
+        }
+        Self { old, order, starts }
     }
 
     /// Where the longest match of `new`'s beginning stands, and its length.
     fn longest(&self, new: &[u8]) -> (usize, usize) {
         let (mut low, mut high) = (0, self.order.len().saturating_sub(1));
         let (mut low_len, mut high_len) = (0, 0);
+        if let Some(pair) = new.first_chunk::<2>().map(|pair| pair_number(pair)) {
+            // Nothing outside has both bytes, so the best outside is no better than what stands beside.
+            low = low.max((self.starts[pair] as usize).saturating_sub(1));
+            high = high.min(self.starts[pair + 1] as usize);
+        }
         while high - low >= 2 {
             let middle = low + (high - low) / 2;
             let at = self.order[middle] as usize;
@@ -53,6 +73,46 @@ impl<'a> Suffixes<'a> {
     }
 }
 
+fn pair_number(pair: &[u8]) -> usize {
+    usize::from(pair[0]) << 8 | usize::from(pair[1])
+}
+
+/// Which runs of [`Self::BYTES`] bytes there may be in old bytes. Most of what is new is told from them at once, without a
+/// search.
+struct Filter {
+    bits: Vec<u64>,
+    shift: u32,
+}
+
+impl Filter {
+    /// No match of fewer bytes is ever taken.
+    const BYTES: usize = 16;
+
+    fn new(old: &[u8]) -> Self {
+        let log = (usize::BITS - old.len().leading_zeros() + 2).max(6);
+        let mut filter = Self { bits: vec![0; 1 << (log - 6)], shift: 64 - log };
+        for run in old.windows(Self::BYTES) {
+            let place = filter.place(run);
+            filter.bits[place >> 6] |= 1 << (place & 63);
+        }
+        filter
+    }
+
+    fn place(&self, run: &[u8]) -> usize {
+        let half = |at: usize| run[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let mixed =
+            (half(0) ^ half(8).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((mixed ^ mixed >> 32).wrapping_mul(0xc4ce_b9fe_1a85_ec53) >> self.shift) as usize
+    }
+
+    /// Whether old bytes may hold what `new` begins with.
+    fn may_hold(&self, new: &[u8]) -> bool {
+        let Some(run) = new.get(..Self::BYTES) else { return true };
+        let place = self.place(run);
+        self.bits[place >> 6] >> (place & 63) & 1 == 1
+    }
+}
+
 /// How many bytes both begin with.
 fn common(a: &[u8], b: &[u8]) -> usize {
     let mut len = 0;
@@ -74,6 +134,7 @@ pub(super) fn matches(suffixes: &Suffixes<'_>, new: &[u8], threshold: usize) -> 
     if old.len() < 2 {
         return found;
     }
+    let filter = Filter::new(old);
     let (mut scan, mut len, mut at) = (0_usize, 0_usize, 0_usize);
     // The match that is being grown: where it was found in new and old.
     let (mut last_scan, mut last_at) = (0_usize, 0_usize);
@@ -84,12 +145,12 @@ pub(super) fn matches(suffixes: &Suffixes<'_>, new: &[u8], threshold: usize) -> 
         let goes_on =
             |place: usize| (place + last_at).checked_sub(last_scan).and_then(|at| old.get(at)) == Some(&new[place]);
         while scan < new.len() {
-            (at, len) = suffixes.longest(&new[scan..]);
+            (at, len) = if filter.may_hold(&new[scan..]) { suffixes.longest(&new[scan..]) } else { (at, 1) };
             while scored < scan + len {
                 score += usize::from(goes_on(scored));
                 scored += 1;
             }
-            if (len == score && len != 0) || len > score + threshold {
+            if (len == score && len > 1) || len > score + threshold {
                 break;
             }
             if goes_on(scan) && score > 0 {

@@ -5,12 +5,13 @@ mod bytes;
 mod compress;
 mod elf;
 mod matcher;
+mod moves;
 mod normal;
 mod pe;
 
 use super::address_map::{AddressMap, Match};
 use super::head::{Head, Matches, Method};
-use super::space::{AddressSpace, Region, RegionKind};
+use super::space::{AddressSpace, Region, RegionKind, Spaces};
 use super::{MAX_IMAGE_BYTES, MAX_MATCHES, MAX_PREFIX_BYTES, MAX_REGIONS, MAX_WINDOW_LOG, PatchError};
 use blocks::Raw;
 use matcher::Suffixes;
@@ -34,9 +35,11 @@ pub fn make(old: &[u8], new: &[u8]) -> Result<Vec<u8>, PatchError> {
     if old.len() > MAX_SORTED_BYTES || new.len() as u64 > MAX_IMAGE_BYTES {
         return Err(PatchError::Refused("the files are too large to be compared"));
     }
-    let spaces = space(old).zip(space(new));
-    if let Some(spaces) = spaces {
-        return by_matches(old, new, &executable_matches(old, new, &spaces), Some(spaces));
+    if let Some((old_space, new_space)) = space(old).zip(space(new)) {
+        let mut spaces = Spaces { old: old_space, new: new_space, moves: Vec::new() };
+        let copies = executable_matches(old, new, &spaces);
+        spaces.moves = moves::found(old, new, &copies, &spaces);
+        return by_matches(old, new, &copies, Some(spaces));
     }
     let by_prefix = if old.len().max(new.len()) as u64 <= MAX_PREFIX_BYTES && !new.is_empty() {
         let (stream, packed) = compress::with_prefix(old, new)?;
@@ -59,21 +62,16 @@ pub fn is_program(file: &[u8]) -> bool {
 
 /// Matches of what is left when no address stands in the way: first with all of them blank, then with each field naming
 /// its target in the new image.
-fn executable_matches(old: &[u8], new: &[u8], spaces: &(AddressSpace, AddressSpace)) -> Vec<Match> {
+fn executable_matches(old: &[u8], new: &[u8], spaces: &Spaces) -> Vec<Match> {
     let matches = |old: &[u8], new: &[u8]| matcher::matches(&Suffixes::new(old), new, EXECUTABLE_THRESHOLD);
-    let (old_space, new_space) = spaces;
+    let Spaces { old: old_space, new: new_space, .. } = spaces;
     let first = matches(&normalised(old, old_space, &Label::Blank), &normalised(new, new_space, &Label::Blank));
-    let map = AddressMap::new(&first, old_space, new_space);
+    let map = AddressMap::new(&first, spaces);
     let old = normalised(old, old_space, &Label::NewTarget(Some(&map)));
     matches(&old, &normalised(new, new_space, &Label::NewTarget(None)))
 }
 
-fn by_matches(
-    old: &[u8],
-    new: &[u8],
-    copies: &[Match],
-    spaces: Option<(AddressSpace, AddressSpace)>,
-) -> Result<Vec<u8>, PatchError> {
+fn by_matches(old: &[u8], new: &[u8], copies: &[Match], spaces: Option<Spaces>) -> Result<Vec<u8>, PatchError> {
     let mut copies = copies.to_vec();
     let mut shortest = 1;
     while copies.len() > MAX_MATCHES as usize {
