@@ -461,9 +461,10 @@ fn withdrawing_the_newest_brings_back_the_one_before_with_its_steps() {
     assert_eq!(now.by_serial(4).unwrap().steps, before.by_serial(4).unwrap().steps);
     assert_eq!(serials(&trust.vouched(&current(&vendor, "archive")).unwrap()), [1, 2]);
 
-    // One in the middle: whoever asks for the archive hears of it, and the targets stay as they were.
+    // One in the middle: all hear of it, and the archive is asked for what else there is to know of it.
     withdraw("2", Some(""));
-    assert_eq!(seen(), now);
+    assert_eq!(serials(&seen()), serials(&now));
+    assert_eq!(seen().withdrawn(2), Some(""));
     let all = trust.archive(&vendor.transport()).unwrap();
     assert_eq!(all.by_serial(2).unwrap().withdrawn.as_deref(), Some(""));
     withdraw("3", Some("worse"));

@@ -184,12 +184,13 @@ impl<C: TrustCache> Trust<C> {
     /// archive at hand is another one.
     ///
     /// # Errors
-    /// `Malformed` before a refresh; `Transport`, `Tuf`. What was known before stays known.
+    /// `NothingKnown` before a refresh; `Transport`, `Tuf`, `Malformed`. What was known before stays known.
     pub fn archive<T: Transport + ?Sized>(&self, transport: &T) -> Result<Releases, StoreError> {
         let mut known = self.start()?;
         self.seed(&mut known);
         if known.set.targets_role("targets").is_none() {
-            // The cache did not keep what the last refresh accepted.
+            // The cache did not keep all of what the last refresh accepted.
+            known.set.snapshot().ok_or(StoreError::NothingKnown)?;
             let mut clock = Clock { now: NO_TIME, server: None, disputed: None };
             self.take_targets(&mut known, transport, &mut clock)?;
         }
