@@ -1,9 +1,8 @@
 //! Contents of any release, read out of a store.
 //!
 //! A release that stands by itself has chunks of all its contents. One that is *based* on another one has chunks of some;
-//! the others are those of the release at the bottom of its line of bases, as they are or made by the patches of the
-//! steps between (`docs/formats/step.md`). What is read is what a device can come by, no more: the chunk lists of releases in the
-//! middle of the line count for those releases alone. Every content is compared with its digest.
+//! the others its base has too, by whatever way, or the patches of the step from there make them (`docs/formats/pack.md`).
+//! Every content is compared with its digest.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -30,32 +29,25 @@ const CACHE_BYTES: usize = 128 << 20;
 /// How a content of a release is come by without chunks of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Given {
-    /// By the chunks of this release, which stands by itself.
-    Chunks,
     /// The base has it.
     Base,
     /// By this patch of the step from the base.
     Patch(usize),
 }
 
-/// What the step from its base gives of the release that has `manifest`. `before` is the same of the base.
-pub(crate) fn given(before: &HashMap<Digest, Given>, manifest: &Manifest, patches: &[Patch]) -> HashMap<Digest, Given> {
+/// What of the release that has `manifest` its base gives, which `has` these contents, with the patches of the step from there.
+pub(crate) fn given(has: impl Fn(&Digest) -> bool, manifest: &Manifest, patches: &[Patch]) -> HashMap<Digest, Given> {
     let contents = manifest.contents();
-    let kept = contents.iter().filter(|(digest, _)| before.contains_key(digest));
+    let kept = contents.iter().filter(|(digest, _)| has(digest));
     let mut given: HashMap<Digest, Given> = kept.map(|(digest, _)| (*digest, Given::Base)).collect();
     for (at, patch) in patches.iter().enumerate() {
-        if patch.sources.iter().all(|(source, _)| before.contains_key(source)) {
+        if patch.sources.iter().all(|(source, _)| has(source)) {
             for (target, _) in &patch.targets {
                 given.entry(*target).or_insert(Given::Patch(at));
             }
         }
     }
     given
-}
-
-/// The same of a release that stands by itself.
-pub(crate) fn given_by_chunks(manifest: &Manifest) -> HashMap<Digest, Given> {
-    manifest.contents().into_iter().map(|(digest, _)| (digest, Given::Chunks)).collect()
 }
 
 /// A release whose manifest and chunk list were read.
@@ -130,12 +122,12 @@ impl<'a, T: Transport + ?Sized> ContentReader<'a, T> {
         let manifest = VerifiedManifest::fetch(release, self.transport, self.keys)?.open(self.product)?;
         let list = ChunkList::fetch(release, &manifest, self.transport, self.keys)?;
         let (patches, given) = match release.base {
-            None => (Vec::new(), given_by_chunks(&manifest)),
+            None => (Vec::new(), HashMap::new()),
             Some(base) => {
                 let before = self.open_release(base, above + 1)?;
                 let step = fetch_step(release, base, self.transport, self.keys)?;
                 let patches = step.patches(&before.manifest, &manifest)?;
-                let given = given(&before.given, &manifest, &patches);
+                let given = given(|digest| before.has(digest), &manifest, &patches);
                 (patches, given)
             }
         };
@@ -151,26 +143,21 @@ impl<'a, T: Transport + ?Sized> ContentReader<'a, T> {
     /// whatever is wrong with frames and patches.
     pub fn read(&mut self, serial: u64, digest: &Digest) -> Result<Rc<Vec<u8>>, StoreError> {
         let open = self.release(serial)?;
-        match open.list.content(digest) {
-            Some(content) => self.by_chunks(&open.list, content),
-            None => self.made(&open, digest),
-        }
+        self.read_of(&open, digest)
     }
 
-    /// A content that the line of bases gives.
-    fn made(&mut self, open: &OpenRelease, digest: &Digest) -> Result<Rc<Vec<u8>>, StoreError> {
+    fn read_of(&mut self, open: &OpenRelease, digest: &Digest) -> Result<Rc<Vec<u8>>, StoreError> {
+        if let Some(content) = open.list.content(digest) {
+            return self.by_chunks(&open.list, content);
+        }
         if let Some(known) = self.cache.get(digest) {
             return Ok(known);
         }
         let missing = || StoreError::MissingContent { digest: *digest, wanted: open.manifest.version.clone() };
         match (open.given.get(digest), open.base) {
-            (Some(Given::Chunks), _) => {
-                let content = open.list.content(digest).ok_or_else(missing)?;
-                self.by_chunks(&open.list, content)
-            }
             (Some(Given::Base), Some(base)) => {
                 let before = self.release(base)?;
-                self.made(&before, digest)
+                self.read_of(&before, digest)
             }
             (Some(Given::Patch(at)), Some(base)) => {
                 let before = self.release(base)?;
@@ -201,7 +188,7 @@ impl<'a, T: Transport + ?Sized> ContentReader<'a, T> {
     fn apply(&mut self, before: &OpenRelease, patch: &Patch) -> Result<(), StoreError> {
         let mut old = Vec::new();
         for (source, _) in &patch.sources {
-            old.extend_from_slice(&self.made(before, source)?);
+            old.extend_from_slice(&self.read_of(before, source)?);
         }
         let key = key_of(self.keys, &patch.pack)?;
         let mut encoded = Vec::new();

@@ -404,6 +404,38 @@ fn keyframes_and_withdrawn_releases_that_are_newer_stay_whole() {
     assert!(error.to_string().contains("9.9.9"), "{error}");
 }
 
+#[test]
+fn that_a_release_was_withdrawn_stays_known_when_it_is_forgotten() {
+    let mut series = Series::new();
+    let store = series.vendor.store();
+    series.vendor.open().withdraw("stable", &version(1), Some("worse"), &passphrase(), NOW).unwrap();
+    series.collect(&store, &Policy { keep: Some(2), ..at_once() }, NOW);
+    series.next();
+    let releases = series.check(&store);
+    assert!(releases.by_serial(2).is_none());
+    assert_eq!(releases.withdrawn(2), Some("worse"));
+    assert_eq!(releases.iter().map(|release| release.serial).collect::<Vec<_>>(), [5, 6, 7]);
+}
+
+#[test]
+fn a_list_that_cannot_be_read_costs_time_and_nothing_else() {
+    let series = Series::new();
+    let store = series.vendor.store();
+    series.collect(&store, &Policy::default(), NOW);
+    for damage in [&b"{"[..], b"", br#"{"format": 9, "unnamed_since": {}}"#, br#"{"format": 1}"#] {
+        fs::write(store.join(".gc.json"), damage).unwrap();
+        assert!(series.verify(&store).damage.is_empty());
+        let collected = series.collect(&store, &Policy::default(), NOW + 30 * DAY);
+        assert!(collected.deleted_files == 0 && collected.doomed_files > 0, "{collected:?}");
+    }
+    // Names of files that count delete nothing.
+    let named = r#"{"format": 1, "unnamed_since": {"metadata/timestamp.json": 0, "../keys/root.key": 0}}"#;
+    fs::write(store.join(".gc.json"), named).unwrap();
+    series.collect(&store, &Policy::default(), NOW + 31 * DAY);
+    assert!(store.join("metadata/timestamp.json").exists() && series.vendor.path("keys/root.key").exists());
+    series.check(&store);
+}
+
 struct StopAt(Step);
 
 impl Observer for StopAt {

@@ -3,13 +3,13 @@
 //! A decision that was made before is never taken back: a release that is held as patches stays so, and one that others
 //! are made of stays as it is, since what they are made of was settled with it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use firmware_image::Digest;
 
 use super::survey::Known;
 use super::{Fate, Policy};
-use crate::contents::{Given, given, given_by_chunks};
+use crate::contents::given;
 use crate::error::StoreError;
 use crate::publish::KEYFRAME_RELEASES;
 use crate::repository::Observer;
@@ -158,7 +158,10 @@ fn frames(known: &Known, wanted: impl Fn(&Digest) -> bool) -> Frames {
 struct Line {
     /// Steps to the release that stands by itself.
     depth: usize,
-    given: HashMap<Digest, Given>,
+    /// What its base gives.
+    given: BTreeSet<Digest>,
+    /// All contents that it has in the end.
+    has: HashSet<Digest>,
 }
 
 /// Chooses release by release, from the oldest on.
@@ -183,13 +186,14 @@ impl<'k> Chooser<'k> {
             return Ok(Decision { fate, steps, dropped: BTreeSet::new() });
         }
         if may_thin && let Some((base, line)) = self.cheapest_base(known)? {
-            let dropped: BTreeSet<Digest> = line.given.keys().copied().collect();
+            let dropped = line.given.clone();
             self.needed.extend(frames(known, |digest| !dropped.contains(digest)));
             self.lines.insert(serial, line);
             return Ok(Decision { fate: Fate::Thinned { base }, steps: [base].into(), dropped });
         }
         self.needed.extend(frames(known, |_| true));
-        self.lines.insert(serial, Line { depth: 0, given: given_by_chunks(&known.manifest) });
+        let has = known.manifest.contents().into_iter().map(|(digest, _)| digest).collect();
+        self.lines.insert(serial, Line { depth: 0, given: BTreeSet::new(), has });
         // One way to it stays open for devices that have older releases.
         let from_kept = known.steps.iter().filter(|step| self.lines.contains_key(&step.from) && step.from != serial);
         let cheapest = from_kept.min_by_key(|step| (step.bytes(), std::cmp::Reverse(step.from)));
@@ -207,7 +211,7 @@ impl<'k> Chooser<'k> {
         let mut least = missing(&|_| true);
         for step in known.steps.iter().rev() {
             let Some(line) = self.line(known, step.from)?.filter(|line| line.depth <= MAX_CHAIN) else { continue };
-            let bytes = step.bytes() + missing(&|digest| !line.given.contains_key(digest));
+            let bytes = step.bytes() + missing(&|digest| !line.given.contains(digest));
             if bytes < least {
                 least = bytes;
                 best = Some((bytes, step.from, line));
@@ -229,6 +233,10 @@ impl<'k> Chooser<'k> {
             return Ok(None);
         }
         let patches = step.step.patches(&before.manifest, &known.manifest)?;
-        Ok(Some(Line { depth: line.depth + 1, given: given(&line.given, &known.manifest, &patches) }))
+        let given = given(|digest| line.has.contains(digest), &known.manifest, &patches);
+        let given: BTreeSet<Digest> = given.into_keys().collect();
+        let by_chunks = known.list.contents.iter().map(|content| content.digest);
+        let has = given.iter().copied().chain(by_chunks).collect();
+        Ok(Some(Line { depth: line.depth + 1, given, has }))
     }
 }
