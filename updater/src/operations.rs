@@ -544,6 +544,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         };
         // What is known of an older release was kept long ago: the store may hold it in another way by now.
         let asked = self.archive_asked;
+        if self.releases.is_none()
+            && !self.on_device_only
+            && let Err(reason) = self.refresh()
+        {
+            self.watch.detail(&reason.to_string());
+            return Err(error);
+        }
         self.ask_archive();
         let newly = self.releases.as_ref().filter(|_| !asked).and_then(|releases| releases.by_serial(release.serial));
         match newly.filter(|newly| *newly != release && newly.manifest == release.manifest).cloned() {
