@@ -544,12 +544,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         };
         // What is known of an older release was kept long ago: the store may hold it in another way by now.
         let asked = self.archive_asked;
-        if self.releases.is_none()
-            && !self.on_device_only
-            && let Err(reason) = self.refresh()
-        {
-            self.watch.detail(&reason.to_string());
-            return Err(error);
+        if self.releases.is_none() && !self.on_device_only {
+            // Where no server answers, none will say more.
+            if error.kind() == FailureKind::Offline || self.refresh().is_err() {
+                return Err(error);
+            }
         }
         self.ask_archive();
         let newly = self.releases.as_ref().filter(|_| !asked).and_then(|releases| releases.by_serial(release.serial));
