@@ -42,6 +42,9 @@ pub struct Args {
     /// Where releases, peers and results are kept [default: bench-deltas where cargo builds].
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
+    /// Take release-store and updater from this folder instead of building them.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// Measure nothing: show what was kept.
     #[arg(long, conflicts_with_all = ["series", "quick", "install"])]
     kept: bool,
@@ -98,7 +101,10 @@ fn measure(args: &Args, work: &Path, kept: &Path) -> Result<Vec<Outcome>> {
         None => work.join("corpus"),
     };
     let dir = tempfile::tempdir_in(work)?;
-    let programs = Programs::build(Profile::Release, &dir.path().join("bin"))?;
+    let programs = match &args.programs {
+        Some(built) => Programs::built_in(&std::path::absolute(built)?),
+        None => Programs::build_store_and_updater(Profile::Release, &dir.path().join("bin"))?,
+    };
     let mut outcomes = Vec::new();
     for series in series::ALL.iter().filter(wanted) {
         let versions = if args.quick { &series.versions[2..] } else { &series.versions[..] };

@@ -18,7 +18,7 @@ updated from the release before (*N-1*) and from three before (*N-3*). Every tre
 neither, borg's and restic's stores excepted. Tools for single files get all contents that changed, each once, sorted by extension and path, as one file, old and new: they know no names,
 no trees and no servers, so they have no second figure. Processor time is that of whole programs, reading, checking and writing included (HDiffPatch, a module of Python: without the time that
 Python takes to start). What the updater does beside applying patches, trust, hashing every file of the client and flushing to the disk, counts as its own.
-The maker's time of ours is what publishing the release takes with patches base that one release less what it takes without any.";
+The maker's time of ours is what publishing the release takes with patches from that one release less what it takes without any.";
 
 /// All of it but the heading.
 pub fn section(outcomes: &[Outcome], chart: &str) -> String {

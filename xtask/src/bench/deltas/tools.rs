@@ -10,7 +10,7 @@ use crate::{run, system};
 /// What HDiffPatch is called where Python programs come from, and the version that was measured.
 const HDIFFPATCH: &str = "hdiffpatch==2.6.0";
 /// The same for bita.
-const BITA: (&str, &str) = ("bita", "0.13.0");
+const BITA: (&str, &str) = ("bita", "0.15.0");
 
 /// Debian's packages of the peers, and of what serves and unpacks for them.
 const PACKAGES: &[(&str, &str)] = &[

@@ -98,11 +98,15 @@ pub(super) fn bita(case: &Case) -> Result<Box<dyn Peer>> {
 
 pub(super) fn zsync(case: &Case) -> Result<Box<dyn Peer>> {
     fn publish(case: &Case, release: &Release) -> Result<Usage> {
-        // Compressed on the server; the client looks inside of it.
+        // Compressed on the server, where the client looks inside of it. It is made beside the archive.
         let name = format!("{}.tar", release.version);
+        let archive = www(case).join(&name);
+        std::fs::copy(case.tar(release)?, &archive)?;
         let mut zsyncmake = case.tools.command("zsyncmake");
-        zsyncmake.args(["-z", "-u", &format!("{name}.gz"), "-o", &format!("{name}.zsync")]);
-        took(zsyncmake.arg(case.tar(release)?).current_dir(www(case)))
+        zsyncmake.args(["-z", "-u", &format!("{name}.gz"), "-o", &format!("{name}.zsync"), &name]);
+        let made = took(zsyncmake.current_dir(www(case)))?;
+        std::fs::remove_file(&archive)?;
+        Ok(made)
     }
     fn fetch(case: &Case, http: &Http, old: &Release, new: &Release) -> Result<(Usage, u64)> {
         let out = trees::empty(&case.dir.join("out"))?;

@@ -23,7 +23,7 @@ use crate::run;
 use crate::usage::{self, Usage};
 
 /// After this long a peer's command counts as one that does not end.
-const PATIENCE: Duration = Duration::from_secs(20 * 60);
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// A release on disk.
 #[derive(Debug)]

@@ -48,10 +48,13 @@ impl Peer for Ostree {
         let at = |version: &str| case.releases.iter().position(|release| release.version == version);
         let commit_of = |version: &str| at(version).and_then(|at| self.commits.get(at)).cloned().unwrap_or_default();
         let (old_commit, new_commit) = (commit_of(&old.version), commit_of(&new.version));
+        let deltas = self.repository.join("deltas");
+        let earlier = if deltas.exists() { trees::stored_bytes(&deltas)? } else { 0 };
         let mut generate = ostree(case, &self.repository);
         generate.args(["static-delta", "generate", "--min-fallback-size=0"]);
         generate.arg(format!("--max-bsdiff-size={MAX_BSDIFF_MIB}"));
         let delta = took(generate.arg(format!("--from={old_commit}")).arg(format!("--to={new_commit}")))?;
+        let delta_bytes = trees::stored_bytes(&deltas)? - earlier;
         run::text(ostree(case, &self.repository).args(["summary", "--update"]))?;
 
         let local = trees::empty(&case.dir.join("client"))?;
@@ -67,7 +70,8 @@ impl Peer for Ostree {
         let checked_out = took(ostree(case, &local).args(["checkout", "--user-mode", &new_commit]).arg(&out))?;
         trees::ensure_same(&out, &new.tree)?;
         Ok(Update {
-            bytes: Some(after.1 - before.1),
+            // Its client may fetch objects that the delta gives as well: that is in the total only.
+            bytes: Some(delta_bytes),
             total_bytes: Some(after.1 - before.1),
             requests: Some(after.0 - before.0),
             client: pulled.and(checked_out),
