@@ -76,7 +76,9 @@ fn series(outcome: &Outcome, area: &Area, rows: u32) -> Result<()> {
         |row: &Row| [row.bytes(Base::Near), row.bytes(Base::Far)].into_iter().flatten().map(|bytes| bytes as f64);
     let least = shown.iter().flat_map(|row| points(row)).fold(f64::MAX, f64::min);
     let most = shown.iter().flat_map(|row| points(row)).fold(1.0, f64::max);
-    let (low, high) = (least / 2.0, most * 1.3);
+    // Whole decades, so that the axis has at least two figures.
+    let decade = |bytes: f64| 10_f64.powf(bytes);
+    let (low, high) = (decade((least * 0.9).log10().floor()), decade((most * 1.1).log10().ceil()));
     let title = match outcome.step(Base::Near) {
         Some((old, new)) => format!("{} {new} (before: {old})", outcome.series),
         None => outcome.series.clone(),
@@ -88,7 +90,7 @@ fn series(outcome: &Outcome, area: &Area, rows: u32) -> Result<()> {
         .margin_right(VALUES)
         .x_label_area_size(26)
         .y_label_area_size(NAMES)
-        .build_cartesian_2d((low..high).log_scale(), (0..rows as i32).into_segmented())?;
+        .build_cartesian_2d((low..high).log_scale(), (0..rows as i32 - 1).into_segmented())?;
     let row_at = |at: usize| SegmentValue::CenterOf(rows as i32 - 1 - at as i32);
     let name_of = |value: &SegmentValue<i32>| match value {
         SegmentValue::CenterOf(at) => {
@@ -105,7 +107,7 @@ fn series(outcome: &Outcome, area: &Area, rows: u32) -> Result<()> {
         .axis_style(FAINT)
         .x_labels(4)
         .y_labels(rows as usize)
-        .x_label_formatter(&|bytes| size(*bytes as u64))
+        .x_label_formatter(&|bytes| size(*bytes as u64).replace(".00", "").replace(".0", ""))
         .y_label_formatter(&name_of)
         .x_label_style(text(12, INK))
         .y_label_style(text(13, INK))

@@ -50,7 +50,7 @@ pub struct Args {
     kept: bool,
     /// Write the section of this page too, and its chart beside it. Series that were not measured now are shown as they were
     /// measured last.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "quick")]
     out: Option<PathBuf>,
 }
 
