@@ -30,7 +30,7 @@ pub struct Args {
     /// Measure this series only. Repeatable [default: all]
     #[arg(long, value_name = "NAME")]
     series: Vec<String>,
-    /// Only the last two releases, so only from N-1; nothing is kept for the page.
+    /// Only the last two releases, so only from N-1, and a store of two.
     #[arg(long)]
     quick: bool,
     /// Install the peers that are missing: Debian's packages where that is allowed, the others below the work folder.
@@ -48,16 +48,15 @@ pub struct Args {
     /// Measure nothing: show what was kept.
     #[arg(long, conflicts_with_all = ["series", "quick", "install"])]
     kept: bool,
-    /// Write the section of this page too, and its chart beside it. Series that were not measured now are shown as they were
-    /// measured last.
-    #[arg(long, value_name = "FILE", conflicts_with = "quick")]
+    /// Write the section of this page too, and its chart beside it.
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
 /// The chart's file, beside the page.
 const CHART: &str = "update-bytes.svg";
 
-/// Measures, and prints tables.
+/// Measures, and prints tables: of what was measured now, and of the other series as they were measured last.
 pub fn run(args: &Args) -> Result<()> {
     let work = match &args.work {
         Some(work) => std::path::absolute(work)?,
@@ -65,13 +64,11 @@ pub fn run(args: &Args) -> Result<()> {
     };
     std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     let kept = work.join("results");
-    let measured = if args.kept { Vec::new() } else { measure(args, &work, &kept)? };
-    let outcomes = if args.quick {
-        measured
-    } else {
-        let load = |series: &Series| Outcome::load(&kept, series.name).transpose();
-        series::ALL.iter().filter_map(load).collect::<Result<_>>()?
-    };
+    if !args.kept {
+        measure(args, &work, &kept)?;
+    }
+    let load = |series: &Series| Outcome::load(&kept, series.name).transpose();
+    let outcomes: Vec<Outcome> = series::ALL.iter().filter_map(load).collect::<Result<_>>()?;
     if outcomes.is_empty() {
         bail!("nothing was measured");
     }
@@ -85,7 +82,8 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn measure(args: &Args, work: &Path, kept: &Path) -> Result<Vec<Outcome>> {
+/// Measures what is asked for, and keeps it.
+fn measure(args: &Args, work: &Path, kept: &Path) -> Result<()> {
     let wanted = |series: &&Series| args.series.is_empty() || args.series.iter().any(|name| name == series.name);
     if let Some(unknown) = args.series.iter().find(|name| series::ALL.iter().all(|series| series.name != **name)) {
         let names: Vec<_> = series::ALL.iter().map(|series| series.name).collect();
@@ -105,7 +103,6 @@ fn measure(args: &Args, work: &Path, kept: &Path) -> Result<Vec<Outcome>> {
         Some(built) => Programs::built_in(&std::path::absolute(built)?),
         None => Programs::build_store_and_updater(Profile::Release, &dir.path().join("bin"))?,
     };
-    let mut outcomes = Vec::new();
     for series in series::ALL.iter().filter(wanted) {
         let versions = if args.quick { &series.versions[2..] } else { &series.versions[..] };
         let trees = match fetch::releases(series, versions, &corpus) {
@@ -119,12 +116,9 @@ fn measure(args: &Args, work: &Path, kept: &Path) -> Result<Vec<Outcome>> {
         let release = |(version, tree): (&&str, PathBuf)| Release { version: (*version).to_owned(), tree };
         let releases: Vec<Release> = versions.iter().zip(trees).map(release).collect();
         let outcome = measure_series(&programs, &tools, &dir.path().join(series.name), series, &releases)?;
-        if !args.quick {
-            outcome.save(kept)?;
-        }
-        outcomes.push(outcome);
+        outcome.save(kept)?;
     }
-    Ok(outcomes)
+    Ok(())
 }
 
 fn measure_series(
@@ -141,7 +135,7 @@ fn measure_series(
         let place = trees::empty(&dir.join(base.describe()))?;
         solids.push((*base, Solid::make(&releases[releases.len() - 1 - base.back()].tree, &new.tree, &place)?));
     }
-    let (ours, publishing) = ours::measure(programs, dir, releases, &steps)?;
+    let ours = ours::measure(programs, dir, releases, &steps)?;
     let (peers, absent) = peers::measure_all(tools, dir, releases, &solids)?;
     if !absent.is_empty() {
         eprintln!("  not installed, so not measured: {}", absent.join(", "));
@@ -158,8 +152,9 @@ fn measure_series(
         files: files.len(),
         bytes: trees::stored_bytes(&new.tree)?,
         largest_bytes,
-        publishing,
-        rows: std::iter::once(ours).chain(peers).collect(),
+        publishing: ours.publishing,
+        idle: ours.idle,
+        rows: std::iter::once(ours.row).chain(peers).collect(),
         absent,
     })
 }

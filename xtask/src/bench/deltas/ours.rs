@@ -14,8 +14,18 @@ use crate::run;
 use crate::server::Server;
 use crate::usage::{self, Usage};
 
+/// What was measured of us.
+pub struct Ours {
+    /// Beside the peers'.
+    pub row: Row,
+    /// What publishing took.
+    pub publishing: Publishing,
+    /// What the updater takes once there is nothing new.
+    pub idle: Option<Usage>,
+}
+
 /// Publishes `releases` and updates to the last of them. `steps` says from which.
-pub fn measure(programs: &Programs, dir: &Path, releases: &[Release], steps: &[Base]) -> Result<(Row, Publishing)> {
+pub fn measure(programs: &Programs, dir: &Path, releases: &[Release], steps: &[Base]) -> Result<Ours> {
     eprintln!("  {OURS}");
     let dir = trees::empty(&dir.join("ours"))?;
     let vendor = Vendor::set_up(programs, &dir)?;
@@ -39,10 +49,11 @@ pub fn measure(programs: &Programs, dir: &Path, releases: &[Release], steps: &[B
     let usual = usage::measure(&mut vendor.publish(&vendor.store, &new.version, &[], &new.tree))?.0;
 
     let mut row = Row { program: OURS.to_owned(), ..Row::default() };
-    let publishing = Publishing { bare, usual };
+    let mut idle = None;
     for ((base, device, _), made) in devices.into_iter().zip(edges) {
         let mut update = update(&device, &server, new)?;
         update.maker = Some(made.without(bare));
+        idle = Some(usage::measure(&mut device.updater(&["update"]))?.0);
         match base {
             Base::Near => row.near = Some(update),
             Base::Far => row.far = Some(update),
@@ -50,7 +61,7 @@ pub fn measure(programs: &Programs, dir: &Path, releases: &[Release], steps: &[B
     }
     row.store_bytes = Some(trees::stored_bytes(&vendor.store)?);
     std::fs::remove_dir_all(&dir)?;
-    Ok((row, publishing))
+    Ok(Ours { row, publishing: Publishing { bare, usual }, idle })
 }
 
 /// What publishing `new` takes with patches from `old` only, in a copy of the store as it is.

@@ -32,6 +32,9 @@ pub struct Outcome {
     pub largest_bytes: u64,
     /// What our own publishing took.
     pub publishing: Publishing,
+    /// What our updater takes once there is nothing new.
+    #[serde(default)]
+    pub idle: Option<Usage>,
     /// Us, then the peers.
     pub rows: Vec<Row>,
     /// Peers that were not there.

@@ -10,15 +10,18 @@ use crate::usage::Usage;
 /// The section's first line.
 pub const HEADING: &str = "## Updates of real releases";
 
-const INTRODUCTION: &str = "What `cargo xtask bench deltas --install --out docs/benchmarks.md` measured last (`--series NAME` for one alone, `--quick` for a first look): releases as their
-registries have them, published one by one with `release-store publish`, installed by the updater from a server on loopback while they were the newest, then
-updated from the release before (*N-1*) and from three before (*N-3*). Every tree that came out, ours and every peer's, was compared byte for byte with the release.
+const INTRODUCTION: &str = "What `cargo xtask bench deltas --install --out docs/benchmarks.md` measured last (`--series NAME` for one alone, `--quick` for a first look). Releases as their
+registries have them are published one by one with `release-store publish`, installed by the updater from a server on loopback while they are the newest, then
+updated to the last from the release before (*N-1*) and from three before (*N-3*). Every tree that comes out, ours and every peer's, is compared byte for byte
+with the release. Each series is one run, and only ratios within it mean anything.
 
-*Bytes* are those of patches, chunks and frames only, *in all* is everything that the server sent, lists and signatures included. Ours are encrypted and signed; the peers' are
-neither, borg's and restic's stores excepted. Tools for single files get all contents that changed, each once, sorted by extension and path, as one file, old and new: they know no names,
-no trees and no servers, so they have no second figure. Processor time is that of whole programs, reading, checking and writing included (HDiffPatch, a module of Python: without the time that
-Python takes to start). What the updater does beside applying patches, trust, hashing every file of the client and flushing to the disk, counts as its own.
-The maker's time of ours is what publishing the release takes with patches from that one release less what it takes without any.";
+- *Bytes* are those of patches, chunks and frames alone; *in all* is everything that the server sent, lists and signatures included. bita and zchunk keep lists and chunks in
+  one file, so that both are the same; OSTree's bytes are those of its static delta, whatever its client fetches beside it. Ours are encrypted; the peers' are not, borg's and restic's
+  stores excepted.
+- Tools for single files get all contents that changed, each once, sorted by extension and path, as one file, old and new. They know no names, no trees and no servers.
+- Processor time is that of whole programs. The updater's is more than applying patches: trust, hashing every file of the client, flushing. HDiffPatch is a module of
+  Python: without what Python takes to start.
+- Our maker's time is what publishing takes with patches from that one release, less what it takes without any. A peer's is what the newest release takes, its delta included.";
 
 /// All of it but the heading.
 pub fn section(outcomes: &[Outcome], chart: &str) -> String {
@@ -70,13 +73,14 @@ fn goals(outcome: &Outcome, series: &Series, table: &mut Table) {
         );
     }
     let peer = outcome.row(CPU_PEER);
+    let idle = outcome.idle.map_or(String::new(), |idle| format!(", {} where nothing is new,", seconds(idle)));
     for base in [Base::Near, Base::Far] {
         let (Some(update), Some(theirs)) = (ours.update(base), peer.and_then(|row| row.update(base))) else { continue };
         table.add(
             format!("{name}, {} → N: client's processor time ÷ {CPU_PEER}'s", base.describe()),
             update.client.cpu_secs / theirs.client.cpu_secs,
             1.5,
-            format!("{} against {}", seconds(update.client), seconds(theirs.client)),
+            format!("{}{idle} against {}", seconds(update.client), seconds(theirs.client)),
         );
         if let (Some(maker), Some(theirs)) = (update.maker, theirs.maker) {
             table.add(
