@@ -64,7 +64,7 @@ pub struct ChunkEntry {
 }
 
 impl ChunkEntry {
-    /// What [`FrameReader::open`] must know.
+    /// What [`crate::frame::FrameReader::open`] must know.
     pub fn frame_id(&self) -> FrameId {
         FrameId { kind: FrameKind::Chunk, digest: self.digest, raw_len: self.raw_len, stored_len: self.stored_len }
     }

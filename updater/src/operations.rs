@@ -546,7 +546,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let asked = self.archive_asked;
         if self.releases.is_none() && !self.on_device_only {
             // Where no server answers, none will say more.
-            if error.kind() == FailureKind::Offline || self.refresh().is_err() {
+            if matches!(error, EngineError::Offline { .. }) || self.refresh().is_err() {
                 return Err(error);
             }
         }

@@ -4,9 +4,9 @@
 pub mod bench;
 pub mod corpus;
 pub mod demo;
-pub mod memory;
 pub mod programs;
 pub mod run;
 pub mod server;
 pub mod system;
 pub mod test;
+pub mod usage;

@@ -1,8 +1,10 @@
 //! `cargo xtask`: the project's own chores, so that a fresh machine needs two commands and no instructions.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, demo, memory, test};
+use xtask::{bench, demo, test, usage};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Holdfast's chores: the demonstration, the tests, the benchmarks")]
@@ -19,20 +21,17 @@ enum Task {
     Test(test::Args),
     /// Measure what is claimed, as ratios within the same run.
     Bench(bench::Args),
-    /// Run a command and print the most memory that it had, in bytes.
+    /// Run a command and write what it took.
     #[command(hide = true)]
-    PeakMemory {
-        /// The command.
-        #[arg(last = true, required = true)]
-        command: Vec<std::ffi::OsString>,
-    },
+    Usage(usage::Args),
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     match Args::parse().task {
-        Task::Demo(args) => demo::run(&args),
-        Task::Test(args) => test::run(&args),
-        Task::Bench(args) => bench::run(&args),
-        Task::PeakMemory { command } => memory::print_peak(&command),
+        Task::Demo(args) => demo::run(&args)?,
+        Task::Test(args) => test::run(&args)?,
+        Task::Bench(args) => bench::run(&args)?,
+        Task::Usage(args) => return usage::record(&args),
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -46,18 +46,30 @@ impl Programs {
 
     /// Builds them all and puts a copy of each into `dir`.
     pub fn build(profile: Profile, dir: &Path) -> Result<Self> {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let usual = match profile {
-            Profile::Release => "release",
-            Profile::Dev => "dev",
-        };
-        let programs = Self::built_in(dir);
-        build("release-store", usual, &[], &programs.release_store)?;
+        let usual = profile.of_cargo();
+        let programs = Self::build_store_and_updater(profile, dir)?;
         build("partition-tools", usual, &[], &programs.partition_tools)?;
-        build("updater", "device", &[], &programs.updater)?;
         build("bootstrap", usual, &[], &programs.bootstrap_image)?;
         build("bootstrap", "device", &["--no-default-features", "--features", "launcher"], &programs.bootstrap)?;
         Ok(programs)
+    }
+
+    /// Builds only the two that an update takes; the others are not there.
+    pub fn build_store_and_updater(profile: Profile, dir: &Path) -> Result<Self> {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let programs = Self::built_in(dir);
+        build("release-store", profile.of_cargo(), &[], &programs.release_store)?;
+        build("updater", "device", &[], &programs.updater)?;
+        Ok(programs)
+    }
+}
+
+impl Profile {
+    fn of_cargo(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dev => "dev",
+        }
     }
 }
 

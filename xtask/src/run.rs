@@ -18,6 +18,13 @@ pub fn cargo() -> Command {
     cargo
 }
 
+/// Where cargo builds.
+pub fn target_dir() -> Result<PathBuf> {
+    let metadata = text(cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    Ok(PathBuf::from(metadata["target_directory"].as_str().context("cargo does not say where it builds")?))
+}
+
 /// Runs a command whose output the person sees.
 pub fn show(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", name(command)))?;

@@ -61,34 +61,39 @@ pub fn prepare() {
     if missing().next().is_none() {
         return;
     }
-    let packages: Vec<_> = missing().map(|tool| tool.package).collect();
     if may_install() {
-        eprintln!("installing {} with apt", packages.join(", "));
-        let quiet = |args: &[&str]| {
-            let mut apt = Command::new("apt-get");
-            apt.env("DEBIAN_FRONTEND", "noninteractive").args(args);
-            run::capture(&mut apt).is_ok_and(|output| output.status.success())
-        };
-        // What could not be installed is named below; one package that fails must not take the others with it.
-        quiet(&["update", "-q"]);
-        let mut install = vec!["install", "-qy", "--no-install-recommends"];
-        install.extend(&packages);
-        if !quiet(&install) {
-            for package in &packages {
-                quiet(&["install", "-qy", "--no-install-recommends", package]);
-            }
-        }
+        install(&missing().map(|tool| tool.package).collect::<Vec<_>>());
         if find(QEMU).is_none()
             && let Some(version) = candidate("qemu-system-x86")
         {
             // A newer qemu-utils from elsewhere stands in its way: the one of the same version takes its place.
             let utils = format!("qemu-utils={version}");
-            quiet(&["install", "-qy", "--no-install-recommends", "--allow-downgrades", "qemu-system-x86", &utils]);
+            apt(&["install", "-qy", "--no-install-recommends", "--allow-downgrades", "qemu-system-x86", &utils]);
         }
     }
     for tool in missing() {
         eprintln!("missing: {} (Debian package {}); not shown here: {}", tool.program, tool.package, tool.shows);
     }
+}
+
+/// Has apt install packages; what could not be installed is still not there.
+pub fn install(packages: &[&str]) {
+    eprintln!("installing {} with apt", packages.join(", "));
+    apt(&["update", "-q"]);
+    let mut install = vec!["install", "-qy", "--no-install-recommends"];
+    install.extend(packages);
+    if !apt(&install) {
+        // One package that fails must not take the others with it.
+        for package in packages {
+            apt(&["install", "-qy", "--no-install-recommends", package]);
+        }
+    }
+}
+
+fn apt(args: &[&str]) -> bool {
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive").args(args);
+    run::capture(&mut apt).is_ok_and(|output| output.status.success())
 }
 
 /// Whether everything that a machine in QEMU is made of is here.
@@ -105,6 +110,7 @@ fn candidate(package: &str) -> Option<String> {
     policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: ")).map(str::to_owned)
 }
 
-fn may_install() -> bool {
+/// Whether this is Debian, and root.
+pub fn may_install() -> bool {
     rustix::process::geteuid().is_root() && Path::new("/etc/debian_version").exists() && find("apt-get").is_some()
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::run;
 
@@ -60,19 +60,6 @@ pub fn time(command: &mut Command) -> Result<Duration> {
         bail!("{} failed: {}", run::line(command), String::from_utf8_lossy(&output.stderr));
     }
     Ok(took)
-}
-
-/// The most memory that a command, or what it waited for, had at once, in bytes.
-pub fn peak_memory(command: &mut Command) -> Result<u64> {
-    let mut timed = Command::new(std::env::current_exe().context("where this program is")?);
-    timed.args(["peak-memory", "--"]).arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        if let Some(value) = value {
-            timed.env(name, value);
-        }
-    }
-    let said = run::text(&mut timed)?;
-    said.lines().next_back().unwrap_or_default().trim().parse().context("the memory it had")
 }
 
 /// Milliseconds, for people.

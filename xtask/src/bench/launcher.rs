@@ -23,9 +23,9 @@ use firmware_image::slot::{self, Kind};
 use firmware_image::storage::MemoryZone;
 use firmware_image::updater_image::{self, Floors, KeyCertificate, Statement, UpdaterVersion};
 
-use super::figures::{Table, median, ms, peak_memory, time};
+use super::figures::{Table, median, ms, time};
 use crate::programs::Programs;
-use crate::run;
+use crate::{run, usage};
 
 const PRODUCT: &str = "Bench";
 const UPDATER_BYTES: usize = 8 << 20;
@@ -85,7 +85,7 @@ impl Bench {
             "--bin",
             "first_instruction",
         ]))?;
-        let mut program = fs::read(target_dir()?.join("release/first_instruction"))?;
+        let mut program = fs::read(run::target_dir()?.join("release/first_instruction"))?;
         program.resize(UPDATER_BYTES, 0);
         let statement = Statement {
             product: PRODUCT,
@@ -163,7 +163,7 @@ impl Bench {
     }
 
     fn memory(&self, table: &mut Table) -> Result<()> {
-        let peak = peak_memory(&mut self.launch())?;
+        let peak = usage::measure(&mut self.launch())?.0.peak_bytes;
         let beside = peak as f64 - fs::metadata(&self.updater)?.len() as f64;
         table.add(
             "launcher, peak memory beside the updater's own bytes (MiB)",
@@ -252,10 +252,4 @@ fn read_full(file: &mut File, buffer: &mut [u8]) -> Result<usize> {
         }
     }
     Ok(filled)
-}
-
-fn target_dir() -> Result<PathBuf> {
-    let metadata: serde_json::Value =
-        serde_json::from_str(&run::text(run::cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?)?;
-    Ok(PathBuf::from(metadata["target_directory"].as_str().context("cargo does not say where it builds")?))
 }

@@ -1,11 +1,15 @@
 //! `cargo xtask bench`: every figure that the project claims, as a ratio against a peer or a limit in the same run.
 
 mod create;
+mod deltas;
+mod device;
 mod figures;
 mod launcher;
+mod page;
+mod trees;
 mod updater;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::programs::{Profile, Programs};
 use crate::system;
@@ -13,13 +17,22 @@ use figures::Table;
 
 /// What to measure.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Repetitions of the short measurements.
     #[arg(long, default_value_t = 21)]
     rounds: usize,
-    /// Write the table to this page too.
+    /// Write the table to this page too; its other sections stay.
     #[arg(long, value_name = "FILE")]
     out: Option<std::path::PathBuf>,
+}
+
+#[derive(clap::Subcommand)]
+enum Part {
+    /// What updates of real releases cost, us and our peers: bytes, requests, time, memory, stores. Hours for all series.
+    Deltas(deltas::Args),
 }
 
 const HEAD: &str = "# Benchmarks
@@ -29,8 +42,11 @@ are noisy, shared, with two cores. A goal that is missed stays in the table.
 
 ";
 
-/// Runs all benchmarks and prints one table.
+/// Runs all benchmarks but those of a part of their own, and prints one table; or that part.
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(Part::Deltas(args)) = &args.part {
+        return deltas::run(args);
+    }
     system::prepare();
     let dir = tempfile::tempdir()?;
     let programs = Programs::build(Profile::Release, &dir.path().join("bin"))?;
@@ -40,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     create::measure(&programs, dir.path(), &device, &mut table)?;
     print!("{table}");
     if let Some(path) = &args.out {
-        std::fs::write(path, format!("{HEAD}{table}")).with_context(|| format!("cannot write {}", path.display()))?;
+        page::write_front(path, &format!("{HEAD}{table}"))?;
     }
     Ok(())
 }
