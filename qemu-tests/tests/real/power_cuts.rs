@@ -117,7 +117,7 @@ fn an_update_by_a_real_kernel_cut_at_any_write_leaves_a_device_that_heals() {
     recorder.stick.publish(NEW);
     let what = "update under Linux";
     let recording = recorder.record(what, &format!("Release {NEW} is installed"));
-    recorder.sweep(what, 220, &recording, &verdict);
+    recorder.sweep(what, 180, &recording, &verdict);
     recorder.heal_in_the_guest(&recording, &verdict, NEW);
 }
 

@@ -104,7 +104,8 @@ fn measure(args: &Args, work: &Path, kept: &Path) -> Result<()> {
         None => Programs::build_store_and_updater(Profile::Release, &dir.path().join("bin"))?,
     };
     for series in series::ALL.iter().filter(wanted) {
-        let versions = if args.quick { &series.versions[2..] } else { &series.versions[..] };
+        let versions =
+            if args.quick { &series.versions[series.versions.len().saturating_sub(2)..] } else { series.versions };
         let trees = match fetch::releases(series, versions, &corpus) {
             Ok(trees) => trees,
             Err(error) => {

@@ -10,7 +10,7 @@ pub struct Series {
     /// What the client calls it.
     pub package: &'static str,
     /// Its releases, oldest first: the last is the new one, the one before is N-1, the first N-3.
-    pub versions: [&'static str; 4],
+    pub versions: &'static [&'static str],
     /// What it is mostly made of.
     pub kind: Kind,
     /// What is allowed from N-1, as a part of what the best peer needs.
@@ -59,7 +59,7 @@ pub const ALL: &[Series] = &[
         name: "esbuild",
         source: Source::Npm,
         package: "@esbuild/linux-x64",
-        versions: ["0.27.7", "0.28.0", "0.28.1", "0.28.2"],
+        versions: &["0.27.4", "0.27.5", "0.27.6", "0.27.7", "0.28.0", "0.28.1", "0.28.2"],
         kind: Kind::Executables,
         near_goal: 0.60,
     },
@@ -67,7 +67,7 @@ pub const ALL: &[Series] = &[
         name: "ruff",
         source: Source::Pip,
         package: "ruff",
-        versions: ["0.11.12", "0.11.13", "0.12.0", "0.12.1"],
+        versions: &["0.11.12", "0.11.13", "0.12.0", "0.12.1"],
         kind: Kind::Executables,
         near_goal: 0.75,
     },
@@ -75,7 +75,7 @@ pub const ALL: &[Series] = &[
         name: "playwright",
         source: Source::Pip,
         package: "playwright",
-        versions: ["1.63.0", "1.64.0", "1.65.0", "1.65.1"],
+        versions: &["1.63.0", "1.64.0", "1.65.0", "1.65.1"],
         kind: Kind::Executables,
         near_goal: 0.85,
     },
@@ -83,7 +83,7 @@ pub const ALL: &[Series] = &[
         name: "jupyterlab",
         source: Source::Pip,
         package: "jupyterlab",
-        versions: ["4.6.3", "4.6.4", "4.6.5", "4.6.6"],
+        versions: &["4.6.1", "4.6.2", "4.6.3", "4.6.4", "4.6.5", "4.6.6"],
         kind: Kind::Mixed,
         near_goal: 0.95,
     },
@@ -91,7 +91,7 @@ pub const ALL: &[Series] = &[
         name: "typescript",
         source: Source::Npm,
         package: "typescript",
-        versions: ["5.8.2", "5.8.3", "5.9.2", "5.9.3"],
+        versions: &["5.7.2", "5.7.3", "5.8.2", "5.8.3", "5.9.2", "5.9.3"],
         kind: Kind::Mixed,
         near_goal: 0.95,
     },

@@ -232,7 +232,7 @@ fn rounds(profile: Profile) -> Option<Table> {
     let scene = Scene::new(profile)?;
     let full = std::env::var_os("HOLDFAST_FULL").is_some();
     let share = moments().unwrap_or(if full { 3 * SHARE } else { SHARE });
-    let mut rounds = Rounds { scene, table: Table::default(), number: 0, guest_every: if full { 1 } else { 6 } };
+    let mut rounds = Rounds { scene, table: Table::default(), number: 0, guest_every: if full { 1 } else { 8 } };
 
     // Undisturbed, once: what there is to interrupt.
     let base = rounds.scene.keep("base");
