@@ -4,6 +4,7 @@
 //! manifest. The frames of its patches lie in one pack, in order, so that a device that needs all of them asks once.
 //! A content is named by its place in [`Manifest::contents`] of the release that it belongs to.
 
+#[cfg(feature = "publish")]
 use std::collections::HashMap;
 
 use firmware_image::Digest;

@@ -42,7 +42,13 @@ pub fn run(args: &Args) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let bin = dir.path().join("bin");
     if !(args.no_demo && args.no_machines) {
-        part("the programs", &mut || Programs::build(Profile::Dev, &bin).map(drop))?;
+        part("the programs", &mut || {
+            Programs::build(Profile::Dev, &bin)?;
+            if args.no_machines {
+                return Ok(());
+            }
+            run::show(run::cargo().args(["test", "--package", "qemu-tests", "--quiet", "--no-run"]))
+        })?;
     }
     if !args.no_demo {
         part("the demonstration", &mut || demo::tell(&Programs::built_in(&bin), &dir.path().join("demo")).map(drop))?;

@@ -1,5 +1,6 @@
 //! Holdfast in real machines: a Linux kernel, systemd and udevd of this computer's own, real USB, CD, FAT and ISO 9660
-//! drivers, images made by `partition-tools`. One program, so that one machine more runs than there are processors. Tests begin by name: `cable_pull`, the longest, early.
+//! drivers, images made by `partition-tools`. One program, so that one machine more runs than there are processors.
+//! Tests begin in the order of their names: `cable_pull`, the longest, early.
 
 mod bad_media;
 mod block_log;

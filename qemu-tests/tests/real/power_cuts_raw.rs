@@ -77,7 +77,7 @@ fn an_update_cut_at_any_write_leaves_a_device_that_heals() {
     let verdict = device.verdict();
     let what = "update of a raw image";
     let recording = device.record(what, verdict.launcher(), true);
-    device.sweep(what, 140, &recording, &verdict);
+    device.sweep(what, 120, &recording, &verdict);
 }
 
 #[test]
