@@ -396,7 +396,7 @@ fn a_new_root_takes_the_old_key_away_from_old_statements_too() {
     let release = trust.refresh(&vendor.transport(), NOW).unwrap().releases.newest("stable").unwrap().clone();
     assert!(trust.vouched(&targets).is_some() && trust.vouched(&archive).is_some());
     assert_eq!(trust.vouched(&signed_anew), None);
-    assert_eq!(trust.statement(&release), Some(targets.clone()));
+    assert_eq!(trust.statement(release.serial, &release.manifest), Some(targets.clone()));
 
     fs::write(vendor.store().join("metadata/2.root.json"), &second).unwrap();
     // Nothing but the root is accepted, and the root counts.
@@ -404,7 +404,7 @@ fn a_new_root_takes_the_old_key_away_from_old_statements_too() {
     for bytes in [&targets, &archive] {
         assert_eq!(trust.vouched(bytes), None);
     }
-    assert_eq!(trust.statement(&release), None);
+    assert_eq!(trust.statement(release.serial, &release.manifest), None);
     assert!(matches!(trust.cached(), Err(StoreError::NothingKnown)));
     assert_eq!(trust.vouched(&signed_anew).as_ref().map(serials), Some(vec![2]));
 
@@ -421,26 +421,26 @@ fn a_statement_for_a_release_is_found_among_what_was_left() {
     let trust = trust(&vendor);
     let newest = trust.refresh(&vendor.transport(), NOW).unwrap().releases.newest("stable").unwrap().clone();
     let first = vendor.release("1");
-    assert_eq!(trust.statement(&newest), Some(current(&vendor, "targets")));
-    assert_eq!(trust.statement(&first), None, "the archive was not asked for");
+    assert_eq!(trust.statement(newest.serial, &newest.manifest), Some(current(&vendor, "targets")));
+    assert_eq!(trust.statement(first.serial, &first.manifest), None, "the archive was not asked for");
     trust.archive(&vendor.transport()).unwrap();
     let archive = current(&vendor, "archive");
-    assert_eq!(trust.statement(&first), Some(archive.clone()));
+    assert_eq!(trust.statement(first.serial, &first.manifest), Some(archive.clone()));
     let vouched = trust.vouched(&archive).unwrap();
     assert_eq!(vouched.by_serial(1), Some(&first));
     let mut other = newest.clone();
     other.manifest = first.manifest;
-    assert_eq!(trust.statement(&other), None, "another manifest under this serial");
+    assert_eq!(trust.statement(other.serial, &other.manifest), None, "another manifest under this serial");
 
     // Two releases later the archive of now is not at hand; the one that was kept still vouches.
     fs::write(vendor.path("tree/version"), "3").unwrap();
     publish_to(&vendor, &vendor.path("tree"), "stable", "3");
     trust.refresh(&vendor.transport(), NOW).unwrap();
     assert_eq!(serials(&trust.cached().unwrap()), [3]);
-    assert_eq!(trust.statement(&first), Some(archive));
-    assert_eq!(trust.statement(&newest), None);
+    assert_eq!(trust.statement(first.serial, &first.manifest), Some(archive));
+    assert_eq!(trust.statement(newest.serial, &newest.manifest), None);
     trust.archive(&vendor.transport()).unwrap();
-    assert_eq!(trust.statement(&newest), Some(current(&vendor, "archive")));
+    assert_eq!(trust.statement(newest.serial, &newest.manifest), Some(current(&vendor, "archive")));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use firmware_image::free_zone::FreeZone;
 use firmware_image::{RawZone, paths};
 use release_store::manifest::{MAX_ENCODED_BYTES, Manifest};
-use release_store::trust::{MAX_ARCHIVE_BYTES, Release, Releases, VerifiedManifest};
+use release_store::trust::{Release, Releases, VerifiedManifest};
 use release_store::{StoreError, TransportError};
 
 use crate::engine::Engine;
@@ -58,10 +58,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         self.state.timestamp = refreshed.accepted.timestamp;
         self.state.snapshot = refreshed.accepted.snapshot;
         self.releases = Some(refreshed.releases);
-        if self.choose(&Wish::Newest).is_err() {
-            // What is current failed here, or was withdrawn: an older one may be what to go to.
-            self.ask_archive();
-        }
+        // Where what is current failed here, or was withdrawn, an older one may be what to go to; none is no error yet.
+        let _ = self.seek(&Wish::Newest);
         Ok(())
     }
 
@@ -98,15 +96,26 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 
     /// The metadata that vouches for a release, from what is kept on the device.
     pub(crate) fn statement(&self, known: &KnownRelease) -> Option<Vec<u8>> {
-        let trust = self.trust().ok()?;
-        let names = ["targets.json", "archive.json"].map(|name| format!("{}/{name}", paths::TRUST_DIR));
-        let kept = [paths::STATEMENT.to_owned(), paths::PREVIOUS_STATEMENT.to_owned()];
-        let vouches = |bytes: &Vec<u8>| {
-            let found = trust.vouched(bytes);
-            found.is_some_and(|found| found.by_serial(known.serial).is_some_and(|it| it.manifest == known.manifest))
-        };
-        let read = |path: String| zone_io::read_small(self.free, &path, MAX_ARCHIVE_BYTES).ok()?;
-        names.into_iter().chain(kept).filter_map(read).find(vouches)
+        self.trust().ok()?.statement(known.serial, &known.manifest)
+    }
+
+    /// As [`Engine::authentic`], and asks for older releases where it takes that.
+    pub(crate) fn find(&mut self, known: &KnownRelease) -> Option<Release> {
+        if self.authentic(known).is_none() {
+            self.ask_archive();
+        }
+        self.authentic(known)
+    }
+
+    /// As [`Engine::choose`], and asks for older releases where it takes that.
+    ///
+    /// # Errors
+    /// `NoRelease`.
+    pub(crate) fn seek(&mut self, wish: &Wish) -> Result<Release, EngineError> {
+        if self.choose(wish).is_err() {
+            self.ask_archive();
+        }
+        self.choose(wish)
     }
 
     /// The release that `wish` means.
@@ -209,10 +218,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// The installed release, if it is another one than `release` and its manifest is at hand.
     pub(crate) fn installed_other_than(&mut self, release: &Release) -> Option<Installed> {
         let known = self.state.release.clone().filter(|known| known.serial != release.serial)?;
-        if self.authentic(&known).is_none() {
-            self.ask_archive();
-        }
-        let release = self.authentic(&known)?;
+        let release = self.find(&known)?;
         Some(Installed { release, manifest: self.local_manifest(&known)? })
     }
 

@@ -184,10 +184,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 return Err(error);
             }
         }
-        if *wish != Wish::Newest && self.choose(wish).is_err() {
-            self.ask_archive();
-        }
-        let release = self.choose(wish)?;
+        let release = self.seek(wish)?;
         if *wish != Wish::Newest
             && let Some(reason) = &release.withdrawn
         {
@@ -461,10 +458,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             return Ok(None);
         }
         self.alarm(format!("release {} failed to start {} times", installed.version, trial.failed_starts));
-        if self.choose(&Wish::Previous).is_err() {
-            self.ask_archive();
-        }
-        match self.choose(&Wish::Previous) {
+        match self.seek(&Wish::Previous) {
             Ok(previous) => Ok(Some((previous, installed.serial))),
             Err(_) => {
                 self.alarm("there is no release to go back to");
@@ -491,12 +485,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         });
         Ok(match wanted {
             Some(newest) => (Some(newest), Intent::Update),
-            None => {
-                if asked && self.authentic(&installed).is_none() {
-                    self.ask_archive();
-                }
-                (self.authentic(&installed), Intent::Repair)
-            }
+            None if asked => (self.find(&installed), Intent::Repair),
+            None => (self.authentic(&installed), Intent::Repair),
         })
     }
 
@@ -512,9 +502,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let known = self.state.release.clone().ok_or_else(none)?;
         if self.authentic(&known).is_none() && network {
             self.refresh()?;
-            if self.authentic(&known).is_none() {
-                self.ask_archive();
-            }
+            self.find(&known);
         }
         let unknown = || {
             EngineError::NoRelease(format!(
@@ -784,9 +772,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         zone_io::write_if_changed(self.free, paths::MANIFEST, manifest.bytes())?;
         // One that is there and vouches stays: `statement` may be another that does, and would change at each news.
         let kept = zone_io::read_small(self.free, paths::STATEMENT, MAX_ARCHIVE_BYTES)?;
-        let releases = kept.and_then(|kept| self.trust().ok()?.vouched(&kept)).unwrap_or_default();
-        let (release, wanted) = (manifest.release(), |known: &&Release| known.manifest == manifest.release().manifest);
-        if let Some(statement) = statement.filter(|_| releases.by_serial(release.serial).filter(wanted).is_none()) {
+        let (release, trust) = (manifest.release(), self.trust()?);
+        let vouches = kept.is_some_and(|kept| trust.vouches(&kept, release.serial, &release.manifest));
+        if let Some(statement) = statement.filter(|_| !vouches) {
             zone_io::write_if_changed(self.free, paths::STATEMENT, statement)?;
         }
         Ok(())

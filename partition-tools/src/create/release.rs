@@ -195,7 +195,7 @@ impl Opened {
             (paths::MANIFEST.to_owned(), self.verified.bytes().to_vec()),
             (paths::CHUNK_LIST.to_owned(), self.sealed_list.clone()),
         ];
-        if let Some(statement) = self.trust.statement(self.release()) {
+        if let Some(statement) = self.trust.statement(self.release().serial, &self.release().manifest) {
             kept.push((paths::STATEMENT.to_owned(), statement));
         }
         let names = ["timestamp.json", "snapshot.json", "targets.json", "archive.json"].map(str::to_owned);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 /// Keeps verified metadata between runs. Names: `N.root.json`, `timestamp.json`, `snapshot.json`, `targets.json`,
-/// `archive.json`.
+/// `archive.json`; a device keeps two more, see [`super::Trust::statement`].
 ///
 /// What is loaded is verified again from the trusted root, so a cache needs no protection; one that loses or tears a
 /// file costs a request.

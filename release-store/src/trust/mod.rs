@@ -15,6 +15,7 @@ mod cache;
 pub(crate) mod crypto;
 mod releases;
 
+use firmware_image::Digest;
 use jiff::Timestamp;
 use sigstore_tuf::{Metadata, Root, Targets, TrustedMetadataSet};
 
@@ -212,16 +213,19 @@ impl<C: TrustCache> Trust<C> {
         Releases::from_targets([metadata.signed()]).ok()
     }
 
-    /// The file that vouches for `release`, among those that the last refresh left.
-    pub fn statement(&self, release: &Release) -> Option<Vec<u8>> {
-        let kept = ["targets.json", "archive.json"].into_iter().filter_map(|name| self.cache.load(name));
-        let vouches = |bytes: &Vec<u8>| {
-            let found = self.vouched(bytes);
-            found.is_some_and(|releases| {
-                releases.by_serial(release.serial).is_some_and(|known| known.manifest == release.manifest)
-            })
-        };
-        kept.into_iter().find(vouches)
+    /// Whether `metadata`, a targets or archive file of any age, vouches for the release numbered `serial` with the encoded
+    /// manifest `manifest`.
+    pub fn vouches(&self, metadata: &[u8], serial: u64, manifest: &Digest) -> bool {
+        let found = self.vouched(metadata);
+        found.is_some_and(|found| found.by_serial(serial).is_some_and(|release| release.manifest == *manifest))
+    }
+
+    /// The file of the cache that vouches for a release: what the last refresh left, or what whoever keeps the cache put
+    /// beside it when the release was installed (`installed.json`, `previous.json`).
+    pub fn statement(&self, serial: u64, manifest: &Digest) -> Option<Vec<u8>> {
+        let names = ["targets.json", "archive.json", "installed.json", "previous.json"];
+        let mut kept = names.into_iter().filter_map(|name| self.cache.load(name));
+        kept.find(|bytes| self.vouches(bytes, serial, manifest))
     }
 
     /// The releases of a store, whatever its age: authentic under the newest root known, maybe stale. For a copy of a
