@@ -31,9 +31,9 @@ pub struct Mirrored {
 }
 
 /// A file of a store, and where its name says what it is.
-struct Item {
-    path: String,
-    bytes: u64,
+pub(crate) struct Item {
+    pub path: String,
+    pub bytes: u64,
     digest: Option<Digest>,
 }
 
@@ -153,7 +153,7 @@ fn timestamp_version(bytes: &[u8]) -> Result<u64, StoreError> {
 }
 
 /// All immutable files of a store, in the order in which they may appear: packs, targets, metadata.
-fn list(store: &Path) -> Result<Vec<Item>, StoreError> {
+pub(crate) fn list(store: &Path) -> Result<Vec<Item>, StoreError> {
     let mut items = Vec::new();
     for directory in ["packs", "targets", "metadata"] {
         let mut found = Vec::new();

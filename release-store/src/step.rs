@@ -20,6 +20,8 @@ use crate::sealed;
 
 /// The most patches of a step, and the most sources or targets of a patch.
 pub const MAX_ENTRIES: usize = 65_536;
+/// The most sources and targets of all patches of a step together.
+pub const MAX_PLACES: usize = 4 * MAX_ENTRIES;
 
 /// From one release to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,6 +184,9 @@ impl Step {
         let malformed = |reason: &str| Err(StoreError::malformed("the step", reason));
         if self.patches.len() > MAX_ENTRIES {
             return malformed("it has more patches than a reader takes");
+        }
+        if self.patches.iter().map(|patch| patch.sources.len() + patch.targets.len()).sum::<usize>() > MAX_PLACES {
+            return malformed("its patches name more contents than a reader takes");
         }
         let mut bytes = 0_u64;
         for patch in &self.patches {

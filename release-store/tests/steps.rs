@@ -15,7 +15,7 @@ use release_store::frame::FrameReader;
 use release_store::manifest::{FileEntry, MAX_FILES, Manifest, ModuleEntry, Policy, UpdaterEntry};
 use release_store::publish::{DeltaFrom, Published, publish};
 use release_store::repository::{NoObserver, Observer};
-use release_store::step::{MAX_ENTRIES, NewPatch, Patch, PatchPart};
+use release_store::step::{MAX_ENTRIES, MAX_PLACES, NewPatch, Patch, PatchPart};
 use release_store::transport::get_range;
 use release_store::trust::{MAX_STEPS, Release, VerifiedManifest};
 use release_store::{ChunkList, Step, StoreError, patch};
@@ -313,6 +313,10 @@ fn more_than_a_reader_takes_is_refused() {
     assert!(taken(&with(vec![(places(MAX_ENTRIES), places(MAX_ENTRIES), vec![])])).is_ok());
     assert!(taken(&with(vec![(places(MAX_ENTRIES + 1), places(1), vec![])])).is_err());
     assert!(taken(&with(vec![(places(1), places(MAX_ENTRIES + 1), vec![])])).is_err());
+    // And all together, here half sources and half targets.
+    let half = (places(MAX_ENTRIES / 2), places(MAX_ENTRIES / 2), vec![]);
+    assert!(taken(&with(vec![half.clone(); MAX_PLACES / MAX_ENTRIES])).is_ok());
+    assert!(taken(&with(vec![half; MAX_PLACES / MAX_ENTRIES + 1])).is_err());
 
     let files = |count: usize| (0..count).map(|at| file(&format!("more/{at}"), 1)).collect::<Vec<_>>();
     let added = |count: usize| taken(&Raw { added: files(count), ..Raw::new() });

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use release_store::gc::{Collected, DEFAULT_GRACE_SECS, Fate, Policy, collect, preview};
-use release_store::keys::{KeyDir, KeySource};
+use release_store::keys::KeyDir;
 use release_store::repository::Repository;
 use serde_json::json;
 
@@ -64,15 +64,7 @@ impl Gc {
     }
 
     fn preview(&self, policy: &Policy, now: i64) -> anyhow::Result<Collected> {
-        let source = KeySource::open(&self.keys.dir)?;
-        let passphrase = if source.needs_passphrase() {
-            // What is wrong with the directory shows before anything is asked.
-            KeyDir::open(&self.keys.dir)?;
-            Some(terminal::passphrase()?)
-        } else {
-            None
-        };
-        let keys = source.secrets(passphrase.as_ref())?.content_keys;
+        let (source, keys) = self.keys.to_read()?;
         let (root, product) = (source.root_json()?, source.product());
         let mut bar = terminal::Bar::new("reading");
         Ok(preview(&self.store, &root, product, &keys, policy, now, &mut bar)?)

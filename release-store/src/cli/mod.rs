@@ -19,6 +19,9 @@ mod withdraw;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use release_store::ContentKeys;
+use release_store::keys::{KeyDir, KeySource};
+
 use clap::{Parser, Subcommand};
 use release_store::StoreError;
 
@@ -70,6 +73,22 @@ struct KeysArgument {
     /// The directory of the product's keys
     #[arg(long = "keys", value_name = "KEYS")]
     dir: PathBuf,
+}
+
+impl KeysArgument {
+    /// What it takes to read a store: of a factory export without a passphrase.
+    fn to_read(&self) -> anyhow::Result<(KeySource, ContentKeys)> {
+        let source = KeySource::open(&self.dir)?;
+        let passphrase = if source.needs_passphrase() {
+            // What is wrong with the directory shows before anything is asked.
+            KeyDir::open(&self.dir)?;
+            Some(terminal::passphrase()?)
+        } else {
+            None
+        };
+        let keys = source.secrets(passphrase.as_ref())?.content_keys;
+        Ok((source, keys))
+    }
 }
 
 pub(crate) fn main() -> ExitCode {

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use release_store::keys::{KeyDir, KeySource};
 use release_store::stats::{ReleaseStats, StoreStats, UpdateStats, Way, stats};
 use serde_json::json;
 
@@ -37,15 +36,7 @@ pub(super) struct Stats {
 
 impl Stats {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let source = KeySource::open(&self.keys.dir)?;
-        let passphrase = if source.needs_passphrase() {
-            // What is wrong with the directory shows before anything is asked.
-            KeyDir::open(&self.keys.dir)?;
-            Some(terminal::passphrase()?)
-        } else {
-            None
-        };
-        let keys = source.secrets(passphrase.as_ref())?.content_keys;
+        let (source, keys) = self.keys.to_read()?;
         let mut bar = terminal::Bar::new("reading");
         let stats = stats(&self.store, &source.root_json()?, source.product(), &keys, &mut bar)?;
         drop(bar);

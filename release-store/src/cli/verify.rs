@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use release_store::keys::{KeyDir, KeySource};
 use release_store::verify::{Verified, verify};
 use serde_json::json;
 
@@ -30,15 +29,7 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let source = KeySource::open(&self.keys.dir)?;
-        let passphrase = if source.needs_passphrase() {
-            // What is wrong with the directory shows before anything is asked.
-            KeyDir::open(&self.keys.dir)?;
-            Some(terminal::passphrase()?)
-        } else {
-            None
-        };
-        let keys = source.secrets(passphrase.as_ref())?.content_keys;
+        let (source, keys) = self.keys.to_read()?;
         let mut bar = terminal::Bar::new("verifying");
         let verified = verify(&self.store, &source.root_json()?, source.product(), &keys, &mut bar)?;
         drop(bar);

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
-use crate::mirror::is_of_a_store;
+use crate::mirror::list;
 use crate::store_files::{DOOMED, StoreWriter, json, read_small, sync_dir};
 
 /// The format's number.
@@ -120,31 +120,15 @@ fn remove(place: &Path) -> Result<(), StoreError> {
 /// # Errors
 /// `Io`.
 pub(crate) fn files(root: &Path) -> Result<BTreeMap<String, u64>, StoreError> {
-    let mut found = BTreeMap::new();
-    for directory in ["packs", "targets", "metadata"] {
-        walk(root, directory, &mut found)?;
+    let mut found: BTreeMap<String, u64> = list(root)?.into_iter().map(|item| (item.path, item.bytes)).collect();
+    let timestamp = "metadata/timestamp.json";
+    let place = root.join(timestamp);
+    match fs::metadata(&place) {
+        Ok(metadata) => drop(found.insert(timestamp.to_owned(), metadata.len())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(StoreError::io("read", &place)(error)),
     }
     Ok(found)
-}
-
-fn walk(root: &Path, directory: &str, found: &mut BTreeMap<String, u64>) -> Result<(), StoreError> {
-    let path = root.join(directory);
-    let entries = match fs::read_dir(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(StoreError::io("read", &path))?,
-    };
-    for entry in entries {
-        let entry = entry.map_err(StoreError::io("read", &path))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let metadata = entry.metadata().map_err(StoreError::io("read", entry.path()))?;
-        let below = format!("{directory}/{name}");
-        if metadata.is_dir() {
-            walk(root, &below, found)?;
-        } else if metadata.is_file() && (is_of_a_store(&below) || below == "metadata/timestamp.json") {
-            found.insert(below, metadata.len());
-        }
-    }
-    Ok(())
 }
 
 /// Whether signed metadata may no longer name the metadata file at `path`: not the timestamp, and none of the roots, which
