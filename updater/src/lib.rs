@@ -10,7 +10,7 @@
 //! | [`check`] | which release is wished for |
 //! | [`reach`] | what can be had without a server |
 //! | [`inventory`], [`hash`] | what stands in `client/` |
-//! | [`plan`] | the cheapest way to what is missing |
+//! | [`plan`], [`summary`] | the cheapest way to what is missing; told to people |
 //! | [`steps`] | what leads from one release to another |
 //! | [`patches`], [`patch_apply`] | which patches are worth it; applying them |
 //! | [`fetch`], [`spool`] | frames from servers, each once |
@@ -49,6 +49,7 @@ pub mod stage;
 pub mod state;
 pub mod status;
 pub mod steps;
+pub mod summary;
 pub mod trust_cache;
 pub mod zone_io;
 

@@ -18,10 +18,10 @@ use crate::engine::Engine;
 use crate::error::{EngineError, FailureKind};
 use crate::host::Guard;
 use crate::inventory::{self, FileState, Inventory};
-use crate::plan::Summary;
 use crate::record_store::Origin;
 use crate::spool::Spool;
 use crate::stage::Staged;
+use crate::summary::Summary;
 use crate::zone_io;
 
 /// Plans made anew because a source was not what it seemed, before an operation gives up.

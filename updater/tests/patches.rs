@@ -213,7 +213,7 @@ fn a_damaged_file_comes_by_chunks_and_the_others_by_patches_in_one_run() {
     world.assert_client(&release(2));
 }
 
-fn updater_plan(setup: Setup<'_>, limits: Limits) -> updater::plan::Summary {
+fn updater_plan(setup: Setup<'_>, limits: Limits) -> updater::summary::Summary {
     Setup { limits, ..setup }.run(|engine| engine.update(&Wish::Newest).unwrap()).plan.unwrap()
 }
 

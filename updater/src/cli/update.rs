@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use firmware_image::host::Access;
 use updater::Wish;
-use updater::plan::Summary;
+use updater::summary::Summary;
 
 use super::{Session, exit, judged, size};
 
