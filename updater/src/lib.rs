@@ -19,6 +19,7 @@
 //! | [`quarantine`] | programs that nobody listed |
 //! | [`renewal`], [`backups`] | the updater itself, and its backups |
 //! | [`operations`] | check, update, verify, repair, roll back, run |
+//! | [`road`] | the one way to a release that they share |
 //! | [`status`], [`log`] | what is told to people |
 #![forbid(unsafe_code)]
 
@@ -43,6 +44,7 @@ pub mod quarantine;
 pub mod reach;
 pub mod record_store;
 pub mod renewal;
+pub mod road;
 pub mod servers;
 pub mod spool;
 pub mod stage;
