@@ -77,6 +77,8 @@ pub mod trust;
 #[cfg(feature = "publish")]
 pub mod tuf;
 #[cfg(feature = "publish")]
+mod update_cost;
+#[cfg(feature = "publish")]
 pub mod verify;
 
 pub use chunk_list::ChunkList;

@@ -1,6 +1,6 @@
 //! What is in a store, and what devices download from it.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 
 use firmware_image::Digest;
@@ -13,6 +13,7 @@ use crate::gc::survey::{Known, KnownStep, survey};
 use crate::repository::Observer;
 use crate::transport::Directory;
 use crate::trust::{ARCHIVE, MemoryCache, Releases, Trust};
+use crate::update_cost::{by_chunks, by_steps, whole};
 
 /// Numbers of a store.
 #[derive(Debug, Clone, Default)]
@@ -208,72 +209,6 @@ fn update(
         bytes,
         whole_bytes: lengths.fresh + whole(new),
     }
-}
-
-/// Manifest, chunk list, and all chunks.
-fn whole(new: &Known) -> u64 {
-    let all = new.manifest.contents().into_iter().map(|(digest, _)| digest).collect();
-    new.release.sealed.bytes + new.release.chunks.bytes + frames(new, &all, &HashSet::new())
-}
-
-/// Manifest, chunk list, and the chunks that `old` does not have.
-fn by_chunks(old: &Known, new: &Known) -> u64 {
-    let wanted = &contents(new) - &contents(old);
-    new.release.sealed.bytes + chunks(old, new, &wanted)
-}
-
-/// The chunk list, and those chunks of the contents `wanted` that `old` does not have; nothing where none is.
-fn chunks(old: &Known, new: &Known, wanted: &BTreeSet<Digest>) -> u64 {
-    if wanted.is_empty() {
-        return 0;
-    }
-    let here = old.list.chunks.iter().map(|chunk| chunk.digest).collect();
-    new.release.chunks.bytes + frames(new, wanted, &here)
-}
-
-/// The steps of `chain` with their patches, and chunks for what those do not give.
-fn by_steps(old: &Known, new: &Known, chain: &[(u64, u64)], by_serial: &HashMap<u64, &Known>) -> Option<u64> {
-    let mut have = contents(old);
-    let mut bytes = 0;
-    for (from, to) in chain {
-        let (before, after) = (by_serial.get(from)?, by_serial.get(to)?);
-        let step = after.step(*from)?;
-        bytes += step.bytes();
-        for patch in step.step.patches(&before.manifest, &after.manifest).ok()? {
-            if patch.sources.iter().all(|(digest, _)| have.contains(digest)) {
-                have.extend(patch.targets.iter().map(|(digest, _)| *digest));
-            }
-        }
-    }
-    // A single step stands in for the manifest.
-    let manifest = if chain.len() == 1 { 0 } else { new.release.sealed.bytes };
-    Some(manifest + bytes + chunks(old, new, &(&contents(new) - &have)))
-}
-
-fn contents(known: &Known) -> BTreeSet<Digest> {
-    known.manifest.contents().into_iter().map(|(digest, _)| digest).collect()
-}
-
-/// Bytes of the frames of the contents `wanted` of `new`, each once, that are not `here`. For contents that a release that
-/// is made of another one has no chunks of, what they cost whole.
-fn frames(new: &Known, wanted: &BTreeSet<Digest>, here: &HashSet<Digest>) -> u64 {
-    let files = new.manifest.files.iter().map(|file| (file.sha256, file.stored_bytes));
-    let updaters = new.manifest.updaters.iter().map(|updater| (updater.sha256, updater.stored_bytes));
-    let costs: HashMap<Digest, u64> = files.chain(updaters).collect();
-    let mut seen = here.clone();
-    let mut bytes = 0;
-    for digest in wanted {
-        let Some(content) = new.list.content(digest) else {
-            bytes += costs.get(digest).copied().unwrap_or(0);
-            continue;
-        };
-        for (_, chunk) in new.list.chunks_of(content) {
-            if seen.insert(chunk.digest) {
-                bytes += u64::from(chunk.stored_len);
-            }
-        }
-    }
-    bytes
 }
 
 /// The fewest steps from the release `from` to the release `to`, as devices look for them: pairs of from and to.

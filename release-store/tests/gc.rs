@@ -10,11 +10,12 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use common::{DAY, NOW, Numbers, Vendor, content, copy_tree, files, passphrase};
+use release_store::chunk_list::ChunkList;
 use release_store::contents::ContentReader;
-use release_store::gc::{Collected, Fate, MAX_CHAIN, Policy, collect, preview};
+use release_store::gc::{Collected, DEFAULT_WHOLE_EVERY, Fate, Policy, collect, preview};
 use release_store::keys::KeyDir;
 use release_store::mirror::mirror_quietly;
-use release_store::publish::{DeltaFrom, KEYFRAME_RELEASES, Published, publish};
+use release_store::publish::{DeltaFrom, Published, publish};
 use release_store::repository::{NoObserver, Observer, Repository, Step};
 use release_store::trust::{MemoryCache, Releases, Trust, VerifiedManifest};
 use release_store::verify::{Verified, verify};
@@ -214,6 +215,7 @@ fn every_policy_leaves_every_kept_release_readable_and_the_store_smaller() {
     let policies = [
         ("default", at_once(), vec![]),
         ("three whole", Policy { whole: 3, ..at_once() }, vec![6, 7]),
+        ("short lines", Policy { whole_every: 3, ..at_once() }, vec![2, 5]),
         ("a pin", Policy { pins: vec![version(2), version(4)], ..at_once() }, vec![3, 5]),
         ("some kept", Policy { keep: Some(4), ..at_once() }, vec![]),
         ("some kept, and a pin", Policy { keep: Some(3), pins: vec![version(1)], ..at_once() }, vec![2]),
@@ -239,12 +241,20 @@ fn every_policy_leaves_every_kept_release_readable_and_the_store_smaller() {
         }
         assert!(releases.iter().any(|release| release.base.is_some()), "{name}");
         for release in releases.iter() {
-            assert!(depth(&releases, release.serial) <= MAX_CHAIN, "{name}: {}", release.serial);
-            let steps: Vec<u64> = release.steps.iter().map(|(from, _)| *from).collect();
-            match (release.serial, release.base) {
-                (8, _) => assert_eq!(steps, [1, 4, 5, 6, 7], "{name}"),
-                (_, Some(base)) => assert_eq!(steps, [base], "{name}"),
-                (_, None) => assert!(steps.len() <= 1, "{name}"),
+            assert!(depth(&releases, release.serial) < policy.whole_every, "{name}: {}", release.serial);
+            let next = releases.iter().find(|next| next.serial > release.serial);
+            assert!(release.base.is_none_or(|base| Some(base) == next.map(|next| next.serial)), "{name}");
+            // One step leads on from each, and to the newest from the one before it.
+            let leads_on = releases.iter().filter(|to| to.serial > release.serial && to.step(release.serial).is_some());
+            let leads_on: Vec<u64> = leads_on.map(|to| to.serial).collect();
+            match release.serial {
+                8 => assert!(leads_on.is_empty(), "{name}"),
+                7 => assert_eq!(leads_on, [8], "{name}"),
+                // Those between may be forgotten.
+                serial => {
+                    let is_left = leads_on.len() == 1 || (leads_on.is_empty() && policy.keep.is_some());
+                    assert!(is_left, "{name}: {leads_on:?} from {serial}");
+                }
             }
         }
 
@@ -362,7 +372,7 @@ fn a_run_after_each_release_keeps_the_store_sound_and_lines_short() {
     assert_eq!(releases.iter().len(), 10);
     let thinned = releases.iter().filter(|release| release.base.is_some()).count();
     assert!(thinned >= 7, "{thinned}");
-    assert!(releases.iter().all(|release| depth(&releases, release.serial) <= MAX_CHAIN));
+    assert!(releases.iter().all(|release| depth(&releases, release.serial) < DEFAULT_WHOLE_EVERY));
 
     // One that was pinned, and is no more, stays as it is where others are made of it.
     let whole: BTreeSet<u64> = releases.iter().filter(|release| release.base.is_none()).map(|r| r.serial).collect();
@@ -374,20 +384,20 @@ fn a_run_after_each_release_keeps_the_store_sound_and_lines_short() {
 }
 
 #[test]
-fn keyframes_and_withdrawn_releases_that_are_newer_stay_whole() {
+fn one_of_every_few_releases_and_withdrawn_ones_that_are_newer_stay_whole() {
     let vendor = Vendor::new();
     let tree = vendor.path("tree");
     fs::create_dir(&tree).unwrap();
     let mut series = Series { vendor, trees: Vec::new() };
     let mut program = content(60_000, 9);
-    for at in 0..KEYFRAME_RELEASES + 4 {
+    let last = 2 * DEFAULT_WHOLE_EVERY as u64;
+    for at in 0..last as usize {
         // All in the first chunk.
         let place = at * 500;
         program[place..place + 8].fill(at as u8);
         series.trees.push(Tree::from([("client".to_owned(), program.clone())]));
         series.publish_last();
     }
-    let last = KEYFRAME_RELEASES as u64 + 4;
     for serial in [last - 1, last] {
         let version = version(serial as usize - 1);
         series.vendor.open().withdraw("stable", &version, Some("worse"), &passphrase(), NOW).unwrap();
@@ -397,8 +407,9 @@ fn keyframes_and_withdrawn_releases_that_are_newer_stay_whole() {
     let releases = series.check(&store);
     let whole: Vec<u64> =
         releases.iter().filter(|release| release.base.is_none()).map(|release| release.serial).collect();
-    assert_eq!(whole, [1, KEYFRAME_RELEASES as u64 + 1, last - 2, last - 1, last]);
-    assert!(releases.iter().all(|release| depth(&releases, release.serial) <= MAX_CHAIN));
+    let newest = last - 2;
+    assert_eq!(whole, [newest - DEFAULT_WHOLE_EVERY as u64, newest, last - 1, last]);
+    assert!(releases.iter().all(|release| depth(&releases, release.serial) < DEFAULT_WHOLE_EVERY));
     let unknown = Policy { pins: vec!["9.9.9".into()], ..at_once() };
     let error = series.try_collect(&store, &unknown, NOW, &mut NoObserver).unwrap_err();
     assert!(error.to_string().contains("9.9.9"), "{error}");
@@ -528,15 +539,17 @@ fn verify_reports_what_a_thinned_release_lacks_and_gc_takes_no_chunks_that_nothi
         }
     }
 
-    // A patch that is damaged before its release is thinned: nothing changes.
+    // A chunk that is damaged before its release is thinned: nothing changes.
     let whole = series.copy("copy");
-    for (name, bytes) in files(&whole).into_iter().filter(|(name, _)| name.contains(&format!(".step-{serial}-"))) {
-        let pack = release_store::Step::open(&bytes, &keys).unwrap().pack.unwrap().path();
-        let mut damaged = fs::read(whole.join(&pack)).unwrap();
+    let release = &series.vendor.release(&version(serial as usize - 1));
+    let transport = Directory::new(&whole);
+    let manifest = VerifiedManifest::fetch(release, &transport, &keys).unwrap().open("Acme Notes").unwrap();
+    let list = ChunkList::fetch(release, &manifest, &transport, &keys).unwrap();
+    for pack in &list.packs {
+        let mut damaged = fs::read(whole.join(pack.path())).unwrap();
         let middle = damaged.len() / 2;
         damaged[middle] ^= 4;
-        fs::write(whole.join(&pack), damaged).unwrap();
-        assert!(name.starts_with("targets/"));
+        fs::write(whole.join(pack.path()), damaged).unwrap();
     }
     let timestamp = fs::read(whole.join("metadata/timestamp.json")).unwrap();
     series.try_collect(&whole, &at_once(), NOW, &mut NoObserver).unwrap_err();
@@ -583,7 +596,7 @@ fn the_program_says_what_it_would_do_and_does_it() {
     let before = files(&store);
     let (code, table, people) = run(&["gc", "--dry-run"]);
     assert!(
-        code == 0 && table.contains("as patches on 1 from now on") && people.contains("would be"),
+        code == 0 && table.contains("as patches on 6 from now on") && people.contains("would be"),
         "{table}{people}"
     );
     let (_, text, _) = run(&["gc", "--dry-run", "--json"]);
@@ -595,8 +608,10 @@ fn the_program_says_what_it_would_do_and_does_it() {
     assert_eq!((&did["releases"], &did["new_bytes"]), (&would["releases"], &would["new_bytes"]));
     assert_eq!(did["deleted_files"], 0);
     let (_, listed, _) = run(&["gc", "--dry-run", "--grace", "0"]);
-    assert!(listed.contains("as patches on 1\n"), "{listed}");
-    for wrong in [["--grace", "soon"], ["--grace", "-1d"], ["--keep", "0"]] {
+    assert!(listed.contains("as patches on 6\n"), "{listed}");
+    for wrong in
+        [["--grace", "soon"], ["--grace", "-1d"], ["--keep", "0"], ["--whole-every", "0"], ["--whole-every", "17"]]
+    {
         assert_eq!(run(&["gc", wrong[0], wrong[1]]).0, 2, "{wrong:?}");
     }
     let (code, _, people) = run(&["verify"]);

@@ -80,7 +80,7 @@ fn a_store_that_was_tended_shows_what_is_thinned_and_still_leads_everyone_to_the
     collect(&mut vendor.open(), &passphrase(), &policy, NOW, &mut NoObserver).unwrap();
     let after = numbers(&vendor);
     assert!(after.store_bytes < before.store_bytes / 2);
-    assert_eq!(after.releases.iter().filter(|release| release.base.is_some()).count(), 5);
+    assert!(after.releases.iter().rev().skip(1).all(|release| release.base.is_some()));
     for (before, after) in before.updates.iter().zip(&after.updates) {
         assert!(matches!(after.way, Way::Steps(_)), "{after:?}");
         assert!(after.bytes <= before.bytes + 4000, "{before:?} {after:?}");

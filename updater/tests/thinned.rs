@@ -102,3 +102,24 @@ fn a_thinned_release_that_is_out_of_reach_is_offline_and_nothing_worse() {
     assert!(world.engine(&[], |engine| engine.verify().unwrap().whole));
     world.assert_client(&release(LAST));
 }
+
+#[test]
+fn a_release_that_is_made_of_a_withdrawn_one_is_installed_and_gone_back_to() {
+    let world = published();
+    let fates = thin(&world);
+    let last = u64::from(LAST);
+    assert_eq!(fates[&(last - 1)], Fate::Thinned { base: last });
+    let server = world.serve();
+    let url = server.url();
+    world.engine(&[&url], |engine| engine.update(&Wish::Newest).unwrap());
+    world.assert_client(&release(LAST));
+    let mut repository = Repository::open(&world.store(), &world.keys).unwrap();
+    repository.withdraw("stable", &format!("{LAST}.0"), Some("worse"), &passphrase(), NOW).unwrap();
+    drop(repository);
+    world.engine(&[&url], |engine| engine.update(&wish(LAST - 1)).unwrap());
+    world.assert_client(&release(LAST - 1));
+    world.wipe_free();
+    world.wipe_hidden();
+    world.engine(&[&url], |engine| engine.update(&Wish::Newest).unwrap());
+    world.assert_client(&release(LAST - 1));
+}

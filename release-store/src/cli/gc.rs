@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use release_store::gc::{Collected, DEFAULT_GRACE_SECS, Fate, Policy, collect, preview};
+use release_store::gc::{
+    Collected, DEFAULT_GRACE_SECS, DEFAULT_WHOLE_EVERY, Fate, MAX_WHOLE_EVERY, Policy, collect, preview,
+};
 use release_store::keys::KeyDir;
 use release_store::repository::Repository;
 use serde_json::json;
@@ -12,16 +14,16 @@ use super::{KeysArgument, terminal};
 
 /// Keep a store from growing: old releases as patches, and what nothing needs away
 ///
-/// The last releases, every 16th and pinned ones keep their chunks. Each other release is thinned where that saves bytes:
-/// it is made of another one by the step from there, and devices install it as before. Nothing is deleted that a device may just
-/// be fetching: a file goes in the first run after nothing has named it for the grace period. Run it after publishing,
-/// or from a scheduler. A release that was thinned stays so.
+/// The newest release of each channel, pinned ones and one of every few keep their chunks. Each other release is thinned where
+/// that saves bytes: it is made of the next newer one by a step back, and devices install it as before. Nothing is deleted that a
+/// device may just be fetching: a file goes in the first run after nothing has named it for the grace period. Run it after
+/// publishing, or from a scheduler. A release that was thinned stays so.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   release-store gc store --keys keys --dry-run
   release-store gc store --keys keys --pin 1.0.0
-  release-store gc store --keys keys --whole 3 --keep 50 --grace 30d
+  release-store gc store --keys keys --whole 3 --keep 50 --grace 30d --jobs 2
 
 A dry run needs no passphrase where KEYS is what `keys export --factory` made.")]
 pub(super) struct Gc {
@@ -32,6 +34,10 @@ pub(super) struct Gc {
     /// How many of the last releases of each channel keep their chunks
     #[arg(long, value_name = "N", default_value_t = 1)]
     whole: usize,
+    /// Of how many releases of a channel in a row one at least keeps its chunks: an old one is installed by so many steps back, less one
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_WHOLE_EVERY as u64,
+          value_parser = clap::value_parser!(u64).range(1..=MAX_WHOLE_EVERY as u64))]
+    whole_every: u64,
     /// A version that keeps its chunks. Repeatable; to be named at each run
     #[arg(long, value_name = "VERSION")]
     pin: Vec<String>,
@@ -41,7 +47,10 @@ pub(super) struct Gc {
     /// How long a file stays that nothing names any more: days, or a number with s, m, h or d; 0 deletes at once
     #[arg(long, value_name = "TIME", default_value = "14d", value_parser = duration_secs)]
     grace: i64,
-    /// Say what would happen, and change nothing
+    /// Threads that make patches; each takes up to ten times the largest file in memory
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: u16,
+    /// Say what would happen, and change nothing. Takes as long: patches are made to see their sizes
     #[arg(long)]
     dry_run: bool,
     /// Print JSON
@@ -53,7 +62,14 @@ impl Gc {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let now = terminal::now()?;
         let keep = self.keep.and_then(|keep| usize::try_from(keep).ok());
-        let policy = Policy { whole: self.whole, pins: self.pin.clone(), keep, grace_secs: self.grace };
+        let policy = Policy {
+            whole: self.whole,
+            whole_every: self.whole_every as usize,
+            pins: self.pin.clone(),
+            keep,
+            grace_secs: self.grace,
+            jobs: self.jobs.into(),
+        };
         let collected = if self.dry_run { self.preview(&policy, now)? } else { self.collect(&policy, now)? };
         if self.json {
             terminal::print_json(&as_json(&collected, self.dry_run))?;

@@ -1,83 +1,125 @@
-//! What becomes of each release: kept whole, kept as patches on another one, or forgotten.
+//! What becomes of each release: kept whole, kept as patches on a newer one, or forgotten.
 //!
-//! A decision that was made before is never taken back: a release that is held as patches stays so, and one that others
-//! are made of stays as it is, since what they are made of was settled with it.
+//! Devices want the newest release, so that one has its chunks, and older ones are made of it: each of the next newer one, by a
+//! step back. A decision that was made before is never taken back: a release that is held as patches stays so.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use firmware_image::Digest;
 
-use super::survey::Known;
+use super::back::StepsBack;
+use super::forward::forward_steps;
+use super::lines::Lines;
+use super::survey::{Known, KnownStep};
 use super::{Fate, Policy};
-use crate::contents::given;
+use crate::chunk_list::ChunkEntry;
 use crate::error::StoreError;
-use crate::publish::KEYFRAME_RELEASES;
 use crate::repository::Observer;
-use crate::trust::{Releases, VerifiedManifest};
-
-/// The most steps from a release that stands by itself to one that is made of it.
-pub const MAX_CHAIN: usize = 4;
+use crate::trust::Releases;
 
 /// What becomes of one release.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Decision {
     pub fate: Fate,
     /// The releases whose steps to it stay.
     pub steps: BTreeSet<u64>,
+    /// The step from its base, where this run made it.
+    pub made: Option<KnownStep>,
     /// The contents that leave its chunk list.
     pub dropped: BTreeSet<Digest>,
 }
 
 /// The frames that chunk lists need: where they are, and how long.
-type Frames = HashMap<(Digest, u64), u64>;
+#[derive(Debug, Default)]
+pub(super) struct Frames(HashMap<(Digest, u64), u64>);
 
-/// Decides on all releases of a store, which are `known`, oldest first.
+impl Frames {
+    /// Adds the frames of those contents of `known` that `wanted` picks.
+    fn add(&mut self, known: &Known, wanted: impl Fn(&Digest) -> bool) {
+        self.0.extend(frames(known, wanted));
+    }
+
+    /// Bytes of the frames that are missing for those contents of `known` that `wanted` picks.
+    pub(super) fn missing(&self, known: &Known, wanted: impl Fn(&Digest) -> bool) -> u64 {
+        let frames: HashMap<_, _> = frames(known, wanted).collect();
+        frames.iter().filter(|(place, _)| !self.0.contains_key(*place)).map(|(_, bytes)| bytes).sum()
+    }
+}
+
+/// The frames of those contents of `known` that `wanted` picks.
+fn frames(known: &Known, wanted: impl Fn(&Digest) -> bool) -> impl Iterator<Item = ((Digest, u64), u64)> {
+    let contents = known.list.contents.iter().filter(move |content| wanted(&content.digest));
+    let chunks = contents.flat_map(|content| known.list.chunks_of(content));
+    let place = |chunk: &ChunkEntry| {
+        let pack = known.list.pack_of(chunk).ok()?;
+        Some(((pack.digest, chunk.offset), u64::from(chunk.stored_len)))
+    };
+    chunks.filter_map(move |(_, chunk)| place(chunk))
+}
+
+/// Decides on all releases of a store, which are `known`, oldest first; the steps back that it takes are made and kept by
+/// `back`.
 ///
 /// # Errors
-/// `NoSuchRelease` for a pin; `Malformed` where what the store says of its releases cannot be.
+/// `NoSuchRelease` for a pin; `Malformed` where what the store says of its releases cannot be; as making steps reports.
 pub(super) fn decide(
     releases: &Releases,
     known: &[Known],
     policy: &Policy,
+    back: &StepsBack<'_>,
     observer: &mut dyn Observer,
 ) -> Result<BTreeMap<u64, Decision>, StoreError> {
     let current = releases.current();
     let pinned = pinned(known, policy)?;
-    let mut bound = pinned.clone();
-    bound.extend(&current);
-    let kept = kept(known, policy, bound)?;
-    let whole = whole(known, policy, &kept, &current, &pinned);
-
-    let has_base = |known: &&Known| known.release.base.is_some() && kept.contains(&known.release.serial);
-    let made_of: BTreeSet<u64> = known.iter().filter(has_base).filter_map(|known| known.release.base).collect();
-    for known in known.iter().filter(has_base).filter(|known| pinned.contains(&known.release.serial)) {
+    let mut lines = Lines::of(known)?;
+    let kept = kept(known, policy, &lines, &current | &pinned);
+    let whole = whole(known, policy, &kept, &current | &pinned);
+    for known in known.iter().filter(|known| pinned.contains(&known.release.serial) && known.release.base.is_some()) {
         let version = &known.release.version;
         observer.note(&format!(
             "{version} is held as patches since an earlier run, and stays so: it can be installed as before"
         ));
     }
-    let mut needed = Frames::new();
+    let mut needed = Frames::default();
     for known in known.iter().filter(|known| kept.contains(&known.release.serial)) {
-        let serial = known.release.serial;
-        if known.release.base.is_some() || whole.contains(&serial) || made_of.contains(&serial) {
-            needed.extend(frames(known, |_| true));
+        if known.release.base.is_some() || whole.contains(&known.release.serial) {
+            needed.add(known, |_| true);
         }
     }
-    let mut chooser = Chooser { by_serial: HashMap::new(), lines: HashMap::new(), needed };
+
     let mut decisions = BTreeMap::new();
-    for known in known {
+    let mut newer: BTreeMap<&str, &Known> = BTreeMap::new();
+    for known in known.iter().rev() {
         let serial = known.release.serial;
+        let mut decision = Decision { fate: Fate::Whole, steps: BTreeSet::new(), made: None, dropped: BTreeSet::new() };
         if !kept.contains(&serial) {
-            let (steps, dropped) = Default::default();
-            decisions.insert(serial, Decision { fate: Fate::Forgotten, steps, dropped });
+            decision.fate = Fate::Forgotten;
+            decisions.insert(serial, decision);
             continue;
         }
-        let may_thin = known.release.base.is_none() && !whole.contains(&serial) && !made_of.contains(&serial);
-        let mut decision = chooser.choose(known, may_thin)?;
-        if current.contains(&serial) {
-            decision.steps = known.steps.iter().map(|step| step.from).collect();
+        let base = newer.insert(&known.release.channel, known);
+        if let Some(base) = known.release.base {
+            decision.fate = Fate::Thinned { base };
+            decision.steps.insert(base);
+        } else if let Some(base) = base.filter(|_| !whole.contains(&serial)) {
+            let length = lines.depth(base.release.serial) + 1 + lines.height(serial);
+            // Whoever can read a release need not have the keys of newer ones.
+            let may_thin = length < policy.whole_every && base.list_key == known.list_key;
+            if may_thin && let Some(thinned) = back.thin(base, known, &needed, observer)? {
+                let base = base.release.serial;
+                lines.put(serial, base);
+                decision.fate = Fate::Thinned { base };
+                decision.steps.insert(base);
+                (decision.made, decision.dropped) = (thinned.made, thinned.given);
+            }
         }
+        needed.add(known, |digest| !decision.dropped.contains(digest));
         decisions.insert(serial, decision);
+    }
+    for (to, from) in forward_steps(releases, known, &kept) {
+        if let Some(decision) = decisions.get_mut(&to) {
+            decision.steps.extend(from);
+        }
     }
     Ok(decisions)
 }
@@ -97,7 +139,7 @@ fn pinned(known: &[Known], policy: &Policy) -> Result<BTreeSet<u64>, StoreError>
 }
 
 /// The channels, and their releases by serial.
-fn channels<'k>(known: impl Iterator<Item = &'k Known>) -> BTreeMap<&'k str, Vec<&'k Known>> {
+pub(super) fn channels<'k>(known: impl Iterator<Item = &'k Known>) -> BTreeMap<&'k str, Vec<&'k Known>> {
     let mut channels: BTreeMap<&str, Vec<&Known>> = BTreeMap::new();
     for known in known {
         channels.entry(known.release.channel.as_str()).or_default().push(known);
@@ -106,137 +148,23 @@ fn channels<'k>(known: impl Iterator<Item = &'k Known>) -> BTreeMap<&'k str, Vec
 }
 
 /// The releases that are not forgotten: `bound` and the last of each channel, and what they are made of.
-fn kept(known: &[Known], policy: &Policy, bound: BTreeSet<u64>) -> Result<BTreeSet<u64>, StoreError> {
+fn kept(known: &[Known], policy: &Policy, lines: &Lines, bound: BTreeSet<u64>) -> BTreeSet<u64> {
     let mut kept = bound;
     for releases in channels(known.iter()).values() {
         let forgotten = policy.keep.map_or(0, |keep| releases.len().saturating_sub(keep));
         kept.extend(releases[forgotten..].iter().map(|known| known.release.serial));
     }
-    // Newest first: what a release is made of is older.
-    for known in known.iter().rev().filter_map(|known| known.release.base.map(|base| (known.release.serial, base))) {
-        let (serial, base) = known;
-        if base >= serial {
-            let reason = format!("it says that it is made of release {base}, which is no older");
-            return Err(StoreError::malformed(format!("release {serial}"), reason));
-        }
-        if kept.contains(&serial) {
-            kept.insert(base);
-        }
-    }
-    Ok(kept)
+    let below: Vec<u64> = kept.iter().flat_map(|serial| lines.below(*serial)).collect();
+    kept.extend(below);
+    kept
 }
 
-/// The releases that the policy keeps whole.
-fn whole(
-    known: &[Known],
-    policy: &Policy,
-    kept: &BTreeSet<u64>,
-    current: &BTreeSet<u64>,
-    pinned: &BTreeSet<u64>,
-) -> BTreeSet<u64> {
-    let mut whole: BTreeSet<u64> = current.union(pinned).copied().collect();
+/// The releases that the policy keeps whole: `bound`, and the last that stand.
+fn whole(known: &[Known], policy: &Policy, kept: &BTreeSet<u64>, bound: BTreeSet<u64>) -> BTreeSet<u64> {
+    let mut whole = bound;
     for releases in channels(known.iter().filter(|known| kept.contains(&known.release.serial))).values() {
-        whole.extend(releases.iter().step_by(KEYFRAME_RELEASES).map(|known| known.release.serial));
         let standing = releases.iter().rev().filter(|known| known.release.withdrawn.is_none());
         whole.extend(standing.take(policy.whole).map(|known| known.release.serial));
     }
     whole
-}
-
-/// The frames of those contents of `known` that `wanted` picks.
-fn frames(known: &Known, wanted: impl Fn(&Digest) -> bool) -> Frames {
-    let contents = known.list.contents.iter().filter(|content| wanted(&content.digest));
-    let chunks = contents.flat_map(|content| known.list.chunks_of(content));
-    let place = |chunk: &crate::chunk_list::ChunkEntry| {
-        let pack = known.list.pack_of(chunk).ok()?;
-        Some(((pack.digest, chunk.offset), u64::from(chunk.stored_len)))
-    };
-    chunks.filter_map(|(_, chunk)| place(chunk)).collect()
-}
-
-/// What a release is made of in the end.
-struct Line {
-    /// Steps to the release that stands by itself.
-    depth: usize,
-    /// What its base gives.
-    given: BTreeSet<Digest>,
-    /// All contents that it has in the end.
-    has: HashSet<Digest>,
-}
-
-/// Chooses release by release, from the oldest on.
-struct Chooser<'k> {
-    by_serial: HashMap<u64, &'k Known>,
-    lines: HashMap<u64, Line>,
-    /// What the releases that are settled need.
-    needed: Frames,
-}
-
-impl<'k> Chooser<'k> {
-    fn choose(&mut self, known: &'k Known, may_thin: bool) -> Result<Decision, StoreError> {
-        let serial = known.release.serial;
-        self.by_serial.insert(serial, known);
-        if let Some(base) = known.release.base {
-            let line = self.line(known, base)?.ok_or_else(|| {
-                let reason = format!("it is made of release {base}, and the step from there does not lead to it");
-                StoreError::malformed(format!("release {serial}"), reason)
-            })?;
-            self.lines.insert(serial, line);
-            let (fate, steps) = (Fate::Thinned { base }, [base].into());
-            return Ok(Decision { fate, steps, dropped: BTreeSet::new() });
-        }
-        if may_thin && let Some((base, line)) = self.cheapest_base(known)? {
-            let dropped = line.given.clone();
-            self.needed.extend(frames(known, |digest| !dropped.contains(digest)));
-            self.lines.insert(serial, line);
-            return Ok(Decision { fate: Fate::Thinned { base }, steps: [base].into(), dropped });
-        }
-        self.needed.extend(frames(known, |_| true));
-        let has = known.manifest.contents().into_iter().map(|(digest, _)| digest).collect();
-        self.lines.insert(serial, Line { depth: 0, given: BTreeSet::new(), has });
-        // One way to it stays open for devices that have older releases.
-        let from_kept = known.steps.iter().filter(|step| self.lines.contains_key(&step.from) && step.from != serial);
-        let cheapest = from_kept.min_by_key(|step| (step.bytes(), std::cmp::Reverse(step.from)));
-        let steps = cheapest.map(|step| step.from).into_iter().collect();
-        Ok(Decision { fate: Fate::Whole, steps, dropped: BTreeSet::new() })
-    }
-
-    /// The base on which `known` takes the fewest bytes; `None` where its chunks take no more.
-    fn cheapest_base(&self, known: &Known) -> Result<Option<(u64, Line)>, StoreError> {
-        let missing = |wanted: &dyn Fn(&Digest) -> bool| -> u64 {
-            let frames = frames(known, wanted);
-            frames.iter().filter(|(place, _)| !self.needed.contains_key(*place)).map(|(_, bytes)| bytes).sum()
-        };
-        let mut best: Option<(u64, u64, Line)> = None;
-        let mut least = missing(&|_| true);
-        for step in known.steps.iter().rev() {
-            let Some(line) = self.line(known, step.from)?.filter(|line| line.depth <= MAX_CHAIN) else { continue };
-            let bytes = step.bytes() + missing(&|digest| !line.given.contains(digest));
-            if bytes < least {
-                least = bytes;
-                best = Some((bytes, step.from, line));
-            }
-        }
-        Ok(best.map(|(_, base, line)| (base, line)))
-    }
-
-    /// What `known` is made of on the release numbered `base`; `None` where that is not settled, or the step from there does
-    /// not give its manifest.
-    fn line(&self, known: &Known, base: u64) -> Result<Option<Line>, StoreError> {
-        let (Some(step), Some(before), Some(line)) =
-            (known.step(base), self.by_serial.get(&base), self.lines.get(&base))
-        else {
-            return Ok(None);
-        };
-        let manifest = step.step.manifest(&before.manifest).and_then(|manifest| manifest.encode());
-        if !manifest.is_ok_and(|encoded| VerifiedManifest::accept(&known.release, encoded).is_ok()) {
-            return Ok(None);
-        }
-        let patches = step.step.patches(&before.manifest, &known.manifest)?;
-        let given = given(|digest| line.has.contains(digest), &known.manifest, &patches);
-        let given: BTreeSet<Digest> = given.into_keys().collect();
-        let by_chunks = known.list.contents.iter().map(|content| content.digest);
-        let has = given.iter().copied().chain(by_chunks).collect();
-        Ok(Some(Line { depth: line.depth + 1, given, has }))
-    }
 }

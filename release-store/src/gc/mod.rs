@@ -1,15 +1,18 @@
 //! Keeps a store from growing without end: older releases become patches on others, and what nothing needs any more goes.
 //!
-//! A [`Policy`] says which releases keep their chunks. Every other one is *thinned*: it is from then on made of another
-//! release by the step from there, and its chunk list has only what that does not give; devices install it as before. Of the
-//! steps to releases that are not current, one is kept. Whatever signed metadata no longer names is deleted by the first run
+//! A [`Policy`] says which releases keep their chunks. Every other one is *thinned*: it is from then on made of the next newer
+//! release by a step back, and its chunk list has only what that does not give; devices install it as before. Of the steps that
+//! lead forward, each release keeps one. Whatever signed metadata no longer names is deleted by the first run
 //! after a grace period, so that no device loses what it is just fetching.
 //!
-//! Order: packs, chunk lists, metadata with the timestamp last, the list of files that nothing names any more, deletions. A
+//! Order: steps back, packs, chunk lists, metadata with the timestamp last, the list of files that nothing names any more, deletions. A
 //! cut at any moment leaves a sound store, and the next run goes on.
 
+mod back;
 mod decide;
 pub(crate) mod doomed;
+mod forward;
+mod lines;
 mod rewrite;
 pub(crate) mod survey;
 
@@ -18,16 +21,17 @@ use std::path::Path;
 
 use firmware_image::Digest;
 
-pub use decide::MAX_CHAIN;
+pub use forward::MAX_DETOUR_PERCENT;
 pub use rewrite::MIN_NEEDED_PERCENT;
 
 use crate::content_key::ContentKeys;
-use crate::contents::ContentReader;
+use crate::contents::{ContentReader, MAX_LINE};
 use crate::error::StoreError;
 use crate::keys::Passphrase;
 use crate::repository::{Observer, Repository, Step, step};
 use crate::transport::Directory;
 use crate::trust::{ARCHIVE, MemoryCache, Releases, Trust};
+use back::StepsBack;
 use decide::{Decision, decide};
 use doomed::Doomed;
 use rewrite::{Rewritten, rewrite};
@@ -36,12 +40,18 @@ use survey::{Known, survey};
 /// How long a file that nothing names any more stays unless told otherwise, in seconds: two weeks.
 pub const DEFAULT_GRACE_SECS: i64 = 14 * 24 * 60 * 60;
 
-/// What is kept, and how. Keyframes (every [`crate::publish::KEYFRAME_RELEASES`]th release of a channel, the first
-/// included) and current releases are always kept whole.
+/// Of how many releases in a row one keeps its chunks unless told otherwise.
+pub const DEFAULT_WHOLE_EVERY: usize = 8;
+/// The most releases in a row of which only one keeps its chunks: readers follow no longer lines.
+pub const MAX_WHOLE_EVERY: usize = MAX_LINE;
+
+/// What is kept, and how. Current releases are always kept whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// So many of the last releases of each channel that stand keep their chunks.
     pub whole: usize,
+    /// Of so many releases of a channel in a row, one at least keeps its chunks: 1 to [`MAX_WHOLE_EVERY`].
+    pub whole_every: usize,
     /// Versions that keep their chunks, in every channel.
     pub pins: Vec<String>,
     /// Releases of a channel that are older than so many of the last are forgotten, unless kept ones are made of them;
@@ -49,11 +59,20 @@ pub struct Policy {
     pub keep: Option<usize>,
     /// How long a file stays that nothing names any more, in seconds.
     pub grace_secs: i64,
+    /// Threads that make patches; each may take ten times a file's bytes of memory.
+    pub jobs: usize,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { whole: 1, pins: Vec::new(), keep: None, grace_secs: DEFAULT_GRACE_SECS }
+        Self {
+            whole: 1,
+            whole_every: DEFAULT_WHOLE_EVERY,
+            pins: Vec::new(),
+            keep: None,
+            grace_secs: DEFAULT_GRACE_SECS,
+            jobs: 1,
+        }
     }
 }
 
@@ -131,7 +150,11 @@ pub fn collect(
 
     let releases = repository.releases().clone();
     let known = survey(&releases, &transport, product, &content_keys, observer)?;
-    let decisions = decide(&releases, &known, policy, observer)?;
+    let reader = ContentReader::new(&releases, &transport, product, &content_keys)?;
+    let back = StepsBack::new(reader, &content_keys, policy.jobs, Some(repository));
+    let decisions = decide(&releases, &known, policy, &back, observer)?;
+    drop(back);
+    step(observer, Step::StepsWritten)?;
     let done = rewrite(&releases, &known, &decisions, &transport, &content_keys, Some(repository), observer)?;
     let is_changed = done.releases != releases;
     if is_changed {
@@ -175,7 +198,8 @@ pub fn preview(
     }
     let bytes_before = doomed::files(root)?.values().sum();
     let known = survey(&releases, &transport, product, keys, observer)?;
-    let decisions = decide(&releases, &known, policy, observer)?;
+    let reader = ContentReader::new(&releases, &transport, product, keys)?;
+    let decisions = decide(&releases, &known, policy, &StepsBack::new(reader, keys, policy.jobs, None), observer)?;
     let done = rewrite(&releases, &known, &decisions, &transport, keys, None, observer)?;
     let version = |role: &str| metadata.set.targets_role(role).map_or(0, |role| role.version);
     let snapshot = metadata.set.snapshot().map_or(0, |role| role.version);

@@ -27,7 +27,7 @@ use crate::transport::Directory;
 use crate::trust::Releases;
 
 /// A pack of which less is needed, in percent of its bytes, is written anew.
-pub const MIN_NEEDED_PERCENT: u64 = 80;
+pub const MIN_NEEDED_PERCENT: u64 = 95;
 
 /// What comes of it.
 #[derive(Debug)]
@@ -74,6 +74,11 @@ pub(super) fn rewrite(
         if let Fate::Thinned { base } = decision.fate {
             release.base = Some(base);
         }
+        if let Some(step) = &decision.made {
+            release.steps.push((step.from, step.object));
+            release.steps.sort_by_key(|(from, _)| *from);
+            result.new_bytes += step.bytes();
+        }
         let list = rebuild(&known.list, &decision.dropped, &moved.places)?;
         if list != known.list {
             // Under the key that it was: whoever could read the release still can.
@@ -87,8 +92,8 @@ pub(super) fn rewrite(
             };
             result.new_bytes += release.chunks.bytes;
         }
-        let packs =
-            known.steps.iter().filter(|step| decision.steps.contains(&step.from)).filter_map(|step| step.step.pack);
+        let steps = known.steps.iter().chain(&decision.made);
+        let packs = steps.filter(|step| decision.steps.contains(&step.from)).filter_map(|step| step.step.pack);
         result.named.extend(packs.chain(list.packs).map(|pack| (pack.path(), pack.bytes)));
         result.named.insert(release.manifest_path(), release.sealed.bytes);
         result.named.insert(release.chunks.path(&release.chunks_name()), release.chunks.bytes);

@@ -5,11 +5,12 @@
 
 mod index;
 mod packer;
-mod patches;
+pub(crate) mod patches;
 mod similar;
 mod tree;
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -259,32 +260,32 @@ pub fn publish(
     let sealed = repository.write_object(&format!("{MANIFEST_PREFIX}{serial}"), &sealed_manifest)?;
     step(observer, Step::ManifestWritten)?;
 
-    let mut new: HashMap<Digest, NewContent> = HashMap::new();
+    let mut patched: BTreeMap<Digest, NewContent<'static>> = BTreeMap::new();
+    let mut add = |digest: Digest, name: &str, source: NewBytes<'static>, size: u64| {
+        let chunk_bytes = contents.get(&digest).map_or(0, |(_, chunks)| index.stored_bytes(chunks));
+        patched.entry(digest).or_insert(NewContent { name: name.to_owned(), source, size, chunk_bytes });
+    };
     for (file, digest) in files.iter().zip(&digests) {
-        let (name, source) = (file.path.clone(), NewBytes::File(file.source.clone()));
-        new.entry(*digest).or_insert(NewContent { name, source, size: file.size });
+        add(*digest, &file.path, NewBytes::File(file.source.clone()), file.size);
     }
     for updater in updaters {
         let (digest, size) = (Digest::of(&updater.image), updater.image.len() as u64);
-        let (name, source) = (updater.platform, NewBytes::Memory(Rc::new(updater.image)));
-        new.entry(digest).or_insert(NewContent { name, source, size });
+        add(digest, &updater.platform, NewBytes::Memory(Rc::new(updater.image)), size);
     }
-    let patcher = Patcher {
-        store: repository.writer(),
-        key,
-        index: &index,
-        contents: &contents,
-        new: &new,
-        manifest: &manifest,
-        jobs: request.jobs,
-    };
+    for carried in &updater_entries {
+        add(carried.sha256, &carried.platform, NewBytes::Kept, carried.size);
+    }
+    let patcher = Patcher { key, contents: &patched, manifest: &manifest, jobs: request.jobs };
     let mut release = Release::new(&manifest, Digest::of(&encoded), sealed, chunks);
     let mut made = Vec::new();
-    let mut reader = ContentReader::new(repository.releases(), &transport, product, &content_keys)?;
+    let reader = ContentReader::new(repository.releases(), &transport, product, &content_keys)?;
+    let reader = RefCell::new(reader);
     for base in delta_bases(repository.releases(), request)? {
-        let Some((edge, sealed)) = patcher.step(base, &mut reader, observer)? else { continue };
-        release.steps.push((base.serial, repository.write_object(&release.step_name(base.serial), &sealed)?));
-        made.push(edge);
+        let Some(edge) = patcher.step(base.serial, &reader, observer)? else { continue };
+        edge.write_pack(repository.writer())?;
+        let object = repository.write_object(&release.step_name(base.serial), &edge.sealed)?;
+        release.steps.push((base.serial, object));
+        made.push(StepMade { from: base.serial, bytes: object.bytes, pack: edge.step.pack });
     }
     step(observer, Step::StepsWritten)?;
     let mut releases = repository.releases().clone();

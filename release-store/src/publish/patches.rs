@@ -1,9 +1,10 @@
-//! Patches to a new release from earlier ones: which contents go into which patch, and making them on several threads.
+//! Patches to one release from another: which contents go into which patch, and making them on several threads.
 //!
 //! Every program has a patch of its own from the most similar old file. Everything else is grouped by size and type, so
 //! that what the files of a release share is said once. A patch is kept only if it is smaller than the frames of
 //! what it gives.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -11,8 +12,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firmware_image::Digest;
 
-use super::StepMade;
-use super::index::Index;
 use super::similar::{Outline, most_similar};
 use crate::chunk_list::PackEntry;
 use crate::content_key::ContentKey;
@@ -22,11 +21,10 @@ use crate::frame::{FrameKind, FrameWriter, MAX_PATCH_PART_BYTES};
 use crate::manifest::{Manifest, pack_path};
 use crate::patch::{self, PatchError};
 use crate::repository::Observer;
-use crate::sealed;
+use crate::sealed::{self, ObjectRef};
 use crate::step::{NewPatch, PatchPart, Step};
 use crate::store_files::StoreWriter;
 use crate::transport::{Directory, TransportError};
-use crate::trust::Release;
 
 /// Larger files are grouped apart from smaller ones.
 const LARGE_BYTES: u64 = 512 << 10;
@@ -41,43 +39,71 @@ const LARGE_GROUP_BYTES: u64 = 64 << 20;
 /// Patches are compressed already: frames hardly try.
 const FRAME_LEVEL: i32 = 1;
 
-/// A content of the new release.
-#[derive(Debug, Clone)]
-pub(super) struct NewContent {
+/// What the release has that patches lead to.
+pub(crate) struct NewContent<'r> {
     /// What it is called, where it is: a path, or an updater's platform.
     pub name: String,
     /// Its bytes.
-    pub source: NewBytes,
+    pub source: NewBytes<'r>,
     pub size: u64,
+    /// What its chunks cost, in bytes; patches are to be had for less.
+    pub chunk_bytes: u64,
 }
 
-/// Where the bytes of a new content are.
-#[derive(Debug, Clone)]
-pub(super) enum NewBytes {
+/// Where the bytes of a content are.
+pub(crate) enum NewBytes<'r> {
     File(PathBuf),
     Memory(Rc<Vec<u8>>),
+    /// In the store.
+    Store(&'r dyn Fn(&Digest) -> Result<Vec<u8>, StoreError>),
+    /// Nowhere: the old release has it, too.
+    Kept,
 }
 
-impl NewContent {
-    fn read(&self) -> Result<Vec<u8>, StoreError> {
+impl NewContent<'_> {
+    fn read(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         match &self.source {
             NewBytes::File(path) => std::fs::read(path).map_err(StoreError::io("read", path)),
             NewBytes::Memory(bytes) => Ok(bytes.to_vec()),
+            NewBytes::Store(read) => read(digest),
+            NewBytes::Kept => Err(StoreError::MissingContent { digest: *digest, wanted: self.name.clone() }),
         }
     }
 }
 
 /// What patches are made with.
-pub(super) struct Patcher<'a> {
-    pub store: &'a StoreWriter,
+pub(crate) struct Patcher<'a, 'r> {
     pub key: &'a ContentKey,
-    pub index: &'a Index,
-    /// The new release's contents, and what each costs by chunks.
-    pub contents: &'a BTreeMap<Digest, (u64, Vec<Digest>)>,
-    pub new: &'a HashMap<Digest, NewContent>,
-    /// The new release.
+    /// All contents of the release that they lead to.
+    pub contents: &'a BTreeMap<Digest, NewContent<'r>>,
+    /// That release.
     pub manifest: &'a Manifest,
     pub jobs: usize,
+}
+
+/// A step, as it is written into a store.
+pub(crate) struct SealedStep {
+    pub step: Step,
+    pub sealed: Vec<u8>,
+    /// The frames of its patches.
+    frames: Vec<u8>,
+}
+
+impl SealedStep {
+    pub(crate) fn object(&self) -> ObjectRef {
+        ObjectRef::of(&self.sealed)
+    }
+
+    /// Writes the pack of its patches.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn write_pack(&self, store: &StoreWriter) -> Result<(), StoreError> {
+        if let Some(pack) = &self.step.pack {
+            store.write_once(&pack_path(&pack.digest), &self.frames, Some(&pack.digest))?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads a content of the old release.
@@ -91,18 +117,20 @@ struct Task {
     new: Vec<u8>,
 }
 
-impl Patcher<'_> {
-    /// Makes the step from `base`: writes the pack of its patches, and returns it sealed. `None` where so
-    /// much is new that no step can say it.
-    pub(super) fn step(
+impl Patcher<'_, '_> {
+    /// Makes the step from the release numbered `from`. `None` where so much is new that no step can say it.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the contents of both releases; `Stopped` where `observer` said so.
+    pub(crate) fn step(
         &self,
-        base: &Release,
-        reader: &mut ContentReader<'_, Directory>,
+        from: u64,
+        reader: &RefCell<ContentReader<'_, Directory>>,
         observer: &mut dyn Observer,
-    ) -> Result<Option<(StepMade, Vec<u8>)>, StoreError> {
-        let open = reader.release(base.serial)?;
+    ) -> Result<Option<SealedStep>, StoreError> {
+        let open = reader.borrow_mut().release(from)?;
         let old = &open.manifest;
-        let mut read = |digest: &Digest| reader.read(base.serial, digest);
+        let mut read = |digest: &Digest| reader.borrow_mut().read(from, digest);
         let tasks = match self.tasks(old, &mut read) {
             Err(StoreError::Transport(TransportError::NotFound { path })) => {
                 let version = &old.version;
@@ -116,8 +144,7 @@ impl Patcher<'_> {
         let mut patches = Vec::new();
         let mut frames = Vec::new();
         for (task, patch) in made {
-            let cost =
-                |digest: &Digest| self.contents.get(digest).map_or(0, |(_, chunks)| self.index.stored_bytes(chunks));
+            let cost = |digest: &Digest| self.contents.get(digest).map_or(0, |content| content.chunk_bytes);
             let whole: u64 = task.targets.iter().map(cost).sum();
             let mut parts = Vec::new();
             let mut part_frames = Vec::new();
@@ -136,19 +163,16 @@ impl Patcher<'_> {
             let (digest, bytes) = (Digest::of(&frames), frames.len() as u64);
             pack = Some(PackEntry { digest, bytes, key: self.key.number });
         }
-        let step = Step::new(old, self.manifest, pack, &patches)?.encode()?;
+        let step = Step::new(old, self.manifest, pack, &patches)?;
         let mut writer = FrameWriter::new(self.key, super::DEFAULT_LEVEL)?;
-        let sealed = match sealed::seal(FrameKind::Step, &mut writer, &step) {
+        let sealed = match sealed::seal(FrameKind::Step, &mut writer, &step.encode()?) {
             Err(StoreError::TooLarge { .. }) => {
                 observer.note(&format!("no step from {}: it would be longer than readers take", old.version));
                 return Ok(None);
             }
             other => other?,
         };
-        if let Some(pack) = &pack {
-            self.store.write_once(&pack_path(&pack.digest), &frames, Some(&pack.digest))?;
-        }
-        Ok(Some((StepMade { from: base.serial, bytes: sealed.len() as u64, pack }, sealed)))
+        Ok(Some(SealedStep { step, sealed, frames }))
     }
 
     /// What goes into which patch. Reads the old contents that changed.
@@ -167,10 +191,11 @@ impl Patcher<'_> {
         for digest in before.iter().filter(|digest| !kept.contains(digest)) {
             outlines.push((*digest, Outline::of(&read(digest)?)));
         }
-        let mut changed: Vec<(&NewContent, Digest)> = Vec::new();
-        for (digest, (size, _)) in self.contents {
-            let there = before.contains(digest);
-            changed.extend(self.new.get(digest).filter(|_| !there && *size > 0).map(|content| (content, *digest)));
+        let mut changed: Vec<(&NewContent<'_>, Digest)> = Vec::new();
+        for (digest, content) in self.contents.iter().filter(|(_, content)| content.size > 0) {
+            if !matches!(content.source, NewBytes::Kept) && !before.contains(digest) {
+                changed.push((content, *digest));
+            }
         }
         let type_of = |name: &str| name.rsplit_once('.').map_or(String::new(), |(_, end)| end.to_owned());
         changed.sort_by_cached_key(|(content, digest)| (type_of(&content.name), content.name.clone(), *digest));
@@ -178,7 +203,7 @@ impl Patcher<'_> {
         let mut tasks = Vec::new();
         let (mut small, mut large) = (Task::empty(), Task::empty());
         for (content, digest) in changed {
-            let bytes = content.read()?;
+            let bytes = content.read(&digest)?;
             if Digest::of(&bytes) != digest {
                 let reason = format!("{} changed while it was read: publish again when it is at rest", content.name);
                 return Err(StoreError::Refused(reason));
