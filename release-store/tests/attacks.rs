@@ -243,6 +243,9 @@ fn the_online_key_alone_releases_nothing() {
     assert!(matches!(&error, StoreError::Tuf { role, .. } if role == "root"), "{error}");
 }
 
+/// What is done to the signatures of a file.
+type Change<'a> = &'a dyn Fn(&mut Vec<Value>);
+
 #[test]
 fn fewer_keys_than_the_threshold_sign_nothing() {
     let vendor = two_releases();
@@ -258,7 +261,7 @@ fn fewer_keys_than_the_threshold_sign_nothing() {
     put(&vendor, "2.root.json", &key(&vendor, KeyKind::Root).sign(&root));
     let mut targets = signed(&current(&vendor, "targets").1);
     let mut at = targets["version"].as_u64().unwrap();
-    let mut offer = |change: &dyn Fn(&mut Vec<Value>)| {
+    let mut offer = |change: Change| {
         at += 1;
         targets["version"] = at.into();
         let mut file: Value = serde_json::from_slice(&first.sign(&targets)).unwrap();
@@ -271,7 +274,7 @@ fn fewer_keys_than_the_threshold_sign_nothing() {
         sign_online(&vendor, &online, (100 + at, 100 + at), (at, &file));
         trust(&vendor).refresh(&vendor.transport(), NOW)
     };
-    let below: [(&str, &dyn Fn(&mut Vec<Value>)); 5] = [
+    let below: [(&str, Change); 5] = [
         ("one", &|signatures| signatures.truncate(1)),
         ("the same twice", &|signatures| signatures[1] = signatures[0].clone()),
         ("the same under the other's name", &|signatures| signatures[1]["sig"] = signatures[0]["sig"].clone()),

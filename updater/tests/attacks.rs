@@ -299,7 +299,8 @@ fn a_server_that_only_drips_is_left_for_another() {
             bytes.len()
         );
         let _ = stream.write_all(head.as_bytes());
-        for byte in bytes {
+        // An end, so that a device which waits for it fails this test and not the patience of whoever runs it.
+        for byte in bytes.iter().take(1000) {
             if stream.write_all(&[*byte]).is_err() {
                 return;
             }
@@ -317,8 +318,7 @@ fn a_server_that_only_drips_is_left_for_another() {
     setup.transports.push(Box::new(Directory::new(world.store())));
     setup.run(|engine| engine.update(&Wish::Newest).unwrap());
     world.assert_client(&second());
-    // All of it at that pace would have taken hours.
-    assert!(began.elapsed() < Duration::from_secs(60));
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 #[test]
