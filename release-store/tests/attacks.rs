@@ -90,10 +90,14 @@ fn no_role_is_rolled_back_behind_a_newer_timestamp() {
     // Older targets in a newer snapshot, as whoever has the online key can sign.
     sign_online(&vendor, &online, (at + 1, 90), (older, &older_targets));
     rolled_back("targets.json", older + 1);
-    // An older snapshot behind a newer timestamp.
-    let older_snapshot = metadata(&vendor, &format!("{}.snapshot.json", at - 1));
-    put(&vendor, "timestamp.json", &online.sign(&tuf::timestamp(91, NOW, at - 1, &older_snapshot)));
-    rolled_back("snapshot", at);
+    // An older snapshot, which names the same targets, behind a newer timestamp.
+    sign_online(&vendor, &online, (at + 5, 90), (older + 1, &targets));
+    trust.refresh(&vendor.transport(), NOW).unwrap();
+    put(&vendor, "timestamp.json", &online.sign(&tuf::timestamp(91, NOW, at, &snapshot)));
+    rolled_back("snapshot", at + 5);
+    // An older timestamp.
+    put(&vendor, "timestamp.json", &online.sign(&tuf::timestamp(89, NOW, at + 5, &current(&vendor, "snapshot").1)));
+    rolled_back("timestamp", 90);
     // An older root in a newer one's place, and one that leaves out a version.
     let [root, targets, online_key] = vendor.keys.tuf_keys();
     for wrong in [1, 3] {

@@ -18,7 +18,7 @@ const EARLIER: &str = "2001-01-01T00:00:00Z";
 
 type Served = Arc<Mutex<(BTreeMap<String, Vec<u8>>, Vec<String>)>>;
 
-/// A repository whose every role has a key, numbered by its first letter, and a server of it.
+/// A repository whose every role has a key of its own, made from its name, and a server of it.
 struct Repository {
     served: Served,
     address: SocketAddr,

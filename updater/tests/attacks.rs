@@ -118,23 +118,32 @@ fn packs_that_are_swapped_replayed_reordered_cut_or_withheld_leave_the_installed
 #[test]
 fn packs_that_change_in_mid_download_are_noticed_and_what_was_right_is_kept() {
     let world = behind();
+    let run = |server: Box<dyn Transport>, dry_run: bool| {
+        let mut setup = world.setup(&[]);
+        (setup.limits.rounds, setup.limits.dry_run) = (1, dry_run);
+        setup.transports.push(server);
+        setup.run(|engine| (engine.update(&Wish::Newest), engine.frames_fetched()))
+    };
+    let honest = || Box::new(Directory::new(world.store()));
+    let wanted = run(honest(), true).0.unwrap().plan.unwrap().frames as u64;
+    let other = |bytes: Vec<u8>| bytes.iter().map(|byte| !byte).collect::<Vec<u8>>();
+    // A part of the first answer is true; then the server dies, and what it serves after that is something else.
     let answers = AtomicUsize::new(0);
-    // Half of the first answer is true; then the server dies, and what it serves after that is something else.
-    let honest = update(
-        &world,
-        Packs::new(&world, move |_, bytes| {
-            Some(match answers.fetch_add(1, Ordering::SeqCst) {
-                0 => bytes[..bytes.len() / 2].to_vec(),
-                _ => bytes.iter().map(|byte| !byte).collect(),
-            })
-        }),
-    );
-    honest.unwrap_err();
+    let changing = Packs::new(&world, move |_, bytes| match answers.fetch_add(1, Ordering::SeqCst) {
+        0 => Some(bytes[..bytes.len() * 3 / 4].to_vec()),
+        _ => Some(other(bytes)),
+    });
+    let (result, first_frames) = run(Box::new(changing), false);
+    result.unwrap_err();
     world.assert_client(&first());
-    update(&world, Packs::new(&world, |_, bytes| Some(bytes.iter().map(|byte| !byte).collect()))).unwrap_err();
+    let (result, no_frames) = run(Box::new(Packs::new(&world, move |_, bytes| Some(other(bytes)))), false);
+    result.unwrap_err();
     world.assert_client(&first());
-    update(&world, Directory::new(world.store())).unwrap();
+    let (result, last_frames) = run(honest(), false);
+    result.unwrap();
     world.assert_client(&second());
+    assert!(first_frames > 0 && no_frames == 0, "{first_frames}, {no_frames}");
+    assert_eq!(first_frames + last_frames, wanted, "what was right came once");
 }
 
 #[test]
@@ -216,8 +225,6 @@ fn update_over(world: &World, url: &str) -> Result<(), EngineError> {
 fn ranges_that_lie_install_nothing() {
     let world = behind();
     type Lie = fn(&[u8], Range<u64>) -> (String, Vec<u8>);
-    let part = |range: &Range<u64>, bytes: &[u8]| bytes[range.start as usize..range.end as usize].to_vec();
-    let _: fn(&Range<u64>, &[u8]) -> Vec<u8> = part;
     let lies: [(&str, Lie); 6] = [
         ("another place", |bytes, range| {
             (

@@ -16,8 +16,6 @@ use crate::transport::{Transport, get_all};
 pub const MAX_DELEGATIONS: usize = 32;
 /// The longest target that is fetched, in bytes: it is held in memory until it is verified.
 pub const MAX_TARGET_BYTES: u64 = 256 << 20;
-/// The names that no delegated role may take.
-const TOP_LEVEL: [&str; 4] = ["root", "timestamp", "snapshot", "targets"];
 
 /// A file that a targets role vouches for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,9 +176,6 @@ impl<C: TrustCache, T: Transport + ?Sized> TargetSearch<'_, C, T> {
 
     /// Brings in `role` as `delegator` delegates it; whether there is such a role.
     fn take_delegated(&mut self, role: &str, delegator: &str) -> Result<bool, StoreError> {
-        if TOP_LEVEL.contains(&role) {
-            return Ok(false);
-        }
         if self.known.set.targets_role(role).is_some() {
             // Met on another way: who delegates here must vouch for it too.
             let set = &self.known.set;
