@@ -364,12 +364,13 @@ fn a_target_that_is_another_is_not_kept() {
 fn delegations_are_searched_depth_first_up_to_a_terminating_one() {
     let mut repository = Repository::new(true);
     for (role, delegations) in [
-        ("targets", &[("A", "*", false), ("B", "*", false), ("C", "*.py", false)][..]),
+        ("targets", &[("A", "*", false), ("B", "*", false), ("C", "*.py", false), ("F", "*", false)][..]),
         ("A", &[("D", "*", false), ("A", "*", false), ("B", "*.py", false)]),
         ("B", &[("E", "*", true), ("C", "*", false)]),
         ("C", &[]),
         ("D", &[]),
         ("E", &[]),
+        ("F", &[]),
     ] {
         repository.targets(role, &[], delegations, LATER);
     }
