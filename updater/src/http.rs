@@ -2,12 +2,13 @@
 //! them.
 //!
 //! Nothing a server sends is trusted here or bounds anything: lengths, ranges and redirects are checked against what was
-//! asked for, a stalled connection ends after [`STALL`], an endless answer at the caller's ceiling.
+//! asked for, a stalled connection ends after [`STALL`], one that only drips after [`PATIENCE`], an endless answer at the
+//! caller's ceiling.
 
 use std::io::Read as _;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use release_store::transport::{GetOutcome, Sink};
 use release_store::{Transport, TransportError};
@@ -21,6 +22,11 @@ use crate::meter::Meter;
 pub const CONNECT: Duration = Duration::from_secs(10);
 /// How long a server may be silent.
 pub const STALL: Duration = Duration::from_secs(20);
+/// How long a server may send less than [`DRIP_BYTES`]. Slower than that, another server does better; and where there is
+/// none, the frames that came whole are kept.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// What a server must send within [`PATIENCE`], in bytes, or its answer to the end.
+pub const DRIP_BYTES: u64 = 8 << 10;
 /// The most redirects that are followed.
 pub const MAX_REDIRECTS: usize = 3;
 
@@ -35,6 +41,7 @@ pub struct Http {
     agent: Agent,
     base: String,
     meter: Arc<Meter>,
+    patience: Duration,
 }
 
 /// An agent for all servers of a run.
@@ -58,7 +65,14 @@ pub fn agent() -> Agent {
 impl Http {
     /// The store at `base` (`http:` or `https:`).
     pub fn new(agent: Agent, base: &str, meter: Arc<Meter>) -> Self {
-        Self { agent, base: base.trim_end_matches('/').to_owned(), meter }
+        Self { agent, base: base.trim_end_matches('/').to_owned(), meter, patience: PATIENCE }
+    }
+
+    /// With another patience than [`PATIENCE`].
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     fn send(&self, path: &str, range: Option<&Range<u64>>) -> Result<Response<Body>, TransportError> {
@@ -189,8 +203,13 @@ impl Transport for Http {
         let mut reader = response.into_body().into_reader();
         let mut buffer = vec![0; READ_BYTES];
         let mut came = 0_u64;
+        // Only the waiting counts: a rate that the caller limits is no server's fault.
+        let (mut waited, mut since) = (Duration::ZERO, 0_u64);
         loop {
-            let n = match reader.read(&mut buffer) {
+            let began = Instant::now();
+            let read = reader.read(&mut buffer);
+            waited += began.elapsed();
+            let n = match read {
                 Ok(0) => break,
                 Ok(n) => n,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
@@ -203,6 +222,13 @@ impl Transport for Http {
             }
             sink(start + came, &buffer[..n])?;
             came += n as u64;
+            if waited >= self.patience {
+                if came - since < DRIP_BYTES {
+                    let source = "the server sends next to nothing".into();
+                    return Err(TransportError::Unreachable { path: path.to_owned(), source });
+                }
+                (waited, since) = (Duration::ZERO, came);
+            }
         }
         if announced.is_some_and(|length| length != came) {
             return Err(bad(path, "it ends early"));

@@ -9,4 +9,5 @@ pub mod run;
 pub mod server;
 pub mod system;
 pub mod test;
+pub mod tuf_suite;
 pub mod usage;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::programs::{Profile, Programs};
-use crate::{demo, run, system};
+use crate::{demo, run, system, tuf_suite};
 
 /// What to test.
 #[derive(clap::Args)]
@@ -39,6 +39,7 @@ pub fn run(args: &Args) -> Result<()> {
         run::show(run::cargo().args(["test", "--workspace", "--exclude", "qemu-tests", "--quiet"]))
     })?;
     part("an independent reader agrees with the vectors", &mut independent_reader)?;
+    part("the public conformance suite for TUF clients", &mut tuf_suite::run)?;
     let dir = tempfile::tempdir()?;
     let bin = dir.path().join("bin");
     if !(args.no_demo && args.no_machines) {

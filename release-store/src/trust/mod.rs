@@ -8,12 +8,16 @@
 //! - [`Trust::cached`] and [`Trust::offline`] verify without asking for freshness: what they yield is authentic, it may
 //!   be old. Expiry decides freshness only; a release once signed stays installable.
 //!
+//! A fourth leads to any targets of any repository: [`Trust::to_the_letter`] follows the specification where a device has
+//! rules of its own, for the public conformance suite and whoever wants a plain TUF client.
+//!
 //! Who holds old metadata may only withhold news: rollback below what was accepted is refused, a frozen timestamp ends
 //! in [`StoreError::Expired`].
 
 mod cache;
 pub(crate) mod crypto;
 mod releases;
+mod search;
 
 use firmware_image::Digest;
 use jiff::Timestamp;
@@ -21,6 +25,7 @@ use sigstore_tuf::{Metadata, Root, Targets, TrustedMetadataSet};
 
 pub use cache::{MemoryCache, TrustCache};
 pub use releases::{CHUNKS_PREFIX, MANIFEST_PREFIX, MAX_STEPS, Release, Releases, STEP_PREFIX, VerifiedManifest};
+pub use search::{MAX_DELEGATIONS, MAX_TARGET_BYTES, Target, TargetSearch, percent_encoded};
 
 use crate::error::StoreError;
 use crate::transport::{Transport, TransportError, get_all, get_all_with_outcome};
@@ -80,7 +85,22 @@ pub struct Trust<C> {
     root: Vec<u8>,
     cache: C,
     remembered: Accepted,
+    rules: Rules,
 }
+
+/// Whose rules decide where the specification and the needs of a device differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    /// A server's clock may speak against an expiry, metadata is kept when all of it is there, and a store must have
+    /// consistent snapshots.
+    Device,
+    /// Expiry is decided by the own clock, each role is kept as soon as it is accepted, and any repository will do.
+    Specification,
+}
+
+/// The timestamp that the kept snapshot was accepted under. Another may have been kept since, whose snapshot never came:
+/// without this one, the snapshot would no longer be the floor for the next.
+const SNAPSHOT_TIMESTAMP: &str = "snapshot.timestamp";
 
 /// Metadata verified so far, with the bytes it came from.
 pub(crate) struct Known {
@@ -94,6 +114,15 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// Where the store has `role` in `version`.
+    fn path(&self, role: &str, version: u64) -> String {
+        let role = percent_encoded(role);
+        match self.set.root().consistent_snapshot {
+            true => format!("metadata/{version}.{role}.json"),
+            false => format!("metadata/{role}.json"),
+        }
+    }
+
     /// The releases that what is known vouches for.
     pub(crate) fn releases(&self) -> Result<Releases, StoreError> {
         let targets = self.set.targets_role("targets").ok_or(StoreError::NothingKnown)?;
@@ -107,12 +136,33 @@ impl<C: TrustCache> Trust<C> {
     /// # Errors
     /// `Tuf` where `root` is no root that signs itself, `Malformed` where it has no consistent snapshots.
     pub fn new(root: &[u8], cache: C) -> Result<Self, StoreError> {
+        Self::with_rules(root, cache, Rules::Device)
+    }
+
+    /// Trust in `root`, by the letter of the specification: expiry is decided by the clock alone (5.3.10, 5.4.4, 5.5.6,
+    /// 5.6.5), each role is kept as soon as it is accepted (5.4.5, 5.5.7, 5.6.6), and repositories without consistent
+    /// snapshots will do. What it leads to is [`Trust::search`].
+    ///
+    /// # Errors
+    /// `Tuf` where `root` is no root that signs itself.
+    pub fn to_the_letter(root: &[u8], cache: C) -> Result<Self, StoreError> {
+        Self::with_rules(root, cache, Rules::Specification)
+    }
+
+    fn with_rules(root: &[u8], cache: C, rules: Rules) -> Result<Self, StoreError> {
         crypto::install();
         let set = TrustedMetadataSet::from_root(root).map_err(tuf("root"))?;
-        if !set.root().consistent_snapshot {
-            return Err(StoreError::malformed("the trusted root", "it has no consistent snapshots"));
+        let trust = Self { root: root.to_vec(), cache, remembered: Accepted::default(), rules };
+        trust.check_root(&set, || "the trusted root".into())?;
+        Ok(trust)
+    }
+
+    /// Refuses a root that the rules do not allow.
+    fn check_root(&self, set: &TrustedMetadataSet, name: impl FnOnce() -> String) -> Result<(), StoreError> {
+        if self.rules == Rules::Device && !set.root().consistent_snapshot {
+            return Err(StoreError::malformed(name(), "it has no consistent snapshots"));
         }
-        Ok(Self { root: root.to_vec(), cache, remembered: Accepted::default() })
+        Ok(())
     }
 
     /// Adds what was accepted before and kept elsewhere.
@@ -134,19 +184,43 @@ impl<C: TrustCache> Trust<C> {
     /// `Rollback` and `Tuf` for metadata that is not accepted. What was known before stays known: see
     /// [`Trust::cached`].
     pub fn refresh<T: Transport + ?Sized>(&self, transport: &T, now: i64) -> Result<Refreshed, StoreError> {
+        let mut renewed = self.renew(transport, now)?;
+        let known = &mut renewed.known;
+        self.take_known_archive(known);
+        let releases = known.releases()?;
+        self.keep(known, &mut renewed.kept);
+        let known = renewed.known;
+        let accepted =
+            Accepted { root: known.set.root_bytes().to_vec(), timestamp: known.timestamp, snapshot: known.snapshot };
+        let (Kept { changed, failure }, clock_disputed) = (renewed.kept, renewed.clock.disputed);
+        Ok(Refreshed { releases, accepted, changed, clock_disputed, cache_error: failure })
+    }
+
+    /// The newest metadata that the store offers, down to the top-level targets (TUF 5.3 to 5.6).
+    fn renew<T: Transport + ?Sized>(&self, transport: &T, now: i64) -> Result<Renewed, StoreError> {
         let mut known = self.start()?;
         let followed = self.follow_roots(&mut known, transport);
         // At once (TUF 5.3.8): a root that takes trust from a stolen key counts, whatever becomes of the rest.
-        let (new_roots, root_error) = self.keep_roots(&known);
+        let mut kept = Kept::default();
+        self.keep_roots(&known, &mut kept);
         followed?;
         self.check_remembered_root(&known)?;
         self.seed(&mut known);
-        let newest_known = known.releases().ok().and_then(|releases| releases.newest_publication());
-        let mut clock = Clock { now: time(now.max(newest_known.unwrap_or(now))), server: None, disputed: None };
+        let mut clock = Clock { now: time(now), server: None, disputed: None };
+        let newest_known = match self.rules {
+            Rules::Device => known.releases().ok().and_then(|releases| releases.newest_publication()),
+            Rules::Specification => {
+                clock.check("root", |now| known.set.check_root_expired(now))?;
+                None
+            }
+        };
+        clock.now = time(now.max(newest_known.unwrap_or(now)));
 
         let path = "metadata/timestamp.json";
         let (timestamp, outcome) = get_all_with_outcome(transport, path, MAX_TIMESTAMP_BYTES)?;
-        clock.server = outcome.date.filter(|date| newest_known.is_none_or(|known| *date >= known)).map(time);
+        if self.rules == Rules::Device {
+            clock.server = outcome.date.filter(|date| newest_known.is_none_or(|known| *date >= known)).map(time);
+        }
         clock.check("root", |now| known.set.check_root_expired(now))?;
         let accepted = clock.check("timestamp", |now| match known.set.update_timestamp(&timestamp, now) {
             Ok(()) => Ok(true),
@@ -158,16 +232,16 @@ impl<C: TrustCache> Trust<C> {
             known.timestamp = timestamp;
         }
         clock.check("timestamp", |now| known.set.check_timestamp_expired(now))?;
+        self.keep_early(&known, &mut kept);
 
         self.take_snapshot(&mut known, transport, &mut clock)?;
+        if self.rules == Rules::Specification {
+            self.keep_one(SNAPSHOT_TIMESTAMP, &known.timestamp, &mut kept);
+        }
+        self.keep_early(&known, &mut kept);
         self.take_targets(&mut known, transport, &mut clock)?;
-        self.take_known_archive(&mut known);
-        let releases = known.releases()?;
-        let (changed, cache_error) = self.keep(&known);
-        let accepted =
-            Accepted { root: known.set.root_bytes().to_vec(), timestamp: known.timestamp, snapshot: known.snapshot };
-        let (changed, cache_error) = (changed || new_roots, root_error.or(cache_error));
-        Ok(Refreshed { releases, accepted, changed, clock_disputed: clock.disputed, cache_error })
+        self.keep_early(&known, &mut kept);
+        Ok(Renewed { known, clock, kept })
     }
 
     /// The releases as the last refresh found them, from the cache alone: authentic, maybe stale.
@@ -198,7 +272,7 @@ impl<C: TrustCache> Trust<C> {
         if known.set.targets_role(ARCHIVE).is_none() {
             self.take_archive(&mut known, transport)?;
             // Where it cannot be kept it is asked for again.
-            let _ = self.keep(&known);
+            self.keep(&known, &mut Kept::default());
         }
         known.releases()
     }
@@ -283,9 +357,7 @@ impl<C: TrustCache> Trust<C> {
                 break;
             }
             known.set.update_root(&bytes).map_err(tuf("root"))?;
-            if !known.set.root().consistent_snapshot {
-                return Err(StoreError::malformed(root_name(next), "it has no consistent snapshots"));
-            }
+            self.check_root(&known.set, || root_name(next))?;
             known.roots.push((next, bytes));
         }
         Err(StoreError::TooLarge {
@@ -313,11 +385,13 @@ impl<C: TrustCache> Trust<C> {
     /// root, because the root changed its keys or the bytes are torn, counts for nothing.
     fn seed(&self, known: &mut Known) {
         let kept = |name| self.cache.load(name).unwrap_or_default();
+        let early = (self.rules == Rules::Specification).then(|| (kept(SNAPSHOT_TIMESTAMP), kept("snapshot.json")));
         let pairs = [
-            (self.remembered.timestamp.clone(), self.remembered.snapshot.clone()),
-            (kept("timestamp.json"), kept("snapshot.json")),
+            Some((self.remembered.timestamp.clone(), self.remembered.snapshot.clone())),
+            early,
+            Some((kept("timestamp.json"), kept("snapshot.json"))),
         ];
-        for (timestamp, snapshot) in pairs {
+        for (timestamp, snapshot) in pairs.into_iter().flatten() {
             if known.set.update_timestamp(&timestamp, NO_TIME).is_ok() {
                 known.timestamp = timestamp;
             }
@@ -345,7 +419,7 @@ impl<C: TrustCache> Trust<C> {
         let pin = known.set.snapshot().and_then(|snapshot| snapshot.meta.get("archive.json"));
         let pin = pin.ok_or_else(|| StoreError::malformed("the TUF snapshot", "it names no archive"))?;
         let (version, limit) = (pin.version, pin.length.unwrap_or(MAX_ARCHIVE_BYTES).min(MAX_ARCHIVE_BYTES));
-        let bytes = get_all(transport, &format!("metadata/{version}.archive.json"), limit)?;
+        let bytes = get_all(transport, &known.path(ARCHIVE, version), limit)?;
         known.set.update_delegated_targets(&bytes, ARCHIVE, "targets", NO_TIME).map_err(tuf(ARCHIVE))?;
         known.archive = bytes;
         Ok(())
@@ -363,7 +437,7 @@ impl<C: TrustCache> Trust<C> {
         let (version, limit) = (pin.version, pin.length.unwrap_or(MAX_SNAPSHOT_BYTES).min(MAX_SNAPSHOT_BYTES));
         let mut bytes = std::mem::take(&mut known.snapshot);
         if known.set.clone().update_snapshot(&bytes, NO_TIME).is_err() {
-            bytes = get_all(transport, &format!("metadata/{version}.snapshot.json"), limit)?;
+            bytes = get_all(transport, &known.path("snapshot", version), limit)?;
         }
         clock.check("snapshot", |now| known.set.update_snapshot(&bytes, now))?;
         known.snapshot = bytes;
@@ -382,20 +456,22 @@ impl<C: TrustCache> Trust<C> {
         let (version, limit) = (pin.version, pin.length.unwrap_or(MAX_TARGETS_BYTES).min(MAX_TARGETS_BYTES));
         let mut bytes = std::mem::take(&mut known.targets);
         if known.set.update_targets(&bytes, NO_TIME).is_err() {
-            bytes = get_all(transport, &format!("metadata/{version}.targets.json"), limit)?;
+            bytes = get_all(transport, &known.path("targets", version), limit)?;
         }
         clock.check("targets", |now| known.set.update_targets(&bytes, now).map(|_| ()))?;
         known.targets = bytes;
         Ok(())
     }
 
-    /// Gives the cache the roots that it lacks; see [`Trust::keep_all`].
-    fn keep_roots(&self, known: &Known) -> (bool, Option<std::io::Error>) {
-        self.keep_all(known.roots.iter().map(|(version, bytes)| (root_name(*version), bytes)))
+    /// Gives the cache the roots that it lacks.
+    fn keep_roots(&self, known: &Known, kept: &mut Kept) {
+        for (version, bytes) in &known.roots {
+            self.keep_one(&root_name(*version), bytes, kept);
+        }
     }
 
-    /// Gives the cache what it lacks but roots; see [`Trust::keep_all`].
-    fn keep(&self, known: &Known) -> (bool, Option<std::io::Error>) {
+    /// Gives the cache what it lacks but roots.
+    fn keep(&self, known: &Known, kept: &mut Kept) {
         let files = [
             ("archive.json", &known.archive),
             ("targets.json", &known.targets),
@@ -403,24 +479,43 @@ impl<C: TrustCache> Trust<C> {
             ("timestamp.json", &known.timestamp),
         ];
         // An archive that is not at hand is no reason to lose an older one: it may vouch for what is installed.
-        let files = files.into_iter().filter(|(_, bytes)| !bytes.is_empty());
-        self.keep_all(files.map(|(name, bytes)| (name.to_owned(), bytes)))
+        for (name, bytes) in files.into_iter().filter(|(_, bytes)| !bytes.is_empty()) {
+            self.keep_one(name, bytes, kept);
+        }
     }
 
-    /// Gives the cache what it lacks. Whether that was anything, and the first failure.
-    fn keep_all<'b>(&self, files: impl Iterator<Item = (String, &'b Vec<u8>)>) -> (bool, Option<std::io::Error>) {
-        let mut changed = false;
-        let mut failure = None;
-        for (name, bytes) in files {
-            if self.cache.load(&name).as_ref() != Some(bytes) {
-                changed = true;
-                if let Err(error) = self.cache.store(&name, bytes) {
-                    failure.get_or_insert(error);
-                }
+    /// Keeps what was accepted so far, where the rules do not wait for the rest.
+    fn keep_early(&self, known: &Known, kept: &mut Kept) {
+        if self.rules == Rules::Specification {
+            self.keep(known, kept);
+        }
+    }
+
+    /// Gives the cache `bytes` where it does not have them.
+    fn keep_one(&self, name: &str, bytes: &[u8], kept: &mut Kept) {
+        if self.cache.load(name).as_deref() != Some(bytes) {
+            kept.changed = true;
+            if let Err(error) = self.cache.store(name, bytes) {
+                kept.failure.get_or_insert(error);
             }
         }
-        (changed, failure)
     }
+}
+
+/// What became of what was given to the cache.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Whether it lacked anything.
+    changed: bool,
+    /// The first failure.
+    failure: Option<std::io::Error>,
+}
+
+/// The newest metadata, the time that decided its freshness, and what the cache made of it.
+struct Renewed {
+    known: Known,
+    clock: Clock,
+    kept: Kept,
 }
 
 /// The time that decides freshness.
