@@ -28,8 +28,7 @@ pub(super) fn streams(old: &[u8], new: &[u8], copies: &[Match], spaces: Option<&
     let mut last_mode = 0;
     for copy in copies {
         number(&mut raw.gaps, u64::from(copy.new - new_end));
-        let step = i64::from(copy.old) - i64::from(old_end);
-        number(&mut raw.steps, (step << 1 ^ step >> 63) as u64);
+        signed(&mut raw.steps, i64::from(copy.old) - i64::from(old_end));
         number(&mut raw.lengths, copy.len.into());
         literals(new, new_end, copy.new, new_space, &mut raw.literals);
         let mut chooser = Chooser { images: &images, old, new, carried: 0, tail: [0; OVERHANG] };
@@ -158,7 +157,11 @@ fn literals(new: &[u8], start: u32, end: u32, space: &AddressSpace, out: &mut Ve
     }
 }
 
-fn number(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn signed(out: &mut Vec<u8>, value: i64) {
+    number(out, (value << 1 ^ value >> 63) as u64);
+}
+
+pub(super) fn number(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

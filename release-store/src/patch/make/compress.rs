@@ -5,8 +5,8 @@ use std::io::Write as _;
 use lzma_rust2::{EncodeMode, LzmaOptions, LzmaWriter, MfType};
 use zstd::zstd_safe::CParameter;
 
+use super::super::PatchError;
 use super::super::head::{Codec, Stream};
-use super::super::{MAX_PREFIX_WINDOW_LOG, PatchError};
 
 /// zstd's level: the highest.
 const ZSTD_LEVEL: i32 = 22;
@@ -80,26 +80,6 @@ fn lzma(raw: &[u8], window_log: u8, (lc, lp, pb): (u32, u32, u32)) -> Result<(u8
     writer.write_all(raw).map_err(failed)?;
     let props = writer.props();
     Ok((props, writer.finish().map_err(failed)?))
-}
-
-/// Compresses `new` with `old` as what it refers to.
-pub(super) fn with_prefix(old: &[u8], new: &[u8]) -> Result<(Stream, Vec<u8>), PatchError> {
-    let window_log = window_log(old.len() + new.len(), MAX_PREFIX_WINDOW_LOG);
-    let mut encoder = zstd::stream::Encoder::with_ref_prefix(Vec::new(), ZSTD_LEVEL, old).map_err(failed)?;
-    let log = u32::from(window_log);
-    for parameter in [
-        CParameter::WindowLog(log),
-        CParameter::HashLog(log + 1),
-        CParameter::ChainLog(log + 1),
-        CParameter::ContentSizeFlag(true),
-    ] {
-        encoder.set_parameter(parameter).map_err(failed)?;
-    }
-    encoder.set_pledged_src_size(Some(new.len() as u64)).map_err(failed)?;
-    encoder.write_all(new).map_err(failed)?;
-    let packed = encoder.finish().map_err(failed)?;
-    let codec = Codec::Zstd { window_log };
-    Ok((Stream { codec, packed: packed.len() as u64, raw: new.len() as u64 }, packed))
 }
 
 fn window_log(bytes: usize, max: u8) -> u8 {
