@@ -428,9 +428,9 @@ def apply(patch, old, new_bytes):
         require(windows <= MOST_WINDOWS, "over a limit", "windows")
     if head["method"] == "edits":
         return apply_edits(head, sizes, patch, at, old, new_bytes)
-    require(sizes["residual"]["raw"] + sizes["literals"]["raw"] == head["new"], "does not add up", "new length")
+    require(sizes["residual"]["raw"] + sizes["literals"]["raw"] <= head["new"], "does not add up", "new length")
     require(sum(stream["packed"] for stream in head["streams"]) <= MOST_BYTES, "does not add up", "packed")
-    require(sizes["modes"]["raw"] <= sizes["residual"]["raw"], "does not add up", "modes")
+    require(sizes["modes"]["raw"] <= head["new"] - sizes["literals"]["raw"], "does not add up", "modes")
     spaces = head["spaces"] or (Space(), Space())
     spaces[0].check(head["old"])
     spaces[1].check(head["new"])
@@ -445,7 +445,8 @@ def apply(patch, old, new_bytes):
 
     numbers = [Numbers(streams[name]) for name in STREAMS[:3]]
     copies = copies_of(head["count"], *numbers, len(old), new_bytes)
-    require(sum(length for _, _, length in copies) == len(streams["residual"]), "does not add up", "copies")
+    made = sum(length for _, _, length in copies) + len(streams["literals"])
+    require(made == new_bytes, "does not add up", "copies")
     corrector, new = Corrector(old, spaces, copies), bytearray()
     used = {"modes": 0, "residual": 0, "literals": 0}
 
@@ -455,7 +456,7 @@ def apply(patch, old, new_bytes):
         return streams[name][used[name] - count : used[name]]
 
     def add(guess):
-        new.extend((a + b) % 256 for a, b in zip(guess, take("residual", len(guess))))
+        new.extend((a + b) % 256 for a, b in zip(guess, take("residual", len(guess)) if adds else bytes(len(guess))))
 
     def literals(end):
         for _, size, behind in literal_fields(spaces[1], len(new), end, new):
@@ -468,7 +469,8 @@ def apply(patch, old, new_bytes):
         literals(copy[0])
         corrector.carried = b""
         for old_at, new_at, size in blocks(copy):
-            mode = take("modes", 1)[0] if head["spaces"] else 0
+            mode = take("modes", 1)[0]
+            adds, mode = mode < 128, mode % 128
             require(mode < MODES, "unknown mode", str(mode))
             corrector.block(mode, old_at, new_at, size, new, add)
     literals(new_bytes)
@@ -538,8 +540,8 @@ def edits(old, new, copies, codecs=None, **changes):
     return framed(head, *bodies, literals)
 
 
-def raw_streams(old, new, copies, modes=None, spaces=None):
-    """The content of all streams; `modes` gives the mode of the n-th block."""
+def raw_streams(old, new, copies, modes=None, spaces=None, zeros=False):
+    """The content of all streams; `modes` gives the mode of the n-th block, `zeros` leaves none of the residual out."""
     out = {name: bytearray() for name in STREAMS}
     both = spaces or (Space(), Space())
     corrector, new_end, old_end, number = Corrector(old, both, copies), 0, 0, 0
@@ -552,7 +554,7 @@ def raw_streams(old, new, copies, modes=None, spaces=None):
             out["literals"] += data
 
     def add(guess):
-        at = start + len(out["residual"])
+        at = new_at + len(out["residual"]) - before
         out["residual"] += bytes((a - b) % 256 for a, b in zip(new[at:], guess))
 
     for copy in copies:
@@ -560,12 +562,14 @@ def raw_streams(old, new, copies, modes=None, spaces=None):
         out["steps"] += zigzag(copy[1] - old_end)
         out["lengths"] += postcard.varint(copy[2])
         literals(new_end, copy[0])
-        start = copy[0] - len(out["residual"])
         corrector.carried = b""
         for old_at, new_at, size in blocks(copy):
-            mode = modes(number) if spaces else 0
-            out["modes"] += bytes([mode] if spaces else [])
+            mode, before = modes(number) if spaces else 0, len(out["residual"])
             corrector.block(mode, old_at, new_at, size, new, add)
+            added = zeros or any(out["residual"][before:])
+            out["modes"].append(mode if added else mode | 128)
+            if not added:
+                del out["residual"][before:]
             number += 1
         new_end, old_end = copy[0] + copy[2], copy[1] + copy[2]
     literals(new_end, len(new))
@@ -585,5 +589,6 @@ def matches(old_bytes, new_bytes, count, streams, spaces=None, codecs=None, **ch
     return framed(head, *bodies)
 
 
-def write(old, new, copies, modes=None, spaces=None, codecs=None):
-    return matches(len(old), len(new), len(copies), raw_streams(old, new, copies, modes, spaces), spaces, codecs)
+def write(old, new, copies, modes=None, spaces=None, codecs=None, zeros=False):
+    streams = raw_streams(old, new, copies, modes, spaces, zeros)
+    return matches(len(old), len(new), len(copies), streams, spaces, codecs)

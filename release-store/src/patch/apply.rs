@@ -7,7 +7,7 @@ use super::address_map::{AddressMap, Match};
 use super::edits::apply_edits;
 use super::fields::{X86_BEFORE, X86_FIELD, x86_literal};
 use super::head::{Copies, Head, Matches, Method, Stream};
-use super::predict::{AFTER, BEFORE, BLOCK_BYTES, Images, MODES, Mode, OVERHANG, Place};
+use super::predict::{AFTER, BEFORE, BLOCK_BYTES, Images, MODES, Mode, NOTHING_ADDED, OVERHANG, Place};
 use super::space::{Region, RegionKind, Spaces};
 use super::streams::{Shared, StreamReader, read_at};
 use super::{MAX_HEAD_BYTES, PatchError, ReadAt};
@@ -69,8 +69,8 @@ fn apply_matches(
     sink: &mut Sink<'_>,
 ) -> Result<(), PatchError> {
     let copies = read_copies(patch, streams, &matches.copies, Steps::FromEnd, head)?;
-    if copied(&copies) != matches.residual.raw {
-        return Err(PatchError::Malformed("its copies do not add up to what is added to them"));
+    if copied(&copies) + matches.literals.raw != head.new_len {
+        return Err(PatchError::Malformed("its copies and literals do not add up to what it makes"));
     }
     let mut at = streams + matches.copies.packed();
     let mut open = |stream: &Stream| {
@@ -84,7 +84,6 @@ fn apply_matches(
     let map = AddressMap::new(&copies, spaces);
     let mut writer = Writer {
         images: Images { old: &spaces.old, new: &spaces.new, map: &map },
-        executable: matches.spaces.is_some(),
         old: OldWindow { source: old, len: head.old_len, start: 0, bytes: Vec::new() },
         modes: modes?,
         residual: residual?,
@@ -191,7 +190,6 @@ impl OldWindow<'_> {
 /// Makes the new bytes.
 struct Writer<'a, 's> {
     images: Images<'a>,
-    executable: bool,
     old: OldWindow<'a>,
     modes: StreamReader<'a>,
     residual: StreamReader<'a>,
@@ -269,12 +267,17 @@ impl Writer<'_, '_> {
             let len = place.len;
             self.old.around(place.old_at, len, &mut old)?;
             let mut mode = [0];
-            if self.executable {
-                self.modes.read_exact(&mut mode)?;
-            }
-            let mode = *MODES.get(usize::from(mode[0])).ok_or(PatchError::Malformed("a block has no such mode"))?;
+            self.modes.read_exact(&mut mode)?;
+            let adds = mode[0] & NOTHING_ADDED == 0;
+            let mode = *MODES
+                .get(usize::from(mode[0] & !NOTHING_ADDED))
+                .ok_or(PatchError::Malformed("a block has no such mode"))?;
             let residual = &mut residual[..len];
-            self.residual.read_exact(residual)?;
+            if adds {
+                self.residual.read_exact(residual)?;
+            } else {
+                residual.fill(0);
+            }
             if mode.is_causal() {
                 self.causal_block(mode, place, &old, residual);
                 carried = 0;

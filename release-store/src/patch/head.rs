@@ -53,9 +53,9 @@ pub(super) struct Edits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Matches {
     pub copies: Copies,
-    /// Per block of a copy: how the old bytes are corrected. Empty without `spaces`.
+    /// Per block of a copy: how the old bytes are corrected, and whether anything is added.
     pub modes: Stream,
-    /// Per byte of all copies: what is added.
+    /// Per byte of all copies to which anything is added: what.
     pub residual: Stream,
     /// All literal bytes.
     pub literals: Stream,
@@ -189,11 +189,11 @@ impl Head {
                 matches.copies.check()?;
                 check(&matches.streams())?;
                 let packed = matches.copies.packed().saturating_add(packed(&matches.streams()));
-                let bytes = matches.residual.raw.checked_add(matches.literals.raw);
-                if bytes != Some(self.new_len) || packed > MAX_IMAGE_BYTES {
+                let bytes = matches.residual.raw.saturating_add(matches.literals.raw);
+                if bytes > self.new_len || packed > MAX_IMAGE_BYTES {
                     return malformed("its streams do not add up to what it makes");
                 }
-                if matches.modes.raw > matches.residual.raw {
+                if matches.modes.raw > self.new_len - matches.literals.raw {
                     return malformed("it has more blocks than bytes");
                 }
                 if let Some(spaces) = &matches.spaces {

@@ -201,7 +201,9 @@ vector("both-are-empty", "nothing at all", patches.write(b"", b"", []), "empty",
 vector("literals-only", "an old file that is of no use", patches.write(x86.old, x86.new, []), "x86-64.old", "x86-64.new")
 literal_code = patches.write(x86.old, x86.new, [], lambda n: 0, x86.spaces)
 vector("literals-of-code", "references stand as addresses", literal_code, "x86-64.old", "x86-64.new")
-vector("copies-alone", "no program, no modes", patches.write(x86.old, x86.new, x86.copies), "x86-64.old", "x86-64.new")
+vector("copies-alone", "no program", patches.write(x86.old, x86.new, x86.copies), "x86-64.old", "x86-64.new")
+patch = patches.write(x86.old, x86.new, x86.copies, lambda n: 5, x86.spaces, lzma_all, zeros=True)
+vector("zeros-are-added", "residuals of zeros, not left out", patch, "x86-64.old", "x86-64.new")
 backwards = [(0, 1000, 700), (700, 0, 900), (1650, 90, 1000)]
 patch = patches.write(x86.old, x86.new, backwards, lambda n: n % 20, x86.spaces, lzma_all)
 vector("copies-that-overlap", "the map takes the longest copy", patch, "x86-64.old", "x86-64.new")
@@ -312,7 +314,6 @@ broken("residual-is-not-of-the-copies", "a byte moved from one stream to the oth
        "residual": STREAMS["residual"] + b"x", "literals": STREAMS["literals"][1:]})
 broken("fewer-modes-than-blocks", "a stream ends early", "stream too short", {**STREAMS, "modes": STREAMS["modes"][:-1]})
 broken("more-modes-than-blocks", "a stream holds more", "not used up", {**STREAMS, "modes": STREAMS["modes"] + b"\0"})
-broken("modes-without-spaces", "the same", "not used up", spaces=None)
 broken("unknown-mode", "mode 20", "unknown mode", {**STREAMS, "modes": STREAMS["modes"][:-1] + b"\x14"})
 region = x86.old_space.regions[0]
 spaces = lambda regions, bases=(): (Space(regions, bases), x86.new_space)

@@ -3,7 +3,7 @@
 use super::super::address_map::{AddressMap, Match};
 use super::super::apply::block;
 use super::super::fields::{X86_BEFORE, X86_FIELD, x86_literal};
-use super::super::predict::{AFTER, BEFORE, BLOCK_BYTES, Images, MODES, Mode, OVERHANG, Place};
+use super::super::predict::{AFTER, BEFORE, BLOCK_BYTES, Images, MODES, Mode, NOTHING_ADDED, OVERHANG, Place};
 use super::super::space::{AddressSpace, RegionKind, Spaces};
 
 /// Streams before they are compressed.
@@ -36,12 +36,14 @@ pub(super) fn streams(old: &[u8], new: &[u8], copies: &[Match], spaces: Option<&
         while done < copy.len {
             let place = block(copy, done);
             let (mode, guess) = if spaces.is_some() { chooser.best(place, last_mode) } else { chooser.plain(place) };
-            if spaces.is_some() {
-                raw.modes.push(mode as u8);
-            }
             last_mode = mode;
             let wanted = &new[place.new_at as usize..][..place.len];
-            raw.residual.extend(wanted.iter().zip(&guess).map(|(new, guess)| new.wrapping_sub(*guess)));
+            if wanted == guess {
+                raw.modes.push(mode as u8 | NOTHING_ADDED);
+            } else {
+                raw.modes.push(mode as u8);
+                raw.residual.extend(wanted.iter().zip(&guess).map(|(new, guess)| new.wrapping_sub(*guess)));
+            }
             done += place.len as u32;
         }
         (new_end, old_end) = (copy.new + copy.len, copy.old + copy.len);

@@ -15,9 +15,9 @@ const MAX_ZSTD_BYTES: usize = 256 << 10;
 /// Longer streams get those of LZMA's literal bits that suit three pieces of them best: from the beginning, middle, end.
 const MAX_TRIED_BYTES: usize = 64 << 10;
 const SAMPLE_BYTES: usize = 20 << 10;
-/// Streams are long that are residuals of programs. Nearly all is zero: literal bits make no difference, and looking further
-/// for matches takes half as long again for one byte in forty.
-const LONG_BYTES: usize = 4 << 20;
+/// Streams are long that are residuals of programs. Most is zero: looking further for matches takes half as long again for
+/// one byte in forty.
+const LONG_BYTES: usize = 1 << 20;
 const LONG_SEARCH_DEPTH: i32 = 24;
 /// Literal context bits, literal position bits, position bits: for text and code, for numbers of a byte, for words.
 const LITERAL_BITS: [(u32, u32, u32); 3] = [(3, 0, 0), (0, 0, 0), (0, 2, 2)];
@@ -45,8 +45,7 @@ pub(super) fn smallest(raw: &[u8], max_window_log: u8) -> Result<(Stream, Vec<u8
                 offer(Codec::Lzma { window_log, props }, packed);
             }
         } else {
-            let bits = if raw.len() <= LONG_BYTES { best_bits(raw, window_log)? } else { LITERAL_BITS[0] };
-            let (props, packed) = lzma(raw, window_log, bits)?;
+            let (props, packed) = lzma(raw, window_log, best_bits(raw, window_log)?)?;
             offer(Codec::Lzma { window_log, props }, packed);
         }
         if raw.len() <= MAX_ZSTD_BYTES {
