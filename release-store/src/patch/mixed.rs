@@ -298,7 +298,7 @@ fn adapt(rates: &[i64], slot: &mut Slot, bit: u32, limit: u32) {
 
 /// The last number of the part of `low..=high` that a one takes.
 fn split(low: u32, high: u32, probability: u32) -> u32 {
-    low + (u64::from(high - low) * u64::from(probability) >> 12) as u32
+    low + ((u64::from(high - low) * u64::from(probability)) >> 12) as u32
 }
 
 /// Codes literals.

@@ -15,8 +15,11 @@ const MIN_IN_STEP_BYTES: u32 = 64;
 /// The shortest copy from anywhere else.
 const MIN_BYTES: u32 = 24;
 
-/// The edits that give `new`, and their streams. `None` where there are more literals or copies than a reader takes.
-pub(super) fn edits(old: &[u8], new: &[u8], matches: &[Match]) -> Result<Option<(Edits, Vec<Vec<u8>>)>, PatchError> {
+/// Edits, and their streams in order.
+type Made = (Edits, [Vec<u8>; 4]);
+
+/// The edits that give `new`. `None` where there are more literals or copies than a reader takes.
+pub(super) fn edits(old: &[u8], new: &[u8], matches: &[Match]) -> Result<Option<Made>, PatchError> {
     let copies = exact(old, new, matches);
     let copied: u64 = copies.iter().map(|copy| u64::from(copy.len)).sum();
     let raw = new.len() as u64 - copied;
@@ -43,7 +46,7 @@ pub(super) fn edits(old: &[u8], new: &[u8], matches: &[Match]) -> Result<Option<
     let literals = literals.finish();
     let copies = Copies { count: copies.len() as u32, gaps, steps, lengths };
     let edits = Edits { copies, packed: literals.len() as u64, raw };
-    Ok(Some((edits, vec![gaps_bytes, steps_bytes, lengths_bytes, literals])))
+    Ok(Some((edits, [gaps_bytes, steps_bytes, lengths_bytes, literals])))
 }
 
 /// The pieces of `matches` that are equal and worth a copy.
