@@ -93,6 +93,16 @@ fn text_with_a_changed_line_costs_about_that_line() {
 }
 
 #[test]
+fn more_literals_than_edits_may_have_are_made_without_them() {
+    let old = noise(1, 300_000);
+    let mut new = old.clone();
+    new[1000..200_000].iter_mut().step_by(50).for_each(|byte| *byte ^= 1);
+    new.extend(noise(2, 8 << 20));
+    let bytes = round_trip(&old, &new);
+    assert!((8 << 20..(8 << 20) + 20_000).contains(&bytes), "{bytes} bytes");
+}
+
+#[test]
 fn the_same_input_gives_the_same_patch() {
     let old = Program::new(Machine::ElfX86, 500);
     let mut new = old.clone();

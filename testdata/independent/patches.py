@@ -8,15 +8,17 @@ from bisect import bisect_right
 from struct import pack, unpack_from
 
 import lzma1
+import mixed
 import postcard
 import zstd
 from formats import MIB, Refused, parsed, require
 
 DATA, X86, ARM64, FILE = KINDS = ["data", "x86-64", "arm64", "file only"]
-MOST_BYTES, MOST_PREFIX, MOST_HEAD = 2**32 - 1, 8 * MIB, 16 * 1024
+MOST_BYTES, MOST_HEAD, MOST_MIXED = 2**32 - 1, 16 * 1024, 8 * MIB
 MOST_COPIES, MOST_WINDOWS, MOST_REGIONS, MOST_BASES, MOST_MOVES = 1 << 18, 20 * MIB, 64, 4, 512
 MODES = 20
-STREAMS = ["gaps", "steps", "lengths", "modes", "residual", "literals"]
+CONTROL = ["gaps", "steps", "lengths"]
+STREAMS = CONTROL + ["modes", "residual", "literals"]
 STRIDES = [4, 8, 12, 16, 20, 24, 40, 44]
 
 
@@ -310,12 +312,11 @@ def _signed(r):
 
 
 def _head(r):
-    head = {"old": r.u64(), "new": r.u64(), "method": r.enum(["prefix", "matches"])}
-    if head["method"] == "prefix":
-        return {**head, "stream": _stream(r)}
+    head = {"old": r.u64(), "new": r.u64(), "method": r.enum(["edits", "matches"]), "count": r.u32()}
+    if head["method"] == "edits":
+        return {**head, "streams": [_stream(r) for _ in CONTROL], "packed": r.u64(), "raw": r.u64()}
     return {
         **head,
-        "count": r.u32(),
         "streams": [_stream(r) for _ in STREAMS],
         "spaces": r.option(lambda: (_space(r), _space(r), r.list(lambda: (r.u64(), r.u32(), _signed(r))))),
     }
@@ -325,22 +326,22 @@ def window_bytes(stream):
     return 0 if stream["codec"] == "stored" else 1 << stream["window"]
 
 
-def check_stream(stream, most_window=23):
+def check_stream(stream):
     if stream["codec"] == "stored":
         return require(stream["packed"] == stream["raw"], "does not add up", "stored stream")
-    require(stream["window"] <= most_window, "over a limit", "window")
+    require(stream["window"] <= 23, "over a limit", "window")
     props = stream["props"]
     require(props < 225 and props % 9 + props // 9 % 5 <= 4, "over a limit", "properties")
 
 
-def content(stream, data, prefix=b""):
+def content(stream, data):
     if stream["raw"] == 0:
         return b""
     try:
         if stream["codec"] == "stored":
             out = data
         elif stream["codec"] == "zstd":
-            out = zstd.decompress(data, prefix, 1 << max(stream["window"], 10))[: stream["raw"]]
+            out = zstd.decompress(data, b"", 1 << max(stream["window"], 10))[: stream["raw"]]
         else:
             out = lzma1.decompress(data, stream["props"], 1 << stream["window"], stream["raw"])
     except (zstd.Malformed, lzma1.lzma.LZMAError, EOFError) as error:
@@ -367,15 +368,47 @@ class Numbers:
         return len(self.reader.data) - self.reader.at
 
 
-def copies_of(count, gaps, steps, lengths, old_bytes, new_bytes):
+def copies_of(count, gaps, steps, lengths, old_bytes, new_bytes, in_step=False):
     found, new, old = [], 0, 0
     for _ in range(count):
-        new, old, length = new + gaps.number(), old + steps.signed(), lengths.number()
+        gap = gaps.number()
+        new, old, length = new + gap, old + steps.signed() + gap * in_step, lengths.number()
         require(length and old >= 0 and new + length <= new_bytes and old + length <= old_bytes, "outside", "copy")
         found.append((new, old, length))
         new, old = new + length, old + length
     require(not gaps.left() and not steps.left() and not lengths.left(), "not used up")
     return found
+
+
+def runs_of(copies, old, new_bytes):
+    """The literals in front of each copy, and behind the last: (start, end, old bytes that they are told, copy)."""
+    new_end = old_end = 0
+    for to, start, length in [*copies, (new_bytes, 0, 0)]:
+        told = min(to - new_end + 32, 8192)
+        yield new_end, to, old[old_end : old_end + told], (start, length)
+        new_end, old_end = to + length, start + length
+
+
+def apply_edits(head, sizes, patch, at, old, new_bytes):
+    require(head["raw"] <= MOST_MIXED, "over a limit", "literals")
+    packed = sum(stream["packed"] for stream in head["streams"]) + head["packed"]
+    require(head["raw"] <= head["new"] and packed <= MOST_BYTES, "does not add up", "streams")
+    require((head["old"], head["new"]) == (len(old), new_bytes), "other lengths")
+    numbers = []
+    for name in CONTROL:
+        end = at + sizes[name]["packed"]
+        require(end <= len(patch), "cut short", name)
+        numbers.append(Numbers(content(sizes[name], patch[at:end])))
+        at = end
+    copies = copies_of(head["count"], *numbers, len(old), new_bytes, in_step=True)
+    require(sum(length for _, _, length in copies) + head["raw"] == new_bytes, "does not add up", "copies")
+    require(at + head["packed"] <= len(patch), "cut short", "literals")
+    literals, new = mixed.Decoder(patch[at : at + head["packed"]]), bytearray()
+    for start, end, told, (source, length) in runs_of(copies, old, new_bytes):
+        if end > start:
+            new += literals.run(bytes(new[-4:]), told, end - start)
+        new += old[source : source + length]
+    return bytes(new)
 
 
 def apply(patch, old, new_bytes):
@@ -386,23 +419,18 @@ def apply(patch, old, new_bytes):
     head = parsed(_head, patch[4 : 4 + head_bytes])
     require(max(head["old"], head["new"]) <= MOST_BYTES, "over a limit", "image")
     at = 4 + head_bytes
-    if head["method"] == "prefix":
-        stream = head["stream"]
-        check_stream(stream, 24)
-        require(head["old"] <= MOST_PREFIX, "over a limit", "prefix")
-        require(stream["codec"] == "zstd" and stream["raw"] == head["new"], "does not add up", "prefix")
-        require((head["old"], head["new"]) == (len(old), new_bytes), "other lengths")
-        require(at + stream["packed"] <= len(patch), "cut short")
-        return content(stream, patch[at : at + stream["packed"]], old)
-    sizes = dict(zip(STREAMS, head["streams"]))
+    require(head["count"] <= MOST_COPIES, "over a limit", "copies")
     for stream in head["streams"]:
         check_stream(stream)
-    for group in (STREAMS[:3], STREAMS[3:]):
-        require(sum(window_bytes(sizes[name]) for name in group) <= MOST_WINDOWS, "over a limit", "windows")
-    require(head["count"] <= MOST_COPIES, "over a limit", "copies")
-    require(sizes["residual"]["raw"] + sizes["literals"]["raw"] == head["new"], "does not add up", "new length")
+    sizes = dict(zip(STREAMS, head["streams"]))
+    for group in (CONTROL, STREAMS[3:]):
+        windows = sum(window_bytes(sizes[name]) for name in group if name in sizes)
+        require(windows <= MOST_WINDOWS, "over a limit", "windows")
+    if head["method"] == "edits":
+        return apply_edits(head, sizes, patch, at, old, new_bytes)
+    require(sizes["residual"]["raw"] + sizes["literals"]["raw"] <= head["new"], "does not add up", "new length")
     require(sum(stream["packed"] for stream in head["streams"]) <= MOST_BYTES, "does not add up", "packed")
-    require(sizes["modes"]["raw"] <= sizes["residual"]["raw"], "does not add up", "modes")
+    require(sizes["modes"]["raw"] <= head["new"] - sizes["literals"]["raw"], "does not add up", "modes")
     spaces = head["spaces"] or (Space(), Space())
     spaces[0].check(head["old"])
     spaces[1].check(head["new"])
@@ -417,7 +445,8 @@ def apply(patch, old, new_bytes):
 
     numbers = [Numbers(streams[name]) for name in STREAMS[:3]]
     copies = copies_of(head["count"], *numbers, len(old), new_bytes)
-    require(sum(length for _, _, length in copies) == len(streams["residual"]), "does not add up", "copies")
+    made = sum(length for _, _, length in copies) + len(streams["literals"])
+    require(made == new_bytes, "does not add up", "copies")
     corrector, new = Corrector(old, spaces, copies), bytearray()
     used = {"modes": 0, "residual": 0, "literals": 0}
 
@@ -427,7 +456,7 @@ def apply(patch, old, new_bytes):
         return streams[name][used[name] - count : used[name]]
 
     def add(guess):
-        new.extend((a + b) % 256 for a, b in zip(guess, take("residual", len(guess))))
+        new.extend((a + b) % 256 for a, b in zip(guess, take("residual", len(guess)) if adds else bytes(len(guess))))
 
     def literals(end):
         for _, size, behind in literal_fields(spaces[1], len(new), end, new):
@@ -440,7 +469,8 @@ def apply(patch, old, new_bytes):
         literals(copy[0])
         corrector.carried = b""
         for old_at, new_at, size in blocks(copy):
-            mode = take("modes", 1)[0] if head["spaces"] else 0
+            mode = take("modes", 1)[0]
+            adds, mode = mode < 128, mode % 128
             require(mode < MODES, "unknown mode", str(mode))
             corrector.block(mode, old_at, new_at, size, new, add)
     literals(new_bytes)
@@ -485,14 +515,33 @@ def framed(head, *streams):
     return pack("<I", len(head)) + head + b"".join(streams)
 
 
-def prefix(old_bytes, new_bytes, frame, window):
-    fields = {"codec": "zstd", "window": window, "raw": new_bytes}
-    head = postcard.varint(old_bytes) + postcard.varint(new_bytes) + postcard.varint(0)
-    return framed(head + stream_fields(fields, len(frame)), frame)
+def edits(old, new, copies, codecs=None, **changes):
+    """A patch of edits. `changes`: fields of the head that shall be others; of a stream, a dict of its fields."""
+    out, old_end = {name: b"" for name in CONTROL}, 0
+    told = []
+    for start, end, window, (source, length) in runs_of(copies, old, len(new)):
+        if end > start:
+            told.append((new[max(start - 4, 0) : start], window, new[start:end]))
+        if length:
+            out["gaps"] += postcard.varint(end - start)
+            out["steps"] += zigzag(source - old_end - (end - start))
+            out["lengths"] += postcard.varint(length)
+            old_end = source + length
+    literals = changes["literals"] if "literals" in changes else mixed.encode(told)
+    head = postcard.varint(changes.get("old_bytes", len(old))) + postcard.varint(changes.get("new_bytes", len(new)))
+    head += postcard.varint(0) + postcard.varint(changes.get("count", len(copies)))
+    bodies = []
+    for name in CONTROL:
+        fields, body = packed(out[name], (codecs or {}).get(name, "stored"))
+        head += stream_fields({**fields, **changes.get(name, {})}, len(body))
+        bodies.append(body)
+    raw = changes.get("raw", len(new) - sum(length for _, _, length in copies))
+    head += postcard.varint(changes.get("packed", len(literals))) + postcard.varint(raw)
+    return framed(head, *bodies, literals)
 
 
-def raw_streams(old, new, copies, modes=None, spaces=None):
-    """The content of all streams; `modes` gives the mode of the n-th block."""
+def raw_streams(old, new, copies, modes=None, spaces=None, zeros=False):
+    """The content of all streams; `modes` gives the mode of the n-th block, `zeros` leaves none of the residual out."""
     out = {name: bytearray() for name in STREAMS}
     both = spaces or (Space(), Space())
     corrector, new_end, old_end, number = Corrector(old, both, copies), 0, 0, 0
@@ -505,7 +554,7 @@ def raw_streams(old, new, copies, modes=None, spaces=None):
             out["literals"] += data
 
     def add(guess):
-        at = start + len(out["residual"])
+        at = new_at + len(out["residual"]) - before
         out["residual"] += bytes((a - b) % 256 for a, b in zip(new[at:], guess))
 
     for copy in copies:
@@ -513,12 +562,14 @@ def raw_streams(old, new, copies, modes=None, spaces=None):
         out["steps"] += zigzag(copy[1] - old_end)
         out["lengths"] += postcard.varint(copy[2])
         literals(new_end, copy[0])
-        start = copy[0] - len(out["residual"])
         corrector.carried = b""
         for old_at, new_at, size in blocks(copy):
-            mode = modes(number) if spaces else 0
-            out["modes"] += bytes([mode] if spaces else [])
+            mode, before = modes(number) if spaces else 0, len(out["residual"])
             corrector.block(mode, old_at, new_at, size, new, add)
+            added = zeros or any(out["residual"][before:])
+            out["modes"].append(mode if added else mode | 128)
+            if not added:
+                del out["residual"][before:]
             number += 1
         new_end, old_end = copy[0] + copy[2], copy[1] + copy[2]
     literals(new_end, len(new))
@@ -538,5 +589,6 @@ def matches(old_bytes, new_bytes, count, streams, spaces=None, codecs=None, **ch
     return framed(head, *bodies)
 
 
-def write(old, new, copies, modes=None, spaces=None, codecs=None):
-    return matches(len(old), len(new), len(copies), raw_streams(old, new, copies, modes, spaces), spaces, codecs)
+def write(old, new, copies, modes=None, spaces=None, codecs=None, zeros=False):
+    streams = raw_streams(old, new, copies, modes, spaces, zeros)
+    return matches(len(old), len(new), len(copies), streams, spaces, codecs)

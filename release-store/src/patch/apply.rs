@@ -4,15 +4,16 @@ use std::cell::RefCell;
 use std::io;
 
 use super::address_map::{AddressMap, Match};
+use super::edits::apply_edits;
 use super::fields::{X86_BEFORE, X86_FIELD, x86_literal};
-use super::head::{Head, Matches, Method, Stream};
-use super::predict::{AFTER, BEFORE, BLOCK_BYTES, Images, MODES, Mode, OVERHANG, Place};
+use super::head::{Copies, Head, Matches, Method, Stream};
+use super::predict::{AFTER, BEFORE, BLOCK_BYTES, Images, MODES, Mode, NOTHING_ADDED, OVERHANG, Place};
 use super::space::{Region, RegionKind, Spaces};
 use super::streams::{Shared, StreamReader, read_at};
 use super::{MAX_HEAD_BYTES, PatchError, ReadAt};
 
 /// New bytes that are handed over at once, at most and about.
-const OUTPUT_BYTES: usize = 64 << 10;
+pub(super) const OUTPUT_BYTES: usize = 64 << 10;
 /// Old bytes that are read at once where one copy follows the other.
 const OLD_BYTES: usize = 64 << 10;
 /// The same after a jump, which may be to a copy of a few bytes.
@@ -27,8 +28,8 @@ pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 /// to `sink` is worth nothing before its digest was compared with a signed one.
 ///
 /// Memory: at most [`super::MAX_WINDOW_BYTES`] for windows, 12 bytes a copied piece (in programs 32 more for each that the
-/// address map is made of), and a few hundred kilobytes; for a prefix the old bytes whole, at most
-/// [`super::MAX_PREFIX_BYTES`], and a window of twice that.
+/// address map is made of), and a few hundred kilobytes; for edits 5 MiB, and their literals with the old bytes that they
+/// are told from, at most 16 MiB.
 ///
 /// # Errors
 /// `Malformed`, also for a patch of other lengths; `Patch`, `Old`, `Output` name whose bytes did not come or go.
@@ -54,18 +55,7 @@ pub fn apply(
     let patch = RefCell::new(patch);
     let streams = 4 + length as u64;
     match &head.method {
-        Method::Prefix(stream) => {
-            let mut prefix = vec![0; old_len as usize];
-            old.read_at(0, &mut prefix).map_err(PatchError::Old)?;
-            let mut reader = StreamReader::open(&patch, streams, stream, &prefix)?;
-            let mut bytes = vec![0; OUTPUT_BYTES];
-            while reader.left() > 0 {
-                let len = reader.left().min(OUTPUT_BYTES as u64) as usize;
-                reader.read_exact(&mut bytes[..len])?;
-                sink(&bytes[..len]).map_err(PatchError::Output)?;
-            }
-            Ok(())
-        }
+        Method::Edits(edits) => apply_edits(&patch, streams, edits, old, &head, sink),
         Method::Matches(matches) => apply_matches(&patch, streams, matches, old, &head, sink),
     }
 }
@@ -78,25 +68,26 @@ fn apply_matches(
     head: &Head,
     sink: &mut Sink<'_>,
 ) -> Result<(), PatchError> {
-    let mut starts = [streams; 6];
-    for (at, stream) in matches.streams().iter().enumerate().take(5) {
-        starts[at + 1] = starts[at] + stream.packed;
+    let copies = read_copies(patch, streams, &matches.copies, Steps::FromEnd, head)?;
+    if copied(&copies) + matches.literals.raw != head.new_len {
+        return Err(PatchError::Malformed("its copies and literals do not add up to what it makes"));
     }
-    let open = |at: usize, stream: &Stream| StreamReader::open(patch, starts[at], stream, &[]);
-    let copies = {
-        let (gaps, steps) = (open(0, &matches.gaps)?, open(1, &matches.steps)?);
-        read_copies(matches, gaps, steps, open(2, &matches.lengths)?, head)?
+    let mut at = streams + matches.copies.packed();
+    let mut open = |stream: &Stream| {
+        let reader = StreamReader::open(patch, at, stream);
+        at += stream.packed;
+        reader
     };
+    let [modes, residual, literals] = matches.streams().map(&mut open);
     let nowhere = Spaces::default();
     let spaces = matches.spaces.as_ref().unwrap_or(&nowhere);
     let map = AddressMap::new(&copies, spaces);
     let mut writer = Writer {
         images: Images { old: &spaces.old, new: &spaces.new, map: &map },
-        executable: matches.spaces.is_some(),
         old: OldWindow { source: old, len: head.old_len, start: 0, bytes: Vec::new() },
-        modes: open(3, &matches.modes)?,
-        residual: open(4, &matches.residual)?,
-        literals: open(5, &matches.literals)?,
+        modes: modes?,
+        residual: residual?,
+        literals: literals?,
         out: vec![0; BEFORE],
         given: BEFORE,
         at: 0,
@@ -115,21 +106,41 @@ fn apply_matches(
     Ok(())
 }
 
-fn read_copies(
-    matches: &Matches,
-    mut gaps: StreamReader<'_>,
-    mut steps: StreamReader<'_>,
-    mut lengths: StreamReader<'_>,
+/// Bytes of all `copies`.
+pub(super) fn copied(copies: &[Match]) -> u64 {
+    copies.iter().map(|copy| u64::from(copy.len)).sum()
+}
+
+/// Where the numbers that say where copies begin in the old bytes count from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Steps {
+    /// The end of the last copy.
+    FromEnd,
+    /// So many bytes behind it as there are literals between the copies.
+    InStep,
+}
+
+pub(super) fn read_copies(
+    patch: &dyn Shared,
+    at: u64,
+    coded: &Copies,
+    counted: Steps,
     head: &Head,
 ) -> Result<Vec<Match>, PatchError> {
+    let mut gaps = StreamReader::open(patch, at, &coded.gaps)?;
+    let mut steps = StreamReader::open(patch, at + coded.gaps.packed, &coded.steps)?;
+    let mut lengths = StreamReader::open(patch, at + coded.gaps.packed + coded.steps.packed, &coded.lengths)?;
     let outside = || PatchError::Malformed("a copied piece lies outside");
-    // A copy takes three bytes of streams at least: they bound what is reserved.
-    let mut copies = Vec::with_capacity((matches.count as usize).min(matches.gaps.packed as usize));
-    let (mut new, mut old, mut copied) = (0_u64, 0_u64, 0_u64);
-    for _ in 0..matches.count {
+    // What is reserved is bounded by what is there.
+    let mut copies = Vec::with_capacity((coded.count as usize).min(coded.gaps.packed as usize));
+    let (mut new, mut old) = (0_u64, 0_u64);
+    for _ in 0..coded.count {
         let (gap, step, len) = (gaps.read_number()?, steps.read_number()?, lengths.read_number()?);
         let step = (step >> 1) as i64 ^ -((step & 1) as i64);
         new = new.checked_add(gap).ok_or_else(outside)?;
+        if counted == Steps::InStep {
+            old = old.checked_add(gap).ok_or_else(outside)?;
+        }
         old = old.checked_add_signed(step).ok_or_else(outside)?;
         let ends = (new.checked_add(len), old.checked_add(len));
         let (Some(new_end), Some(old_end)) = ends else { return Err(outside()) };
@@ -138,13 +149,10 @@ fn read_copies(
         }
         // Within lengths of 32 bits.
         copies.push(Match { new: new as u32, old: old as u32, len: len as u32 });
-        (new, old, copied) = (new_end, old_end, copied + len);
+        (new, old) = (new_end, old_end);
     }
     if gaps.left() + steps.left() + lengths.left() > 0 {
         return Err(UNUSED);
-    }
-    if copied != matches.residual.raw {
-        return Err(PatchError::Malformed("its copies do not add up to what is added to them"));
     }
     Ok(copies)
 }
@@ -182,7 +190,6 @@ impl OldWindow<'_> {
 /// Makes the new bytes.
 struct Writer<'a, 's> {
     images: Images<'a>,
-    executable: bool,
     old: OldWindow<'a>,
     modes: StreamReader<'a>,
     residual: StreamReader<'a>,
@@ -260,12 +267,17 @@ impl Writer<'_, '_> {
             let len = place.len;
             self.old.around(place.old_at, len, &mut old)?;
             let mut mode = [0];
-            if self.executable {
-                self.modes.read_exact(&mut mode)?;
-            }
-            let mode = *MODES.get(usize::from(mode[0])).ok_or(PatchError::Malformed("a block has no such mode"))?;
+            self.modes.read_exact(&mut mode)?;
+            let adds = mode[0] & NOTHING_ADDED == 0;
+            let mode = *MODES
+                .get(usize::from(mode[0] & !NOTHING_ADDED))
+                .ok_or(PatchError::Malformed("a block has no such mode"))?;
             let residual = &mut residual[..len];
-            self.residual.read_exact(residual)?;
+            if adds {
+                self.residual.read_exact(residual)?;
+            } else {
+                residual.fill(0);
+            }
             if mode.is_causal() {
                 self.causal_block(mode, place, &old, residual);
                 carried = 0;

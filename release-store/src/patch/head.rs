@@ -2,11 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::mixed::MAX_MIXED_BYTES;
 use super::space::Spaces;
-use super::{
-    MAX_IMAGE_BYTES, MAX_MATCHES, MAX_MOVES, MAX_PREFIX_BYTES, MAX_PREFIX_WINDOW_LOG, MAX_WINDOW_BYTES, MAX_WINDOW_LOG,
-    PatchError,
-};
+use super::{MAX_IMAGE_BYTES, MAX_MATCHES, MAX_MOVES, MAX_WINDOW_BYTES, MAX_WINDOW_LOG, PatchError};
 
 /// What a patch begins with, behind its length.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,26 +19,43 @@ pub(super) struct Head {
 /// How the new bytes are come by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Method {
-    /// One zstd stream that refers to the old bytes as its prefix.
-    Prefix(Stream),
-    /// Copies and literals.
+    /// Exact copies, and literals that are told from what stood there.
+    Edits(Box<Edits>),
+    /// Copies to which something is added, and literals.
     Matches(Box<Matches>),
 }
 
-/// Copies and literals, each kind of number in a stream of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Matches {
+/// Which pieces of the old bytes are copied where, each kind of number in a stream of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Copies {
     /// How many copies there are.
     pub count: u32,
     /// Per copy: literal bytes in front of it (LEB128).
     pub gaps: Stream,
-    /// Per copy: where it begins in the old bytes, from where the last one ended (zigzag, LEB128).
+    /// Per copy: where it begins in the old bytes (zigzag, LEB128), from where the last one ended; in edits so many bytes
+    /// behind that as there are literals in front of it.
     pub steps: Stream,
     /// Per copy: its length (LEB128).
     pub lengths: Stream,
-    /// Per block of a copy: how the old bytes are corrected. Empty without `spaces`.
+}
+
+/// Exact copies and literals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Edits {
+    pub copies: Copies,
+    /// Compressed bytes of all literals.
+    pub packed: u64,
+    /// All literal bytes.
+    pub raw: u64,
+}
+
+/// Copies, what is added to them, and literals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Matches {
+    pub copies: Copies,
+    /// Per block of a copy: how the old bytes are corrected, and whether anything is added.
     pub modes: Stream,
-    /// Per byte of all copies: what is added.
+    /// Per byte of all copies to which anything is added: what.
     pub residual: Stream,
     /// All literal bytes.
     pub literals: Stream,
@@ -48,10 +63,44 @@ pub(super) struct Matches {
     pub spaces: Option<Spaces>,
 }
 
-impl Matches {
-    pub(super) fn streams(&self) -> [&Stream; 6] {
-        [&self.gaps, &self.steps, &self.lengths, &self.modes, &self.residual, &self.literals]
+impl Copies {
+    pub(super) fn streams(&self) -> [&Stream; 3] {
+        [&self.gaps, &self.steps, &self.lengths]
     }
+
+    /// Bytes of all streams.
+    pub(super) fn packed(&self) -> u64 {
+        packed(&self.streams())
+    }
+
+    fn check(&self) -> Result<(), PatchError> {
+        if self.count > MAX_MATCHES {
+            return Err(PatchError::Malformed("it has more copies than a reader takes"));
+        }
+        check(&self.streams())
+    }
+}
+
+impl Matches {
+    /// All but those of the copies.
+    pub(super) fn streams(&self) -> [&Stream; 3] {
+        [&self.modes, &self.residual, &self.literals]
+    }
+}
+
+fn packed(streams: &[&Stream]) -> u64 {
+    streams.iter().fold(0, |sum, stream| sum.saturating_add(stream.packed))
+}
+
+/// Checks streams that are open at the same time.
+fn check(streams: &[&Stream]) -> Result<(), PatchError> {
+    for stream in streams {
+        stream.check()?;
+    }
+    if streams.iter().map(|stream| stream.codec.window_bytes()).sum::<u64>() > MAX_WINDOW_BYTES {
+        return Err(PatchError::Malformed("its windows take more memory than a reader gives"));
+    }
+    Ok(())
 }
 
 /// A run of compressed bytes.
@@ -85,13 +134,13 @@ impl Codec {
 }
 
 impl Stream {
-    fn check(&self, max_window_log: u8) -> Result<(), PatchError> {
+    fn check(&self) -> Result<(), PatchError> {
         let sound = match self.codec {
             Codec::Stored => self.packed == self.raw,
-            Codec::Zstd { window_log } => window_log <= max_window_log,
+            Codec::Zstd { window_log } => window_log <= MAX_WINDOW_LOG,
             // Literal context and position bits size the decoder's tables.
             Codec::Lzma { window_log, props } => {
-                window_log <= max_window_log && props < 225 && props % 9 + props / 9 % 5 <= 4
+                window_log <= MAX_WINDOW_LOG && props < 225 && props % 9 + props / 9 % 5 <= 4
             }
         };
         if sound { Ok(()) } else { Err(PatchError::Malformed("a stream's codec is over its limits")) }
@@ -125,36 +174,26 @@ impl Head {
             return malformed("it is for more bytes than a patch can be");
         }
         match &self.method {
-            Method::Prefix(stream) => {
-                stream.check(MAX_PREFIX_WINDOW_LOG)?;
-                if self.old_len > MAX_PREFIX_BYTES {
-                    return malformed("it needs too many old bytes in memory");
+            Method::Edits(edits) => {
+                edits.copies.check()?;
+                if edits.raw > MAX_MIXED_BYTES {
+                    return malformed("it has more literals than a reader takes");
                 }
-                if stream.raw != self.new_len || !matches!(stream.codec, Codec::Zstd { .. }) {
-                    return malformed("its stream is not what its method needs");
+                let packed = edits.copies.packed().saturating_add(edits.packed);
+                if edits.raw > self.new_len || packed > MAX_IMAGE_BYTES {
+                    return malformed("its streams do not add up to what it makes");
                 }
             }
             Method::Matches(matches) => {
-                let mut packed = 0_u64;
-                for stream in matches.streams() {
-                    stream.check(MAX_WINDOW_LOG)?;
-                    packed = packed.saturating_add(stream.packed);
-                }
-                let window = |stream: &Stream| stream.codec.window_bytes();
-                // The three streams of the copies are read before the others are opened.
-                let control = window(&matches.gaps) + window(&matches.steps) + window(&matches.lengths);
-                let content = window(&matches.modes) + window(&matches.residual) + window(&matches.literals);
-                if control.max(content) > MAX_WINDOW_BYTES {
-                    return malformed("its windows take more memory than a reader gives");
-                }
-                if matches.count > MAX_MATCHES {
-                    return malformed("it has more copies than a reader takes");
-                }
-                let bytes = matches.residual.raw.checked_add(matches.literals.raw);
-                if bytes != Some(self.new_len) || packed > MAX_IMAGE_BYTES {
+                // The streams of the copies are read before the others are opened.
+                matches.copies.check()?;
+                check(&matches.streams())?;
+                let packed = matches.copies.packed().saturating_add(packed(&matches.streams()));
+                let bytes = matches.residual.raw.saturating_add(matches.literals.raw);
+                if bytes > self.new_len || packed > MAX_IMAGE_BYTES {
                     return malformed("its streams do not add up to what it makes");
                 }
-                if matches.modes.raw > matches.residual.raw {
+                if matches.modes.raw > self.new_len - matches.literals.raw {
                     return malformed("it has more blocks than bytes");
                 }
                 if let Some(spaces) = &matches.spaces {

@@ -13,10 +13,12 @@
 
 mod address_map;
 mod apply;
+mod edits;
 mod fields;
 mod head;
 #[cfg(feature = "publish")]
 mod make;
+mod mixed;
 mod predict;
 mod space;
 mod streams;
@@ -27,16 +29,12 @@ pub use make::{is_program, make};
 
 /// The most bytes of all sources, and of all targets, of a patch: FAT32's limit for a file.
 pub const MAX_IMAGE_BYTES: u64 = u32::MAX as u64;
-/// The most old bytes of a patch that needs them in memory at once.
-pub const MAX_PREFIX_BYTES: u64 = 8 << 20;
 /// The longest head, in bytes.
 pub const MAX_HEAD_BYTES: usize = 16 << 10;
 /// The most copied pieces of a patch.
 pub const MAX_MATCHES: u32 = 1 << 18;
 /// The largest window of a stream: 2 to this power bytes.
 pub const MAX_WINDOW_LOG: u8 = 23;
-/// The same where the window reaches back over old bytes.
-pub const MAX_PREFIX_WINDOW_LOG: u8 = 24;
 /// The most bytes of the windows of streams that are open at once.
 pub const MAX_WINDOW_BYTES: u64 = 20 << 20;
 /// The most regions of an image.

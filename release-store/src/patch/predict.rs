@@ -14,6 +14,8 @@ pub(super) const BEFORE: usize = 128;
 pub(super) const AFTER: usize = 24;
 /// How far a field that begins in a block may reach into the next.
 pub(super) const OVERHANG: usize = 8;
+/// A bit that is set beside a block's mode where its residual is all zero, and left out.
+pub(super) const NOTHING_ADDED: u8 = 0x80;
 /// How old bytes are corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {

@@ -37,6 +37,11 @@ impl Read for Section<'_> {
     }
 }
 
+/// The `len` bytes from `at` on.
+pub(super) fn section<'a>(source: &'a (dyn Shared + 'a), at: u64, len: u64) -> BufReader<impl Read + 'a> {
+    BufReader::with_capacity(BUFFER_BYTES, Section { source, at, left: len })
+}
+
 /// A stream's content, in order.
 pub(super) struct StreamReader<'a> {
     inner: BufReader<Decoder<'a>>,
@@ -60,22 +65,16 @@ impl Read for Decoder<'_> {
 }
 
 impl<'a> StreamReader<'a> {
-    /// Opens the stream that begins at `at` of `source`. Its head was checked. `prefix` is what a zstd stream refers to.
-    pub(super) fn open(
-        source: &'a (dyn Shared + 'a),
-        at: u64,
-        stream: &Stream,
-        prefix: &'a [u8],
-    ) -> Result<Self, PatchError> {
+    /// Opens the stream that begins at `at` of `source`. Its head was checked.
+    pub(super) fn open(source: &'a (dyn Shared + 'a), at: u64, stream: &Stream) -> Result<Self, PatchError> {
         let section = Section { source, at, left: stream.packed };
         let decoder = match stream.codec {
             _ if stream.raw == 0 => Decoder::Stored(Section { left: 0, ..section }),
             Codec::Stored => Decoder::Stored(section),
             Codec::Zstd { window_log } => {
                 let buffered = BufReader::with_capacity(BUFFER_BYTES, section);
-                let mut decoder = zstd::stream::read::Decoder::with_ref_prefix(buffered, prefix)
-                    .map_err(PatchError::Patch)?
-                    .single_frame();
+                let mut decoder =
+                    zstd::stream::read::Decoder::with_buffer(buffered).map_err(PatchError::Patch)?.single_frame();
                 decoder.window_log_max(u32::from(window_log).max(10)).map_err(PatchError::Patch)?;
                 Decoder::Zstd(Box::new(decoder))
             }

@@ -1,6 +1,6 @@
 //! Patches to one release from another: which contents go into which patch, and making them on several threads.
 //!
-//! Every program has a patch of its own from the most similar old file. Everything else is grouped by size and type, so
+//! Every program has a patch of its own from the most similar old file. Everything else is in one group, by type, so
 //! that what the files of a release share is said once. A patch is kept only if it is smaller than the frames of
 //! what it gives.
 
@@ -26,16 +26,12 @@ use crate::step::{NewPatch, PatchPart, Step};
 use crate::store_files::StoreWriter;
 use crate::transport::{Directory, TransportError};
 
-/// Larger files are grouped apart from smaller ones.
-const LARGE_BYTES: u64 = 512 << 10;
 /// Larger programs have patches of their own; smaller ones are grouped like anything else.
 const SMALL_PROGRAM_BYTES: u64 = 8 << 10;
 /// Files that are like nothing that was there are left to chunks when they are larger.
 const NEW_BYTES: u64 = 64 << 10;
-/// The most bytes of a group: of what it gives, and of what it starts from.
-const GROUP_BYTES: u64 = patch::MAX_PREFIX_BYTES;
-/// The same of a group of larger files, where it is more than one.
-const LARGE_GROUP_BYTES: u64 = 64 << 20;
+/// The most bytes of a group of more than one file: of what it gives, and of what it starts from.
+const GROUP_BYTES: usize = 16 << 20;
 /// Patches are compressed already: frames hardly try.
 const FRAME_LEVEL: i32 = 1;
 
@@ -201,7 +197,7 @@ impl Patcher<'_, '_> {
         changed.sort_by_cached_key(|(content, digest)| (type_of(&content.name), content.name.clone(), *digest));
 
         let mut tasks = Vec::new();
-        let (mut small, mut large) = (Task::empty(), Task::empty());
+        let mut group = Task::empty();
         for (content, digest) in changed {
             let bytes = content.read(&digest)?;
             if Digest::of(&bytes) != digest {
@@ -222,25 +218,18 @@ impl Patcher<'_, '_> {
                 tasks.push(Task { sources: vec![base], targets: vec![digest], old, new: bytes });
                 continue;
             }
-            let (group, most) = match content.size {
-                size if size > LARGE_BYTES => (&mut large, LARGE_GROUP_BYTES),
-                _ => (&mut small, GROUP_BYTES),
-            };
             let base = base.filter(|base| !group.sources.contains(base));
             let old = base.map(|base| read(&base)).transpose()?.unwrap_or_default();
-            let full = |held: &[u8], more: &[u8]| !held.is_empty() && (held.len() + more.len()) as u64 > most;
+            let full = |held: &[u8], more: &[u8]| !held.is_empty() && held.len() + more.len() > GROUP_BYTES;
             if full(&group.new, &bytes) || full(&group.old, &old) {
-                tasks.push(std::mem::replace(group, Task::empty()));
+                tasks.push(std::mem::replace(&mut group, Task::empty()));
             }
-            if content.size > LARGE_BYTES || (old.len() as u64) <= most {
-                group.sources.extend(base);
-                group.old.extend_from_slice(&old);
-            }
+            group.sources.extend(base);
+            group.old.extend_from_slice(&old);
             group.targets.push(digest);
             group.new.extend_from_slice(&bytes);
         }
-        tasks.extend([small, large]);
-        tasks.retain(|task| !task.targets.is_empty());
+        tasks.extend(Some(group).filter(|group| !group.targets.is_empty()));
         Ok(tasks)
     }
 

@@ -201,16 +201,38 @@ vector("both-are-empty", "nothing at all", patches.write(b"", b"", []), "empty",
 vector("literals-only", "an old file that is of no use", patches.write(x86.old, x86.new, []), "x86-64.old", "x86-64.new")
 literal_code = patches.write(x86.old, x86.new, [], lambda n: 0, x86.spaces)
 vector("literals-of-code", "references stand as addresses", literal_code, "x86-64.old", "x86-64.new")
-vector("copies-alone", "no program, no modes", patches.write(x86.old, x86.new, x86.copies), "x86-64.old", "x86-64.new")
+vector("copies-alone", "no program", patches.write(x86.old, x86.new, x86.copies), "x86-64.old", "x86-64.new")
+patch = patches.write(x86.old, x86.new, x86.copies, lambda n: 5, x86.spaces, lzma_all, zeros=True)
+vector("zeros-are-added", "residuals of zeros, not left out", patch, "x86-64.old", "x86-64.new")
 backwards = [(0, 1000, 700), (700, 0, 900), (1650, 90, 1000)]
 patch = patches.write(x86.old, x86.new, backwards, lambda n: n % 20, x86.spaces, lzma_all)
 vector("copies-that-overlap", "the map takes the longest copy", patch, "x86-64.old", "x86-64.new")
-files["tail.new"] = b"new" + x86.old[100:612] + b" and " + x86.old[100:300]
-blocks = [zstd.copy_block(b"new", 3 + len(x86.old) - 100, 512, b" and "), zstd.copy_block(b"", 517, 200)]
-prefixed = patches.prefix(len(x86.old), len(files["tail.new"]), zstd.frame(blocks, 17), 17)
-vector("prefix", "the old bytes are in front of the window", prefixed, "x86-64.old", "tail.new")
-frame = zstd.frame([zstd.stored_block(files["tail.new"])], 17)
-vector("prefix-of-nothing", "an empty old file", patches.prefix(0, len(files["tail.new"]), frame, 17), "empty", "tail.new")
+lines = [b"%d: %s\n" % (n, text(n % 40, 20 + n % 11)) for n in range(160)]
+changed = lines[:20] + [b"a new line, and " + lines[20][:9] + b"\n"] + lines[21:70] + lines[90:110] + lines[70:90]
+changed += [line.replace(b"1", b"one") for line in lines[110:130]] + lines[131:] + [b"the end of it: " + bytes(40) + b"\xff"]
+files["lines.old"], files["lines.new"] = b"".join(lines), b"".join(changed)
+LINES, CHANGED = files["lines.old"], files["lines.new"]
+
+
+def place(of, where):
+    at = where.index(of)
+    return at, len(of)
+
+
+pieces = [b"".join(lines[:20]), b"".join(lines[21:70]), b"".join(lines[90:110]), b"".join(lines[70:90]), b"".join(lines[131:])]
+moved = [(place(piece, CHANGED)[0], *place(piece, LINES)) for piece in pieces]
+edit = lambda name, shows, copies, old="lines.old", new="lines.new", **how: vector(
+    name, shows, patches.edits(files[old], files[new], copies, **how), old, new)
+edit("edits", "copies in turn, literals between and behind them", moved)
+edit("edits-with-control-in-lzma", "numbers of copies compressed", moved, codecs={name: LZMA for name in patches.CONTROL})
+edit("edits-literals-alone", "old bytes to the literals' own length and 32", [])
+edit("edits-of-nothing", "an empty old file", [], old="empty")
+edit("edits-copies-alone", "no literals", [(0, 0, len(LINES))], new="lines.old")
+edit("edits-to-nothing", "an empty new file", [], new="empty")
+edit("edits-of-a-program", "bytes of all values", [], old="x86-64.old", new="x86-64.new")
+files["long.old"] = b"".join(b"%d,%d;" % (n, n * n % 1009) for n in range(1200))
+files["long.new"] = files["long.old"].replace(b"8,", b"8:")[:9000]
+edit("edits-window-over-limit", "literals that are told 8 KiB", [], old="long.old", new="long.new")
 
 
 # Those that a reader must refuse
@@ -292,7 +314,6 @@ broken("residual-is-not-of-the-copies", "a byte moved from one stream to the oth
        "residual": STREAMS["residual"] + b"x", "literals": STREAMS["literals"][1:]})
 broken("fewer-modes-than-blocks", "a stream ends early", "stream too short", {**STREAMS, "modes": STREAMS["modes"][:-1]})
 broken("more-modes-than-blocks", "a stream holds more", "not used up", {**STREAMS, "modes": STREAMS["modes"] + b"\0"})
-broken("modes-without-spaces", "the same", "not used up", spaces=None)
 broken("unknown-mode", "mode 20", "unknown mode", {**STREAMS, "modes": STREAMS["modes"][:-1] + b"\x14"})
 region = x86.old_space.regions[0]
 spaces = lambda regions, bases=(): (Space(regions, bases), x86.new_space)
@@ -312,18 +333,25 @@ broken("lzma-damaged", "a stream that LZMA cannot begin with", "does not decompr
        streams={**STREAMS, "residual": b"\1" + STREAMS["residual"][1:]}, residual={"codec": "lzma", "window": 12, "props": 93})
 broken("lzma-holds-less", "a stream that ends early", "does not decompress", codec={"literals": LZMA}, outcome="Patch",
        streams={**STREAMS, "literals": STREAMS["literals"][:-40]}, literals={"raw": len(STREAMS["literals"])})
-prefix_of = lambda old, new, body, window=17: patches.prefix(old, new, body, window)
-bad("prefix-over-limit", "8 MiB and a byte of old bytes", prefix_of((8 << 20) + 1, NEW, b""), "over a limit")
-bad("prefix-window-over-limit", "a window of 32 MiB", prefix_of(OLD, NEW, b"", 25), "over a limit")
-head = patches.postcard.varint(OLD) + patches.postcard.varint(NEW) + b"\0"
-bad("prefix-that-is-stored", "another codec", patches.framed(head + patches.stream_fields({"codec": "stored", "raw": NEW},
-    NEW), x86.new), "does not add up")
-bad("prefix-of-another-length", "content of another length than the new one", patches.framed(head + patches.stream_fields(
-    {"codec": "zstd", "window": 17, "raw": NEW - 1}, len(frame)), frame), "does not add up")
-bad("prefix-that-is-too-short", "a frame that ends early", prefix_of(OLD, NEW, frame), "does not decompress", "Patch")
-beyond = zstd.frame([zstd.copy_block(b"x", OLD + 2, 99)], 17)
-bad("prefix-offset-in-front-of-everything", "a reference past the first old byte", prefix_of(OLD, NEW, beyond),
-    "does not decompress", "Patch")
+
+
+def bad_edits(name, shows, reason, outcome="Malformed", copies=moved, **changes):
+    patch = patches.edits(LINES, CHANGED, copies, literals=b"literals", **changes)
+    vector(name, shows, patch, "lines.old", "lines.new", outcome, reason)
+
+
+bad_edits("edits-literals-over-limit", "8 MiB of literals and a byte", "over a limit", raw=(8 << 20) + 1,
+          new_bytes=(8 << 20) + 2)
+bad_edits("edits-more-literals-than-bytes", "more than the new length", "does not add up", raw=len(CHANGED) + 1)
+bad_edits("edits-do-not-add-up", "a literal too few", "does not add up", raw=99)
+bad_edits("edits-copies-over-limit", "2^18 copies and one", "over a limit", count=2**18 + 1)
+bad_edits("edits-of-another-length", "for a file that is a byte longer", "other lengths", old_bytes=len(LINES) + 1)
+bad_edits("edits-copy-past-the-old-end", "a byte more than there is", "outside", copies=[(0, 1, len(LINES))], raw=9)
+bad_edits("edits-packed-overflows", "literals of 2^64 - 1 bytes", "does not add up", packed=2**64 - 1)
+bad_edits("edits-windows-over-limit", "windows of 8 MiB, 8 MiB, 8 MiB", "over a limit",
+          **{name: {"codec": "zstd", "window": 23} for name in patches.CONTROL})
+bad_edits("edits-cut-in-the-literals", "a byte less than is said", "cut short", "Patch",
+          packed=9)
 
 files["expect.json"] = json.dumps(expect, indent=1).encode() + b"\n"
 if __name__ == "__main__":

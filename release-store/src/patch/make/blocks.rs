@@ -3,7 +3,7 @@
 use super::super::address_map::{AddressMap, Match};
 use super::super::apply::block;
 use super::super::fields::{X86_BEFORE, X86_FIELD, x86_literal};
-use super::super::predict::{AFTER, BEFORE, BLOCK_BYTES, Images, MODES, Mode, OVERHANG, Place};
+use super::super::predict::{AFTER, BEFORE, BLOCK_BYTES, Images, MODES, Mode, NOTHING_ADDED, OVERHANG, Place};
 use super::super::space::{AddressSpace, RegionKind, Spaces};
 
 /// Streams before they are compressed.
@@ -28,8 +28,7 @@ pub(super) fn streams(old: &[u8], new: &[u8], copies: &[Match], spaces: Option<&
     let mut last_mode = 0;
     for copy in copies {
         number(&mut raw.gaps, u64::from(copy.new - new_end));
-        let step = i64::from(copy.old) - i64::from(old_end);
-        number(&mut raw.steps, (step << 1 ^ step >> 63) as u64);
+        signed(&mut raw.steps, i64::from(copy.old) - i64::from(old_end));
         number(&mut raw.lengths, copy.len.into());
         literals(new, new_end, copy.new, new_space, &mut raw.literals);
         let mut chooser = Chooser { images: &images, old, new, carried: 0, tail: [0; OVERHANG] };
@@ -37,12 +36,14 @@ pub(super) fn streams(old: &[u8], new: &[u8], copies: &[Match], spaces: Option<&
         while done < copy.len {
             let place = block(copy, done);
             let (mode, guess) = if spaces.is_some() { chooser.best(place, last_mode) } else { chooser.plain(place) };
-            if spaces.is_some() {
-                raw.modes.push(mode as u8);
-            }
             last_mode = mode;
             let wanted = &new[place.new_at as usize..][..place.len];
-            raw.residual.extend(wanted.iter().zip(&guess).map(|(new, guess)| new.wrapping_sub(*guess)));
+            if wanted == guess {
+                raw.modes.push(mode as u8 | NOTHING_ADDED);
+            } else {
+                raw.modes.push(mode as u8);
+                raw.residual.extend(wanted.iter().zip(&guess).map(|(new, guess)| new.wrapping_sub(*guess)));
+            }
             done += place.len as u32;
         }
         (new_end, old_end) = (copy.new + copy.len, copy.old + copy.len);
@@ -158,7 +159,11 @@ fn literals(new: &[u8], start: u32, end: u32, space: &AddressSpace, out: &mut Ve
     }
 }
 
-fn number(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn signed(out: &mut Vec<u8>, value: i64) {
+    number(out, (value << 1 ^ value >> 63) as u64);
+}
+
+pub(super) fn number(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

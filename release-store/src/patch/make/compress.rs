@@ -5,8 +5,8 @@ use std::io::Write as _;
 use lzma_rust2::{EncodeMode, LzmaOptions, LzmaWriter, MfType};
 use zstd::zstd_safe::CParameter;
 
+use super::super::PatchError;
 use super::super::head::{Codec, Stream};
-use super::super::{MAX_PREFIX_WINDOW_LOG, PatchError};
 
 /// zstd's level: the highest.
 const ZSTD_LEVEL: i32 = 22;
@@ -15,9 +15,9 @@ const MAX_ZSTD_BYTES: usize = 256 << 10;
 /// Longer streams get those of LZMA's literal bits that suit three pieces of them best: from the beginning, middle, end.
 const MAX_TRIED_BYTES: usize = 64 << 10;
 const SAMPLE_BYTES: usize = 20 << 10;
-/// Streams are long that are residuals of programs. Nearly all is zero: literal bits make no difference, and looking further
-/// for matches takes half as long again for one byte in forty.
-const LONG_BYTES: usize = 4 << 20;
+/// Streams are long that are residuals of programs. Most is zero: looking further for matches takes half as long again for
+/// one byte in forty.
+const LONG_BYTES: usize = 1 << 20;
 const LONG_SEARCH_DEPTH: i32 = 24;
 /// Literal context bits, literal position bits, position bits: for text and code, for numbers of a byte, for words.
 const LITERAL_BITS: [(u32, u32, u32); 3] = [(3, 0, 0), (0, 0, 0), (0, 2, 2)];
@@ -45,8 +45,7 @@ pub(super) fn smallest(raw: &[u8], max_window_log: u8) -> Result<(Stream, Vec<u8
                 offer(Codec::Lzma { window_log, props }, packed);
             }
         } else {
-            let bits = if raw.len() <= LONG_BYTES { best_bits(raw, window_log)? } else { LITERAL_BITS[0] };
-            let (props, packed) = lzma(raw, window_log, bits)?;
+            let (props, packed) = lzma(raw, window_log, best_bits(raw, window_log)?)?;
             offer(Codec::Lzma { window_log, props }, packed);
         }
         if raw.len() <= MAX_ZSTD_BYTES {
@@ -80,26 +79,6 @@ fn lzma(raw: &[u8], window_log: u8, (lc, lp, pb): (u32, u32, u32)) -> Result<(u8
     writer.write_all(raw).map_err(failed)?;
     let props = writer.props();
     Ok((props, writer.finish().map_err(failed)?))
-}
-
-/// Compresses `new` with `old` as what it refers to.
-pub(super) fn with_prefix(old: &[u8], new: &[u8]) -> Result<(Stream, Vec<u8>), PatchError> {
-    let window_log = window_log(old.len() + new.len(), MAX_PREFIX_WINDOW_LOG);
-    let mut encoder = zstd::stream::Encoder::with_ref_prefix(Vec::new(), ZSTD_LEVEL, old).map_err(failed)?;
-    let log = u32::from(window_log);
-    for parameter in [
-        CParameter::WindowLog(log),
-        CParameter::HashLog(log + 1),
-        CParameter::ChainLog(log + 1),
-        CParameter::ContentSizeFlag(true),
-    ] {
-        encoder.set_parameter(parameter).map_err(failed)?;
-    }
-    encoder.set_pledged_src_size(Some(new.len() as u64)).map_err(failed)?;
-    encoder.write_all(new).map_err(failed)?;
-    let packed = encoder.finish().map_err(failed)?;
-    let codec = Codec::Zstd { window_log };
-    Ok((Stream { codec, packed: packed.len() as u64, raw: new.len() as u64 }, packed))
 }
 
 fn window_log(bytes: usize, max: u8) -> u8 {

@@ -3,6 +3,7 @@
 mod blocks;
 mod bytes;
 mod compress;
+mod edits;
 mod elf;
 mod matcher;
 mod moves;
@@ -10,9 +11,9 @@ mod normal;
 mod pe;
 
 use super::address_map::{AddressMap, Match};
-use super::head::{Head, Matches, Method};
+use super::head::{Copies, Head, Matches, Method};
 use super::space::{AddressSpace, Region, RegionKind, Spaces};
-use super::{MAX_IMAGE_BYTES, MAX_MATCHES, MAX_PREFIX_BYTES, MAX_REGIONS, MAX_WINDOW_LOG, PatchError};
+use super::{MAX_IMAGE_BYTES, MAX_MATCHES, MAX_REGIONS, MAX_WINDOW_LOG, PatchError};
 use blocks::Raw;
 use matcher::Suffixes;
 use normal::{Label, normalised};
@@ -41,18 +42,11 @@ pub fn make(old: &[u8], new: &[u8]) -> Result<Vec<u8>, PatchError> {
         spaces.moves = moves::found(old, new, &copies, &spaces);
         return by_matches(old, new, &copies, Some(spaces));
     }
-    let by_prefix = if old.len().max(new.len()) as u64 <= MAX_PREFIX_BYTES && !new.is_empty() {
-        let (stream, packed) = compress::with_prefix(old, new)?;
-        Some(assemble(old, new, Method::Prefix(stream), &[packed])?)
-    } else {
-        None
-    };
-    if let Some(patch) = by_prefix.as_ref().filter(|_| old.is_empty()) {
-        return Ok(patch.clone());
-    }
     let copies = matcher::matches(&Suffixes::new(old), new, PLAIN_THRESHOLD);
-    let by_matches = by_matches(old, new, &copies, None)?;
-    Ok(by_prefix.filter(|patch| patch.len() < by_matches.len()).unwrap_or(by_matches))
+    match edits::edits(old, new, &copies)? {
+        Some((edits, streams)) => assemble(old, new, Method::Edits(Box::new(edits)), &streams),
+        None => by_matches(old, new, &copies, None),
+    }
 }
 
 /// Whether `file` is a program whose addresses are understood.
@@ -86,8 +80,8 @@ fn by_matches(old: &[u8], new: &[u8], copies: &[Match], spaces: Option<Spaces>) 
     let (modes, modes_bytes) = compress::smallest(&modes, MODES_WINDOW_LOG)?;
     let (residual, residual_bytes) = compress::smallest(&residual, MAX_WINDOW_LOG)?;
     let (literals, literals_bytes) = compress::smallest(&literals, MAX_WINDOW_LOG)?;
-    let count = copies.len() as u32;
-    let matches = Matches { count, gaps, steps, lengths, modes, residual, literals, spaces };
+    let copies = Copies { count: copies.len() as u32, gaps, steps, lengths };
+    let matches = Matches { copies, modes, residual, literals, spaces };
     let streams = [gaps_bytes, steps_bytes, lengths_bytes, modes_bytes, residual_bytes, literals_bytes];
     assemble(old, new, Method::Matches(Box::new(matches)), &streams)
 }
