@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, demo, test, usage};
+use xtask::{bench, demo, fuzz, test, usage};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Holdfast's chores: the demonstration, the tests, the benchmarks")]
+#[command(name = "cargo xtask", about = "Holdfast's chores: the demonstration, the tests, the benchmarks, fuzzing")]
 struct Args {
     #[command(subcommand)]
     task: Task,
@@ -21,6 +21,8 @@ enum Task {
     Test(test::Args),
     /// Measure what is claimed, as ratios within the same run.
     Bench(bench::Args),
+    /// Give every parser of outside bytes what it never expected.
+    Fuzz(fuzz::Args),
     /// Run a command and write what it took.
     #[command(hide = true)]
     Usage(usage::Args),
@@ -31,6 +33,7 @@ fn main() -> Result<ExitCode> {
         Task::Demo(args) => demo::run(&args)?,
         Task::Test(args) => test::run(&args)?,
         Task::Bench(args) => bench::run(&args)?,
+        Task::Fuzz(args) => fuzz::run(&args)?,
         Task::Usage(args) => return usage::record(&args),
     }
     Ok(ExitCode::SUCCESS)
