@@ -78,6 +78,23 @@ pub trait FreeZone {
     /// Makes an empty file, in place of one that was there, which is gone whatever follows; missing parents are made.
     fn create(&self, path: &str) -> Result<Self::File<'_>, ZoneError>;
 
+    /// As [`ZoneFile::reserve`] for several files that were just made, which may cost less than one by one.
+    ///
+    /// # Errors
+    /// `Full` where there is no such room.
+    fn reserve_all<'z: 'f, 'f>(
+        &'z self,
+        files: &mut dyn Iterator<Item = (&'f mut Self::File<'z>, u64)>,
+    ) -> Result<(), ZoneError>
+    where
+        Self::File<'z>: 'f,
+    {
+        for (file, length) in files {
+            file.reserve(length)?;
+        }
+        Ok(())
+    }
+
     /// What stands at `path`; `None`: nothing.
     fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError>;
 

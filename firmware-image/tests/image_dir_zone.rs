@@ -204,3 +204,41 @@ fn a_removed_file_keeps_its_clusters_until_its_directory_is_durable() {
     drop(zone);
     assert!(held(&root).is_empty());
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn room_is_taken_for_several_files_at_once_and_what_they_replace_is_held_until_then() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let zone = DirZone::open(&root).unwrap();
+    for path in ["a/one", "a/two", "b/three"] {
+        put(&zone, path, b"what stood there");
+    }
+    let paths = ["a/one", "a/two", "a/new", "b/three", "b/empty"];
+    let contents: Vec<Vec<u8>> = [70_000, 9, 4096, 200_000, 0].map(|length| vec![7; length]).into();
+    let mut files: Vec<_> = paths.iter().map(|path| zone.create(path).unwrap()).collect();
+    assert_eq!(held(&root), ["a/one", "a/two", "b/three"]);
+    let lengths = contents.iter().map(|content| content.len() as u64);
+    zone.reserve_all(&mut files.iter_mut().zip(lengths)).unwrap();
+    assert!(held(&root).is_empty());
+    for (path, content) in paths.iter().zip(&contents) {
+        let found = std::fs::metadata(root.join(path)).unwrap();
+        assert_eq!(found.len(), 0, "{path}");
+        assert!(found.blocks() * 512 >= content.len() as u64, "{path}");
+    }
+    for (file, content) in files.iter_mut().zip(&contents) {
+        file.write_all(content).unwrap();
+        file.flush().unwrap();
+    }
+    for (path, content) in paths.iter().zip(&contents) {
+        assert_eq!(get(&zone, path).as_ref(), Some(content), "{path}");
+    }
+    drop(files);
+    // Never filled, they hold nothing back.
+    let mut files: Vec<_> = ["a/one", "a/two"].iter().map(|path| zone.create(path).unwrap()).collect();
+    zone.reserve_all(&mut files.iter_mut().zip([4096, 1 << 16])).unwrap();
+    drop(files);
+    assert!(held(&root).is_empty());
+}

@@ -54,6 +54,7 @@ pub mod gc;
 pub mod ignore;
 #[cfg(feature = "publish")]
 pub mod keys;
+mod limited;
 pub mod manifest;
 pub mod manifest_delta;
 #[cfg(feature = "publish")]

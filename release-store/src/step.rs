@@ -14,6 +14,7 @@ use crate::chunk_list::{MAX_PACK_BYTES, PackEntry};
 use crate::content_key::ContentKeys;
 use crate::error::StoreError;
 use crate::frame::{FrameId, FrameKind};
+use crate::limited;
 use crate::manifest::{MAX_FILE_BYTES, Manifest};
 use crate::manifest_delta::ManifestDelta;
 use crate::sealed;
@@ -32,6 +33,7 @@ pub struct Step {
     manifest: ManifestDelta,
     /// The pack that holds the frames of the patches, back to back.
     pub pack: Option<PackEntry>,
+    #[serde(deserialize_with = "limited::list::<_, _, MAX_ENTRIES>")]
     patches: Vec<PatchEntry>,
 }
 
@@ -39,8 +41,10 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct PatchEntry {
     /// Places of what it starts from; each as the difference from one more than the place in front.
+    #[serde(deserialize_with = "limited::list::<_, _, MAX_ENTRIES>")]
     sources: Vec<i32>,
     /// The same of what it gives.
+    #[serde(deserialize_with = "limited::list::<_, _, MAX_ENTRIES>")]
     targets: Vec<i32>,
     parts: Vec<PatchPart>,
 }
@@ -125,8 +129,12 @@ impl Step {
     /// # Errors
     /// `Malformed`, `TooLarge`.
     pub fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        let (step, _appended) = postcard::take_from_bytes::<Self>(bytes)
-            .map_err(|error| StoreError::malformed("the step", format!("it does not decode: {error}")))?;
+        let (step, _appended) = postcard::take_from_bytes::<Self>(bytes).map_err(|error| match error {
+            postcard::Error::SerdeDeCustom => {
+                StoreError::malformed("the step", "a list is longer than a reader takes, or a value is none there is")
+            }
+            error => StoreError::malformed("the step", format!("it does not decode: {error}")),
+        })?;
         step.check()?;
         Ok(step)
     }

@@ -13,6 +13,7 @@ use release_store::chunk_list::PackEntry;
 use release_store::content_key::ContentKeys;
 use release_store::frame::FrameReader;
 use release_store::manifest::{FileEntry, MAX_FILES, Manifest, ModuleEntry, Policy, UpdaterEntry};
+use release_store::manifest_delta::MAX_RENAMED;
 use release_store::publish::{DeltaFrom, Published, publish};
 use release_store::repository::{NoObserver, Observer};
 use release_store::step::{MAX_ENTRIES, MAX_PLACES, NewPatch, Patch, PatchPart};
@@ -73,7 +74,7 @@ fn through_the_step(old: &Manifest, new: &Manifest) -> (Vec<u8>, Manifest) {
 #[test]
 fn every_kind_of_change_comes_out_to_the_byte() {
     type Change = fn(&mut Manifest);
-    let changes: [(&str, Change); 18] = [
+    let changes: [(&str, Change); 25] = [
         ("nothing", |_| {}),
         ("a file added", |new| new.files.push(file("part-03/file", 1))),
         ("files added at both ends", |new| new.files.extend([file("0", 1), file("z", 2)])),
@@ -91,6 +92,34 @@ fn every_kind_of_change_comes_out_to_the_byte() {
         }),
         ("all files changed", |new| new.files.iter_mut().for_each(|file| file.sha256 = Digest::of(&file.sha256.0))),
         ("a file renamed", |new| new.files[5].path = "moved/file".into()),
+        ("a file renamed and changed", |new| new.files[5] = file("part-10/other", 9)),
+        ("all files renamed", |new| new.files.iter_mut().for_each(|file| file.path.insert_str(0, "acme/1.8/"))),
+        ("directories and files renamed", |new| {
+            new.files.iter_mut().for_each(|file| file.path = file.path.replace("part", "piece").replace("file", "page"))
+        }),
+        ("files renamed deep down", |new| {
+            new.files.iter_mut().for_each(|file| file.path = format!("é/b/c/{}/d/é-{}", file.path, file.size))
+        }),
+        ("two files change places", |new| {
+            let content = (new.files[2].sha256, new.files[2].size, new.files[2].stored_bytes);
+            (new.files[2].sha256, new.files[2].size, new.files[2].stored_bytes) =
+                (new.files[9].sha256, new.files[9].size, new.files[9].stored_bytes);
+            (new.files[9].sha256, new.files[9].size, new.files[9].stored_bytes) = content;
+        }),
+        ("a file copied", |new| {
+            let copy = FileEntry { path: "copy".into(), ..new.files[4].clone() };
+            new.files.push(copy);
+        }),
+        ("files moved and copied", |new| {
+            let copies = |name: &str| {
+                new.files
+                    .iter()
+                    .map(|file| FileEntry { path: file.path.replace("part", name), ..file.clone() })
+                    .collect()
+            };
+            let copies: [Vec<FileEntry>; 3] = ["a", "b", "z"].map(copies);
+            new.files = copies.concat();
+        }),
         ("mode, policy and module altered", |new| {
             new.files[0].mode = 0o755;
             new.files[1].policy = Policy::Seed;
@@ -117,7 +146,9 @@ fn edited(old: &Manifest, numbers: &mut Numbers) -> Manifest {
     for _ in 0..numbers.next() % 12 {
         let at = (numbers.next() % (new.files.len() as u64 + 1)) as usize;
         let seed = numbers.next() % 40;
-        match (numbers.next() % 8, new.files.get_mut(at)) {
+        let (from, to) =
+            [("new-", "old-"), ("part-", "piece-"), ("/", "/deep/"), ("1", "é")][(numbers.next() % 4) as usize];
+        match (numbers.next() % 10, new.files.get_mut(at)) {
             (0 | 1, _) | (_, None) => {
                 let path = format!("new-{}", numbers.next() % 30);
                 if new.file(&path).is_none() {
@@ -129,6 +160,22 @@ fn edited(old: &Manifest, numbers: &mut Numbers) -> Manifest {
             (3, Some(found)) => found.mode = if seed.is_multiple_of(2) { 0o755 } else { 0o644 },
             (4, Some(found)) => found.module = (seed % 2) as u16,
             (5, Some(found)) => found.stored_bytes = seed,
+            (7, Some(_)) => {
+                let mut renamed = new.clone();
+                renamed.files.iter_mut().for_each(|file| file.path = file.path.replacen(from, to, 1));
+                sort(&mut renamed);
+                // Where that is no tree, it stays as it was.
+                if renamed.check().is_ok() {
+                    new = renamed;
+                }
+            }
+            (8, Some(found)) => {
+                let copy = FileEntry { path: format!("copy-{seed}"), ..found.clone() };
+                if new.file(&copy.path).is_none() {
+                    new.files.push(copy);
+                    sort(&mut new);
+                }
+            }
             (6, Some(found)) => found.policy = if seed.is_multiple_of(2) { Policy::Seed } else { Policy::Managed },
             (_, Some(found)) => *found = file(&found.path.clone(), seed),
         }
@@ -194,6 +241,47 @@ fn a_step_is_some_forty_bytes_a_changed_file() {
 }
 
 #[test]
+fn a_directory_that_is_renamed_costs_one_rename_and_what_changes_in_it_its_digest() {
+    let mut old = release();
+    old.files = (0..3000).map(|at| file(&format!("acme-1.7/part-{}/file-{at:04}", at / 100), 1000 + at)).collect();
+    sort(&mut old);
+    let mut new = next(&old);
+    let (nothing, _) = through_the_step(&old, &new);
+    new.files.iter_mut().for_each(|file| file.path = file.path.replace("1.7", "1.8"));
+    let (moved, given) = through_the_step(&old, &new);
+    assert_eq!(given, new);
+    assert!(moved.len() - nothing.len() <= 10, "{} bytes", moved.len());
+    for at in (0..3000).step_by(150) {
+        new.files[at] = file(&new.files[at].path.clone(), 7000 + at as u64);
+    }
+    let (changed, given) = through_the_step(&old, &new);
+    assert_eq!(given, new);
+    assert!(changed.len() - moved.len() <= 20 * 38, "{} bytes", changed.len());
+    // And a name of its own for each of these.
+    for at in (0..3000).step_by(150) {
+        new.files[at].path.push_str(".changed");
+    }
+    let (renamed, given) = through_the_step(&old, &new);
+    assert_eq!(given, new);
+    assert!(renamed.len() - changed.len() <= 20 * 15, "{} bytes", renamed.len());
+}
+
+#[test]
+fn a_directory_that_is_copied_costs_a_byte_a_file_and_one_rename() {
+    let mut old = release();
+    old.files = (0..3000).map(|at| file(&format!("part-{}/file-{at:04}", at / 100), 1000 + at)).collect();
+    sort(&mut old);
+    let mut new = next(&old);
+    let (nothing, _) = through_the_step(&old, &new);
+    let copies = old.files.iter().map(|file| FileEntry { path: format!("copy/{}", file.path), ..file.clone() });
+    new.files.extend(copies);
+    sort(&mut new);
+    let (copied, given) = through_the_step(&old, &new);
+    assert_eq!(given, new);
+    assert!(copied.len() - nothing.len() <= 3000 + 20, "{} bytes", copied.len());
+}
+
+#[test]
 fn contents_that_the_releases_do_not_have_are_in_no_patch() {
     let old = release();
     let new = next(&old);
@@ -255,6 +343,8 @@ struct Raw {
     updaters: Option<Vec<UpdaterEntry>>,
     ignore: Option<Vec<String>>,
     removed: Vec<u32>,
+    copied: Vec<i32>,
+    renamed: Vec<(i32, u32, u32, u32, String)>,
     changed: Vec<(u32, Digest, i64, i64)>,
     altered: Vec<(u32, u32, Policy, u16, u64)>,
     added: Vec<FileEntry>,
@@ -271,6 +361,8 @@ impl Raw {
             updaters: None,
             ignore: None,
             removed: Vec::new(),
+            copied: Vec::new(),
+            renamed: Vec::new(),
             changed: Vec::new(),
             altered: Vec::new(),
             added: Vec::new(),
@@ -322,11 +414,23 @@ fn more_than_a_reader_takes_is_refused() {
     let added = |count: usize| taken(&Raw { added: files(count), ..Raw::new() });
     assert_eq!(added(MAX_FILES - 12).unwrap().0.files.len(), MAX_FILES);
     assert!(matches!(added(MAX_FILES - 11), Err(StoreError::TooLarge { .. })));
-    assert!(matches!(added(2 * MAX_FILES), Err(StoreError::TooLarge { .. })));
+    assert!(matches!(added(MAX_FILES), Err(StoreError::TooLarge { .. })));
+    assert!(matches!(added(MAX_FILES + 1), Err(StoreError::Malformed { .. })));
     let removed = |count: usize| taken(&Raw { removed: vec![0; count], ..Raw::new() });
     assert!(removed(12).unwrap().0.files.is_empty() && removed(13).is_err());
     let changed = |count: usize| taken(&Raw { changed: vec![(0, Digest::of(b"x"), 0, 0); count], ..Raw::new() });
     assert!(changed(12).is_ok() && changed(13).is_err());
+    let copied = |count: usize| taken(&Raw { copied: vec![0; count], ..Raw::new() });
+    assert!(matches!(copied(12), Err(StoreError::Path { .. })), "twice under one name");
+    assert!(matches!(copied(13), Err(StoreError::Malformed { .. })));
+    // The first file again and again, and nothing of its path replaced.
+    let renamed = |count: usize, last: u32| {
+        let rename = |at: usize| (-i32::from(at > 0), if at + 1 == count { last } else { 1 }, 0, 0, String::new());
+        taken(&Raw { renamed: (0..count).map(rename).collect(), ..Raw::new() })
+    };
+    assert!(renamed(MAX_RENAMED, 1).is_ok());
+    assert!(matches!(renamed(MAX_RENAMED, 2), Err(StoreError::TooLarge { .. })));
+    assert!(matches!(renamed(MAX_RENAMED + 1, 1), Err(StoreError::Malformed { .. })));
     let altered = |count: usize| taken(&Raw { altered: vec![(0, 0o755, Policy::Managed, 0, 9); count], ..Raw::new() });
     assert!(altered(12).is_ok() && altered(13).is_err());
 }
@@ -384,8 +488,14 @@ fn no_numbers_make_a_reader_panic_and_what_it_takes_was_checked() {
         let mut raw = Raw::new();
         let n = &mut numbers;
         for _ in 0..n.next() % 3 {
-            match n.next() % 5 {
+            match n.next() % 7 {
                 0 => raw.removed.push(edge(n) as u32),
+                4 => raw.copied.push(edge(n) as i32),
+                5 => {
+                    let with = ["", "x", "é", "../", "part-02"][(n.next() % 5) as usize].to_owned();
+                    let (first, count) = (edge(n) as i32, edge(n) as u32);
+                    raw.renamed.push((first, count, edge(n) as u32, edge(n) as u32, with));
+                }
                 1 => raw.changed.push((edge(n) as u32, Digest::of(b"x"), edge(n) as i64, edge(n) as i64)),
                 2 => raw.altered.push((edge(n) as u32, 0o644, Policy::Seed, edge(n) as u16, edge(n))),
                 3 => raw.added.push(FileEntry { size: edge(n), ..file(&format!("new-{}", n.next() % 3), 1) }),

@@ -14,6 +14,7 @@ from formats import MIB, NONCE_0, Refused, hkdf, parsed, require
 KINDS = {2: (b"HOLDLIST", 16 * MIB), 3: (b"HOLDFMAN", 12 * MIB), 5: (b"HOLDSTEP", 8 * MIB)}
 TIB, U64 = 1 << 40, 1 << 64
 MAX_FILE = (1 << 32) - 1
+MAX_RENAMED = 4 * 65536
 
 
 def fits(content, frame, limit):
@@ -263,10 +264,16 @@ def _read_difference(r):
         "updaters": r.option(lambda: r.list(lambda: _read_updater(r))),
         "ignore": r.option(lambda: r.list(r.string)),
         "removed": r.list(r.u32),
+        "copied": r.list(r.i32),
+        "renamed": r.list(lambda: _read_rename(r)),
         "changed": r.list(lambda: {"skip": r.u32(), "sha256": r.raw(32), "size": r.i64(), "stored": r.i64()}),
         "altered": r.list(lambda: _read_altered(r)),
         "added": r.list(lambda: _read_file(r)),
     }
+
+
+def _read_rename(r):
+    return {"first": r.i32(), "count": r.u32(), "at": r.u32(), "length": r.u32(), "with": r.string().encode()}
 
 
 def _read_altered(r):
@@ -287,6 +294,9 @@ def _read_step(r):
 def read_step(data):
     step = well_formed(_read_step, data)
     require(len(step["patches"]) <= 65536, "malformed", "patches")
+    for name in ("removed", "copied", "changed", "altered", "added"):
+        require(len(step["manifest"][name]) <= 65536, "malformed", name)
+    require(len(step["manifest"]["renamed"]) <= MAX_RENAMED, "malformed", "renamed")
     frames = 0
     for patch in step["patches"]:
         require(1 <= len(patch["targets"]) <= 65536 >= len(patch["sources"]), "malformed", "sources or targets")
@@ -310,13 +320,45 @@ def places(skips, count):
     return found
 
 
+def different(differences, count):
+    """Places in a list, each said as the difference from one more than the one in front."""
+    at, found = -1, []
+    for difference in differences:
+        at += difference + 1
+        require(0 <= at < count, "malformed", "no such place")
+        found.append(at)
+    return found
+
+
+def rename(files, renames):
+    require(sum(change["count"] for change in renames) <= MAX_RENAMED, "over a limit", "renamed")
+    held = lambda: sum(len(file["path"].encode()) for file in files)
+    require(held() <= 12 * MIB, "over a limit", "paths")
+    next = 0
+    for change in renames:
+        first, next = next + change["first"], next + change["first"] + change["count"]
+        require(0 <= first and next <= len(files), "malformed", "renamed beyond the files")
+        for file in files[first:next]:
+            path, end = file["path"].encode(), change["at"] + change["length"]
+            require(len(path) + len(change["with"]) - change["length"] <= 720, "path", "too long")
+            require(end <= len(path), "malformed", "beyond the path")
+            try:
+                parts = [part.decode() for part in (path[: change["at"]], change["with"], path[end:])]
+            except UnicodeDecodeError:
+                raise Refused("malformed", "amid a letter")
+            file["path"] = "".join(parts)
+        require(held() <= 12 * MIB, "over a limit", "paths")
+
+
 def stepped(step, old):
     """The manifest that a step makes of `old`."""
     require(old["serial"] == step["from"], "malformed", "from another release")
     change = step["manifest"]
-    files = [dict(file) for file in old["files"]]
-    gone = set(places(change["removed"], len(files)))
-    files = [file for at, file in enumerate(files) if at not in gone]
+    gone = set(places(change["removed"], len(old["files"])))
+    kept = [at for at in range(len(old["files"])) if at not in gone]
+    require(len(kept) + len(change["copied"]) + len(change["added"]) <= 65536, "over a limit", "files")
+    files = [dict(old["files"][at]) for at in kept + different(change["copied"], len(old["files"]))]
+    rename(files, change["renamed"])
     for at, new in zip(places([new["skip"] for new in change["changed"]], len(files)), change["changed"]):
         files[at]["sha256"] = new["sha256"]
         for name in ("size", "stored"):
@@ -335,14 +377,7 @@ def stepped(step, old):
 def step_patches(step, old, new):
     """[(sources, targets, where the frames begin, their length)], contents by digest."""
 
-    def named(differences, known):
-        at, found = -1, []
-        for difference in differences:
-            at += difference + 1
-            require(0 <= at < len(known), "malformed", "no such content")
-            found.append(known[at])
-        return found
-
+    named = lambda differences, known: [known[at] for at in different(differences, len(known))]
     offset, found = 0, []
     for patch in step["patches"]:
         sources, targets = named(patch["sources"], contents(old)), named(patch["targets"], contents(new))

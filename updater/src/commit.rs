@@ -10,21 +10,22 @@
 //! ```
 //! Nothing depends on a rename.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use firmware_image::free_zone::{FreeZone, Kind};
 use firmware_image::journal::{Journal, State as JournalState};
 use firmware_image::record::Health;
 use firmware_image::{Digest, RawZone, paths};
+use release_store::Manifest;
 use serde::{Deserialize, Serialize};
 
 use crate::backups::Look;
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::inventory::client_path;
+use crate::inventory::{Inventory, Item, client_path};
 use crate::plan::Plan;
 use crate::state::KnownRelease;
-use crate::zone_io::{self, Copied};
+use crate::zone_io::{self, Copied, CopyJob};
 
 /// Where the plan of an open commit stands.
 pub const COMMIT_PLAN: &str = ".holdfast/staging/plan";
@@ -103,6 +104,14 @@ struct CommitPlan {
     statement: Option<(Digest, u64)>,
     previous_statement: Option<(Digest, u64)>,
     updaters: Vec<UpdaterStep>,
+}
+
+/// What seems to stand at the paths of an inventory: digests and lengths.
+fn believed<'p>(inventory: &'p Inventory, manifest: &'p Manifest) -> HashMap<&'p str, (Digest, u64)> {
+    let item = |item: &Item| Some((manifest.files[item.file].path.as_str(), item.found?));
+    let items = inventory.items.iter().filter_map(item);
+    let items = items.filter_map(|(path, (length, digest))| Some((path, (digest?, length))));
+    items.chain(inventory.gone.iter().map(|gone| (gone.path.as_str(), (gone.believed, gone.length)))).collect()
 }
 
 /// What recovery found at the start of a run.
@@ -212,7 +221,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             updaters: updater_steps(plan),
         };
         if intent.keeps_undo() {
-            self.keep_undo(&mut commit)?;
+            self.keep_undo(&mut commit, &believed(&plan.inventory, &plan.manifest))?;
         }
         let bytes = postcard::to_allocvec(&commit).map_err(|_| EngineError::Internal("a plan does not encode"))?;
         zone_io::write_durable(self.free, COMMIT_PLAN, &bytes)?;
@@ -229,24 +238,34 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
     }
 
-    /// Keeps copies of what the commit replaces and removes, in place of those of the commit before.
-    fn keep_undo(&mut self, commit: &mut CommitPlan) -> Result<(), EngineError> {
-        let mut keep: BTreeSet<Digest> = BTreeSet::new();
-        let mut buffer = vec![0; zone_io::BUFFER_BYTES];
+    /// Keeps copies of what the commit replaces and removes, in place of those of the commit before. `believed`: what seems to
+    /// stand at a path. Where all is what it seems, each file is read once, by the copy itself.
+    fn keep_undo(&self, commit: &mut CommitPlan, believed: &HashMap<&str, (Digest, u64)>) -> Result<(), EngineError> {
+        if self.keep_as_believed(commit, believed)? || self.keep_as_believed(commit, &HashMap::new())? {
+            return Ok(());
+        }
+        Err(EngineError::Internal("a client file changed during the update"))
+    }
+
+    /// As [`Self::keep_undo`]; `false`: something is not what it seemed.
+    fn keep_as_believed(
+        &self,
+        commit: &mut CommitPlan,
+        believed: &HashMap<&str, (Digest, u64)>,
+    ) -> Result<bool, EngineError> {
         let puts = commit.puts.iter_mut().map(|put| (&put.path, &mut put.old));
         let removes = commit.removes.iter_mut().map(|step| (&step.path, &mut step.old));
         let mut jobs = Vec::new();
+        let mut keep: BTreeSet<Digest> = BTreeSet::new();
         for (path, old) in puts.chain(removes) {
             let full = client_path(path);
-            let found = match zone_io::digest_file(self.free, &full, &mut buffer, &|_| {}) {
-                Ok(found) => found,
-                // What cannot be read cannot be kept; it is damage that is about to be mended.
-                Err(firmware_image::ZoneError::Io(_) | firmware_image::ZoneError::Corrupt) => None,
-                Err(firmware_image::ZoneError::BadPath) => None,
-                Err(error) => return Err(EngineError::zone("read", &full)(error)),
+            let known = believed.get(path.as_str()).copied().filter(|(digest, _)| !keep.contains(digest));
+            *old = match known {
+                // Not copied, it is read here.
+                Some((digest, length)) if !zone_io::is_there(self.free, &Self::undo(&digest), length)? => known,
+                _ => self.what_stands(&full)?,
             };
-            let Some((length, digest)) = found else { continue };
-            *old = Some((digest, length));
+            let Some((digest, length)) = *old else { continue };
             if keep.insert(digest) {
                 jobs.push((full, length, digest));
             }
@@ -254,21 +273,36 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let unwanted = |name: &String| Digest::from_hex(name).is_none_or(|digest| !keep.contains(&digest));
         let names = zone_io::files_in(self.free, paths::UNDO_DIR)?.into_iter().map(|(name, _)| name);
         zone_io::remove_all(self.free, paths::UNDO_DIR, names.filter(unwanted))?;
-        for (full, length, digest) in jobs {
-            let target = Self::undo(&digest);
-            if zone_io::file_is(self.free, &target, length, &digest)? {
-                continue;
+        let mut copies = Vec::new();
+        for (from, length, digest) in &jobs {
+            let (to, length, digest) = (Self::undo(digest), *length, *digest);
+            if !zone_io::file_is(self.free, &to, length, &digest)? {
+                copies.push(CopyJob { from, to, length, digest });
             }
-            match zone_io::copy_checked(self.free, &full, &target, length, &digest, &|_| {})? {
-                Copied::Whole => {}
-                Copied::WrongSource => return Err(EngineError::Internal("a client file changed during the update")),
-            }
+        }
+        let mut done = |_: &CopyJob<'_>| {
             self.watch.step("undo copy");
+            Ok(())
+        };
+        if zone_io::copy_all(self.free, &copies, &|_| {}, &mut done)?.is_some() {
+            return Ok(false);
         }
         if !keep.is_empty() {
             zone_io::sync_parents(self.free, &format!("{}/x", paths::UNDO_DIR))?;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Digest and length of a file; `None` where there is none that can be kept.
+    fn what_stands(&self, full: &str) -> Result<Option<(Digest, u64)>, EngineError> {
+        let mut buffer = vec![0; zone_io::BUFFER_BYTES];
+        match zone_io::digest_file(self.free, full, &mut buffer, &|_| {}) {
+            Ok(found) => Ok(found.map(|(length, digest)| (digest, length))),
+            // What cannot be read cannot be kept; it is damage that is about to be mended.
+            Err(firmware_image::ZoneError::Io(_) | firmware_image::ZoneError::Corrupt) => Ok(None),
+            Err(firmware_image::ZoneError::BadPath) => Ok(None),
+            Err(error) => Err(EngineError::zone("read", full)(error)),
+        }
     }
 
     /// Does what the plan says, or what is left of it. `fresh`: nothing of it was done before.
@@ -352,21 +386,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
         // Before another file is flushed: see `zone_io::remove_all`.
         self.sync_touched(&touched)?;
-        for step in &plan.puts {
-            let full = client_path(&step.path);
-            if fresh || !zone_io::file_is(self.free, &full, step.size, &step.digest)? {
-                self.clear_way(&step.path)?;
-                let staged = Self::staged(&step.digest);
-                let advance = |n| self.watch.advance(n);
-                match zone_io::copy_checked(self.free, &staged, &full, step.size, &step.digest, &advance)? {
-                    Copied::Whole => {}
-                    Copied::WrongSource => return Err(EngineError::StagingDamaged { path: step.path.clone() }),
-                }
-            }
-            self.free.set_executable(&full, step.executable).map_err(EngineError::zone("mark", &full))?;
-            self.watch.step("installed");
-            touched.insert(zone_io::parent(&full).to_owned());
-        }
+        self.put_files(plan, fresh)?;
+        touched.extend(plan.puts.iter().map(|step| zone_io::parent(&client_path(&step.path)).to_owned()));
         for (path, executable) in &plan.marks {
             let full = client_path(path);
             self.free.set_executable(&full, *executable).map_err(EngineError::zone("mark", &full))?;
@@ -375,6 +396,40 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             self.prune(&step.path)?;
         }
         self.sync_touched(&touched)
+    }
+
+    /// Puts the new files in their places, from staging.
+    fn put_files(&mut self, plan: &CommitPlan, fresh: bool) -> Result<(), EngineError> {
+        let mark = |zone: &F, full: &str, step: &PutStep| {
+            zone.set_executable(full, step.executable).map_err(EngineError::zone("mark", full))
+        };
+        let mut due = Vec::new();
+        for step in &plan.puts {
+            let full = client_path(&step.path);
+            if fresh || !zone_io::file_is(self.free, &full, step.size, &step.digest)? {
+                self.clear_way(&step.path)?;
+                due.push((step, Self::staged(&step.digest), full));
+            } else {
+                mark(self.free, &full, step)?;
+                self.watch.step("installed");
+            }
+        }
+        let copies: Vec<CopyJob<'_>> = due
+            .iter()
+            .map(|(step, from, to)| CopyJob { from, to: to.clone(), length: step.size, digest: step.digest })
+            .collect();
+        let mut steps = due.iter().map(|(step, ..)| *step);
+        let mut done = |copy: &CopyJob<'_>| {
+            if let Some(step) = steps.next() {
+                mark(self.free, &copy.to, step)?;
+            }
+            self.watch.step("installed");
+            Ok(())
+        };
+        match zone_io::copy_all(self.free, &copies, &|n| self.watch.advance(n), &mut done)? {
+            Some(place) => Err(EngineError::StagingDamaged { path: due[place].0.path.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// Makes the names in these directories, and those on the way to them, durable.

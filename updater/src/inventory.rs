@@ -73,6 +73,8 @@ pub struct Gone {
     pub path: String,
     /// Its length.
     pub length: u64,
+    /// What the installed release has there; the file itself was not read.
+    pub believed: Digest,
 }
 
 /// The managed directory against a release.
@@ -202,7 +204,8 @@ pub fn survey<F: FreeZone>(
         }
         let Some(at) = locate(&old.path)? else { continue };
         if entries[at].metadata.kind == Kind::File && listed.insert(at) {
-            inventory.gone.push(Gone { path: entries[at].path.clone(), length: entries[at].metadata.length });
+            let (path, length) = (entries[at].path.clone(), entries[at].metadata.length);
+            inventory.gone.push(Gone { path, length, believed: old.sha256 });
         }
     }
 

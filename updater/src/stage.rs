@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::plan::{Content, LocalChunk, Plan, Way};
 use crate::spool::{ENTRY_BYTES, SYNC_BYTES, Spool};
-use crate::zone_io::{self, Copied};
+use crate::zone_io::{self, CopyJob};
 
 /// What a file may take beyond its length: a cluster, and its entry in a directory.
 const FILE_SLACK_BYTES: u64 = 8 << 10;
@@ -122,6 +122,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             chunk: Vec::new(),
             open: None,
         };
+        if let Some(distrust) = self.stage_copies(plan)? {
+            return Ok(distrust);
+        }
         let mut applied = HashSet::new();
         for content in &plan.contents {
             let target = Self::staged(&content.digest);
@@ -129,16 +132,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 // One patch may give many contents, all at once.
                 Way::Patch { patch, .. } if !applied.insert(*patch) => continue,
                 Way::Patch { patch, .. } => self.apply_patch(&plan.patches[*patch], spool),
-                Way::Staged => Ok(Staged::All),
-                Way::Copy { from } => {
-                    let (size, digest) = (content.size, &content.digest);
-                    let copied =
-                        zone_io::copy_checked(self.free, from, &target, size, digest, &|n| self.watch.advance(n));
-                    copied.map(|copied| match copied {
-                        Copied::Whole => Staged::All,
-                        Copied::WrongSource => Staged::Distrust(from.to_string()),
-                    })
-                }
+                Way::Staged | Way::Copy { .. } => continue,
                 Way::Chunks { .. } => builder.build(plan, content, &target, spool, &|n| self.watch.advance(n)),
             };
             self.watch.step("staged");
@@ -151,6 +145,25 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
         }
         Ok(Staged::All)
+    }
+
+    /// Stages what stands on the device under another name. What is returned is a copy that is not what it seemed.
+    fn stage_copies(&self, plan: &Plan) -> Result<Option<Staged>, EngineError> {
+        let copy = |content: &'_ Content| match &content.way {
+            Way::Copy { from } => Some((from.clone(), content.digest, content.size)),
+            _ => None,
+        };
+        let wanted: Vec<_> = plan.contents.iter().filter_map(copy).collect();
+        let copies: Vec<CopyJob<'_>> = wanted
+            .iter()
+            .map(|(from, digest, length)| CopyJob { from, to: Self::staged(digest), length: *length, digest: *digest })
+            .collect();
+        let mut done = |_: &CopyJob<'_>| {
+            self.watch.step("staged");
+            Ok(())
+        };
+        let wrong = zone_io::copy_all(self.free, &copies, &|n| self.watch.advance(n), &mut done)?;
+        Ok(wrong.map(|place| Staged::Distrust(copies[place].from.to_owned())))
     }
 }
 

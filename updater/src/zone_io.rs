@@ -12,6 +12,8 @@ use crate::error::EngineError;
 
 /// Bytes read or written at a time.
 pub const BUFFER_BYTES: usize = 256 << 10;
+/// Files whose room is taken at once where many are copied.
+const BATCH: usize = 16;
 /// The deepest directory that a walk enters.
 pub const MAX_DEPTH: usize = 64;
 /// The most entries that a walk takes in.
@@ -145,15 +147,23 @@ pub fn digest_file<F: FreeZone>(
     }
 }
 
+/// Whether a file of this length stands at `path`.
+///
+/// # Errors
+/// What reading reports.
+pub fn is_there<F: FreeZone>(zone: &F, path: &str, length: u64) -> Result<bool, EngineError> {
+    let found = zone.metadata(path).map_err(EngineError::zone("read", path))?;
+    Ok(found == Some(Metadata { length, kind: Kind::File }))
+}
+
 /// Whether the file at `path` has this length and digest. A damaged one has not.
 ///
 /// # Errors
 /// What reading reports, but for damage of the file.
 pub fn file_is<F: FreeZone>(zone: &F, path: &str, length: u64, digest: &Digest) -> Result<bool, EngineError> {
     let failed = || EngineError::zone("read", path);
-    match zone.metadata(path).map_err(failed())? {
-        Some(Metadata { length: found, kind: Kind::File }) if found == length => {}
-        _ => return Ok(false),
+    if !is_there(zone, path, length)? {
+        return Ok(false);
     }
     let mut buffer = vec![0; buffer_bytes(length)];
     match digest_file(zone, path, &mut buffer, &|_| {}) {
@@ -178,6 +188,19 @@ pub enum Copied {
     WrongSource,
 }
 
+/// A copy to be made.
+#[derive(Debug, Clone)]
+pub struct CopyJob<'a> {
+    /// What is copied.
+    pub from: &'a str,
+    /// What stands there is replaced.
+    pub to: String,
+    /// The length that the source must have.
+    pub length: u64,
+    /// Its digest.
+    pub digest: Digest,
+}
+
 /// Copies a file over what stands at `to`, checking it on the way, and flushes it. Its name is not yet durable.
 ///
 /// # Errors
@@ -190,26 +213,96 @@ pub fn copy_checked<F: FreeZone>(
     digest: &Digest,
     advance: &dyn Fn(u64),
 ) -> Result<Copied, EngineError> {
+    let Some(mut source) = open_source(zone, from, length)? else { return Ok(Copied::WrongSource) };
+    let failed = || EngineError::zone("write", to);
+    let mut target = zone.create(to).map_err(failed())?;
+    target.reserve(length).map_err(failed())?;
+    fill(&mut source, from, &mut target, to, length, digest, advance)
+}
+
+/// Copies several files, as [`copy_checked`] does one, and takes the room for many of them at once. `done` is called after each.
+/// What is returned is the first whose source is wrong: neither it nor what is behind it was copied.
+///
+/// # Errors
+/// What reading and writing report, and `done`.
+pub fn copy_all<F: FreeZone>(
+    zone: &F,
+    copies: &[CopyJob<'_>],
+    advance: &dyn Fn(u64),
+    done: &mut dyn FnMut(&CopyJob<'_>) -> Result<(), EngineError>,
+) -> Result<Option<usize>, EngineError> {
+    for (number, batch) in copies.chunks(BATCH).enumerate() {
+        let mut copied = 0;
+        let result = copy_batch(zone, batch, &mut copied, advance, done);
+        if !matches!(result, Ok(Copied::Whole)) {
+            // A part of it would keep room that others need.
+            let removed: Result<Vec<_>, _> = batch[copied..].iter().map(|copy| remove(zone, &copy.to)).collect();
+            result?;
+            removed?;
+            return Ok(Some(number * BATCH + copied));
+        }
+    }
+    Ok(None)
+}
+
+fn copy_batch<F: FreeZone>(
+    zone: &F,
+    batch: &[CopyJob<'_>],
+    copied: &mut usize,
+    advance: &dyn Fn(u64),
+    done: &mut dyn FnMut(&CopyJob<'_>) -> Result<(), EngineError>,
+) -> Result<Copied, EngineError> {
+    let mut targets = Vec::with_capacity(batch.len());
+    for copy in batch {
+        targets.push((zone.create(&copy.to).map_err(EngineError::zone("write", &copy.to))?, copy.length));
+    }
+    let mut rooms = targets.iter_mut().map(|(file, length)| (file, *length));
+    let first = batch.first().map_or("", |copy| &copy.to);
+    zone.reserve_all(&mut rooms).map_err(EngineError::zone("write", first))?;
+    for (copy, (mut target, length)) in batch.iter().zip(targets) {
+        let Some(mut source) = open_source(zone, copy.from, length)? else { return Ok(Copied::WrongSource) };
+        let whole = fill(&mut source, copy.from, &mut target, &copy.to, length, &copy.digest, advance)?;
+        if whole == Copied::WrongSource {
+            return Ok(whole);
+        }
+        drop(target);
+        *copied += 1;
+        done(copy)?;
+    }
+    Ok(Copied::Whole)
+}
+
+/// The source of a copy; `None`: it is missing, damaged, or of another length.
+fn open_source<'z, F: FreeZone>(zone: &'z F, from: &str, length: u64) -> Result<Option<F::File<'z>>, EngineError> {
     let mut source = match zone.open(from) {
         Ok(Some(source)) => source,
-        Ok(None) => return Ok(Copied::WrongSource),
-        Err(error) if is_damage(error) => return Ok(Copied::WrongSource),
+        Ok(None) => return Ok(None),
+        Err(error) if is_damage(error) => return Ok(None),
         Err(error) => return Err(EngineError::zone("read", from)(error)),
     };
-    if source.len().map_err(EngineError::zone("read", from))? != length {
-        return Ok(Copied::WrongSource);
-    }
-    let mut target = zone.create(to).map_err(EngineError::zone("write", to))?;
-    target.reserve(length).map_err(EngineError::zone("write", to))?;
+    let found = source.len().map_err(EngineError::zone("read", from))?;
+    Ok((found == length).then_some(source))
+}
+
+/// Copies what `source` holds into `target`, and flushes it.
+fn fill<S: ZoneFile, T: ZoneFile>(
+    source: &mut S,
+    from: &str,
+    target: &mut T,
+    to: &str,
+    length: u64,
+    digest: &Digest,
+    advance: &dyn Fn(u64),
+) -> Result<Copied, EngineError> {
     let mut buffer = vec![0; buffer_bytes(length)];
     let mut hasher = Hasher::new();
     loop {
-        let n = match read_full(&mut source, &mut buffer) {
+        let n = match read_full(source, &mut buffer) {
             Err(error) if is_damage(error) => return Ok(Copied::WrongSource),
             read => read.map_err(EngineError::zone("read", from))?,
         };
         hasher.update(&buffer[..n]);
-        write_all(&mut target, &buffer[..n]).map_err(EngineError::zone("write", to))?;
+        write_all(target, &buffer[..n]).map_err(EngineError::zone("write", to))?;
         advance(n as u64);
         if n < buffer.len() {
             break;

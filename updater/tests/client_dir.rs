@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::*;
+use firmware_image::Digest;
 use firmware_image::host::DirZone;
 use firmware_image::launcher_note::{LauncherNote, Trial};
 use updater::{Action, FailureKind, Wish};
@@ -174,6 +175,30 @@ fn a_release_that_fails_three_starts_is_undone_and_skipped() {
     // The next release is taken again.
     world.publish("3.0.0", &second());
     assert_eq!(run().version.as_deref(), Some("3.0.0"));
+}
+
+#[test]
+fn what_goes_is_kept_as_it_stands_also_where_it_is_not_what_it_seems() {
+    let world = World::new();
+    let mut files = first();
+    files.extend([("gone/one.txt", b"the same twice\n".to_vec()), ("gone/two.txt", b"the same twice\n".to_vec())]);
+    world.publish("1.0.0", &files);
+    let server = world.serve();
+    world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
+    world.publish("2.0.0", &second());
+    // As long as before: only its bytes tell.
+    fs::write(world.client().join("gone/one.txt"), b"somebody's own\n").unwrap();
+    world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
+    world.assert_client(&second());
+    let kept = read_tree(&world.free().join(".holdfast/undo"));
+    for (path, bytes) in &first() {
+        let replaced = second().iter().all(|(other, same)| (other, same) != (path, bytes));
+        assert_eq!(kept.values().any(|kept| kept == bytes), replaced, "{path}");
+    }
+    for bytes in [&b"somebody's own\n"[..], b"the same twice\n"] {
+        assert!(kept.values().any(|kept| kept == bytes), "{kept:?}");
+    }
+    assert!(kept.iter().all(|(name, bytes)| *name == Digest::of(bytes).to_string()));
 }
 
 #[test]

@@ -55,6 +55,15 @@ impl FreeZone for DirZone {
         Ok(DirFile { file, written: Some(written) })
     }
 
+    fn reserve_all<'z: 'f, 'f>(
+        &'z self,
+        files: &mut dyn Iterator<Item = (&'f mut DirFile, u64)>,
+    ) -> Result<(), ZoneError> {
+        os::Written::reserve_all(
+            &mut files.filter_map(|(file, length)| Some((file.written.as_mut()?, &file.file, length))),
+        )
+    }
+
     fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {
         check_path(path)?;
         self.root.metadata(path)

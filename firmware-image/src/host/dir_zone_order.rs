@@ -49,26 +49,63 @@ impl Written {
     /// Takes clusters and writes the table, before the driver writes an entry that leads to them. It does that when it likes,
     /// with a long file while it is being written.
     pub fn reserve(&mut self, file: &File, length: u64) -> Result<(), ZoneError> {
+        let mut taken = self.take(file, length);
+        if taken == Err(ZoneError::Full) && self.give_way()? {
+            taken = self.take(file, length);
+        }
+        if taken? { self.cover(length) } else { Ok(()) }
+    }
+
+    /// As [`Written::reserve`] for several files, whose directories are written once for all of them. The entries in them lead
+    /// nowhere yet: where a file begins is written with the file.
+    pub fn reserve_all<'f>(files: &mut dyn Iterator<Item = (&'f mut Self, &'f File, u64)>) -> Result<(), ZoneError> {
+        let mut taken: Vec<(&mut Self, u64)> = Vec::new();
+        for (written, file, length) in files {
+            let mut took = written.take(file, length);
+            if took == Err(ZoneError::Full) {
+                // What those in front replace gives way as well.
+                Self::cover_all(&mut taken)?;
+                written.give_way()?;
+                took = written.take(file, length);
+            }
+            if took? {
+                taken.push((written, length));
+            }
+        }
+        Self::cover_all(&mut taken)
+    }
+
+    /// Takes clusters; `false`: there are enough, or this file system takes none beforehand.
+    fn take(&self, file: &File, length: u64) -> Result<bool, ZoneError> {
         #[cfg(target_os = "linux")]
         if length > self.covered {
-            let take = || rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, length);
-            let mut taken = take();
-            if taken == Err(Errno::NOSPC) && self.give_way()? {
-                taken = take();
-            }
-            match taken {
-                Ok(()) => self.cover(length)?,
+            return match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, length) {
+                Ok(()) => Ok(true),
                 Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => {
                     // The driver keeps what it could take; cut to its own length the file gives that back.
                     let _ = file.metadata().and_then(|found| file.set_len(found.len()));
-                    return Err(failed(error));
+                    Err(failed(error))
                 }
                 // Not with this file system: then its own ways have to do.
-                Err(_) => {}
+                Err(_) => Ok(false),
+            };
+        }
+        let _ = (file, length);
+        Ok(false)
+    }
+
+    fn cover_all(taken: &mut Vec<(&mut Self, u64)>) -> Result<(), ZoneError> {
+        let mut written: Vec<(u64, u64)> = Vec::new();
+        for (file, length) in taken.drain(..) {
+            let found = rustix::fs::fstat(&file.parent).map_err(failed)?;
+            let directory = (found.st_dev, found.st_ino);
+            if written.contains(&directory) {
+                file.covered_by_its_directory(length);
+            } else {
+                file.cover(length)?;
+                written.push(directory);
             }
         }
-        #[cfg(not(target_os = "linux"))]
-        let _ = (file, length);
         Ok(())
     }
 
@@ -93,9 +130,14 @@ impl Written {
 
     fn cover(&mut self, length: u64) -> Result<(), ZoneError> {
         sync(&self.parent)?;
+        self.covered_by_its_directory(length);
+        Ok(())
+    }
+
+    /// The directory was written, and the table with it.
+    fn covered_by_its_directory(&mut self, length: u64) {
         self.covered = self.covered.max(length);
         self.replaced = None;
-        Ok(())
     }
 }
 

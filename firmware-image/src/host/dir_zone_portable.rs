@@ -25,6 +25,11 @@ impl Written {
         Ok(())
     }
 
+    /// The same of several.
+    pub fn reserve_all<'f>(_files: &mut dyn Iterator<Item = (&'f mut Self, &'f File, u64)>) -> Result<(), ZoneError> {
+        Ok(())
+    }
+
     /// Makes the file durable.
     pub fn flush(&mut self, file: &File) -> Result<(), ZoneError> {
         Ok(file.sync_all()?)

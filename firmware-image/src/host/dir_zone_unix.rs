@@ -1,4 +1,5 @@
-//! Directory operations by handles: every component is opened from its parent, never through a link.
+//! Directory operations by handles: every component is opened from its parent, never through a link, by one call where the
+//! system has one for that.
 //! In what order a FAT volume survives stands in [`order`].
 
 use std::fs::File;
@@ -6,6 +7,8 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+#[cfg(target_os = "linux")]
+use rustix::fs::ResolveFlags;
 use rustix::fs::{AtFlags, Dir, FileType, Mode as Permissions, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 
@@ -43,6 +46,12 @@ impl Root {
 
     /// The directory at `path`, empty for the root.
     fn directory(&self, path: &str) -> Result<Parent, ZoneError> {
+        match open_beneath(&self.directory, path) {
+            Some(Ok(directory)) => return Ok(Parent::Found(directory)),
+            Some(Err(Errno::NOENT)) => return Ok(Parent::Missing),
+            // What stands in the way, or that the system cannot be asked so, step by step.
+            Some(Err(_)) | None => {}
+        }
         let mut here = self.directory.try_clone()?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -184,6 +193,9 @@ impl Root {
     }
 
     pub fn create_dir_all(&self, path: &str) -> Result<(), ZoneError> {
+        if let Some(Ok(_)) = open_beneath(&self.directory, path) {
+            return Ok(());
+        }
         let mut here = self.directory.try_clone()?;
         for name in path.split('/') {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -264,6 +276,23 @@ fn open_to_read<P: rustix::path::Arg + Copy>(parent: BorrowedFd<'_>, path: P, fl
         opened => return opened,
     }
     rustix::fs::openat(parent, path, flags, Permissions::empty())
+}
+
+/// Opens a directory below `root` in one call, if there is one that follows no link on the way. `None`: this system has none.
+fn open_beneath(root: &OwnedFd, path: &str) -> Option<Result<OwnedFd, Errno>> {
+    #[cfg(target_os = "linux")]
+    if !path.is_empty() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let open = |flags| rustix::fs::openat2(root, path, flags, Permissions::empty(), resolve);
+        // As in `open_to_read`.
+        return Some(match open(flags | OFlags::NOATIME) {
+            Err(Errno::PERM) => open(flags),
+            opened => opened,
+        });
+    }
+    let _ = (root, path);
+    None
 }
 
 fn stat(parent: BorrowedFd<'_>, name: &str) -> Result<Option<Stat>, ZoneError> {

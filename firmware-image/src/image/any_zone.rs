@@ -130,6 +130,26 @@ impl FreeZone for AnyFreeZone {
         }
     }
 
+    fn reserve_all<'z: 'f, 'f>(
+        &'z self,
+        files: &mut dyn Iterator<Item = (&'f mut AnyFreeFile<'z>, u64)>,
+    ) -> Result<(), ZoneError>
+    where
+        AnyFreeFile<'z>: 'f,
+    {
+        // A zone's files are of its own kind.
+        match self {
+            Self::Directory(zone) => zone.reserve_all(&mut files.filter_map(|(file, length)| match file {
+                AnyFreeFile::Host(file) => Some((file, length)),
+                AnyFreeFile::Fat(_) => None,
+            })),
+            Self::Fat(zone) => zone.reserve_all(&mut files.filter_map(|(file, length)| match file {
+                AnyFreeFile::Fat(file) => Some((file, length)),
+                AnyFreeFile::Host(_) => None,
+            })),
+        }
+    }
+
     fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {
         each!(self, AnyFreeZone { Directory | Fat }, zone => zone.metadata(path))
     }

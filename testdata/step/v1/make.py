@@ -52,6 +52,10 @@ def altered(skip, mode=0o644, policy=0, place=0, stored=60):
     return varint(skip) + varint(mode) + varint(policy) + varint(place) + varint(stored)
 
 
+def renamed(first, count, at, length, instead):
+    return signed(first) + varint(count) + varint(at) + varint(length) + text(instead)
+
+
 def pack(length=500, number=1):
     return PACK + varint(length) + varint(number)
 
@@ -65,13 +69,13 @@ def patch(sources, targets, parts=None):
 
 
 def step(gives=None, start=5, serial=6, version="1.5.0", published=1790001000, modules=None, updaters=None, ignore=None,
-         removed=(), changes=(), alters=(), added=(), pack=None, patches=(), tail=b""):
+         removed=(), copied=(), renames=(), changes=(), alters=(), added=(), pack=None, patches=(), tail=b""):
     """`gives` only lends its blinding, the last 16 bytes of a manifest."""
     blinding = bytes(16) if gives is None else gives[-16:]
     return (varint(start) + varint(serial) + text(version) + signed(published) + blinding
             + option(None if modules is None else many(modules)) + option(None if updaters is None else many(updaters))
-            + option(None if ignore is None else many(ignore, text)) + many(removed, varint) + many(changes)
-            + many(alters) + many(added) + option(pack) + many(patches) + tail)
+            + option(None if ignore is None else many(ignore, text)) + many(removed, varint) + many(copied, signed)
+            + many(renames) + many(changes) + many(alters) + many(added) + option(pack) + many(patches) + tail)
 
 
 def good(name, gives, patches=None, **fields):
@@ -101,9 +105,27 @@ good("files-removed", release(NEW, {"a.txt": None, "help.html": None}), removed=
 good("change-counts-what-is-left", release(NEW, {"a.txt": None, "b.bin": None, "empty": dict(mode=0o644, size=5, stored=55, digest=X)}),
      removed=[0, 0], changes=[changed(1, X, 5, 55)])
 good("files-added", release(NEW, {"0": dict(size=1, digest=X), "c/a": dict(size=2, digest=Y), "z": dict(size=3, digest=Z)}),
-     added=[file("z", size=3, digest=Z), file("0", size=1, digest=X), file("c/a", size=2, digest=Y)])
-good("file-renamed", release(NEW, {"b.bin": None, "bin/b": dict(size=1000, stored=900, digest=B)}),
-     removed=[1], added=[file("bin/b", size=1000, stored=900, digest=B)])
+     added=[file("0", size=1, digest=X), file("c/a", size=2, digest=Y), file("z", size=3, digest=Z)])
+
+b_bin, d_txt = OLD_FILES["b.bin"], OLD_FILES["c/d.txt"]
+good("file-renamed", release(NEW, {"b.bin": None, "bin/b": b_bin}), renames=[renamed(1, 1, 0, 5, "bin/b")])
+good("directory-renamed", release(NEW, {path: None for path in OLD_FILES} | {"acme-1.5/" + path: OLD_FILES[path] for path in OLD_FILES}),
+     renames=[renamed(0, 6, 0, 0, "acme-1.5/")])
+good("directory-and-file-renamed", release(NEW, {"c/d.txt": None, "e/f.txt": d_txt, "empty": None, "full": dict(OLD_FILES["empty"])}),
+     renames=[renamed(2, 1, 0, 1, "e"), renamed(0, 1, 0, 5, "full"), renamed(-2, 1, 2, 1, "f")])
+good("renamed-within-letters", release(NEW, {"a.txt": None, "a\u00e4\u00f6.txt": OLD_FILES["a.txt"]}), renames=[renamed(0, 1, 1, 0, "\u00e4\u00f6")])
+good("file-removed-and-another-renamed", release(NEW, {"a.txt": None, "c/d.txt": None, "c/e.txt": dict(d_txt, digest=X, size=11, stored=61)}),
+     removed=[0], renames=[renamed(1, 1, 2, 1, "e")], changes=[changed(1, X, 1, 1)])
+good("renamed-and-changed", release(NEW, {"b.bin": None, "bin/b.bin": dict(b_bin, size=1200, stored=1000, digest=X)}),
+     renames=[renamed(1, 1, 0, 0, "bin/")], changes=[changed(1, X, 200, 100)])
+good("renamed-and-altered", release(NEW, {"b.bin": None, "d.bin": dict(b_bin, mode=0o644, place=1)}),
+     renames=[renamed(1, 1, 0, 1, "d")], alters=[altered(1, mode=0o644, place=1, stored=900)])
+good("file-copied", release(NEW, {"b/c.bin": b_bin}), copied=[1], renames=[renamed(6, 1, 0, 5, "b/c.bin")])
+good("file-moved-and-copied", release(NEW, {"b.bin": None, "bin/b.bin": b_bin, "sbin/b.bin": b_bin}), copied=[1],
+     renames=[renamed(1, 1, 0, 0, "bin/"), renamed(4, 1, 0, 0, "sbin/")])
+good("files-copied-and-altered", release(NEW, {"h/help.html": dict(OLD_FILES["help.html"], policy=1), "h/settings": OLD_FILES["settings.ini"], "o/b.bin": b_bin}),
+     copied=[4, 0, -5], renames=[renamed(6, 2, 0, 0, "h/"), renamed(0, 1, 0, 0, "o/"), renamed(-2, 1, 10, 4, "")],
+     alters=[altered(6, policy=1, place=1, stored=200)])
 good("mode-policy-module-altered",
      release(NEW, {"a.txt": dict(size=10, stored=60, digest=A), "c/d.txt": dict(mode=0o644, size=10, stored=60, digest=A, policy=1),
                    "settings.ini": dict(mode=0o644, size=7, stored=50, digest=S, place=1)}),
@@ -147,6 +169,34 @@ bad("from-another-release", "Malformed", start=4)
 bad("removed-beyond-the-files", "Malformed", removed=[6])
 bad("removed-further-beyond-the-files", "Malformed", removed=[5, 0])
 bad("removed-at-the-end-of-numbers", "Malformed", removed=[0, 2**32 - 1, 2**32 - 1])
+bad("copied-beyond-the-files", "Malformed", copied=[6])
+bad("copied-beyond-the-files-from-behind", "Malformed", copied=[5, 0])
+bad("copied-before-the-first", "Malformed", copied=[-1])
+bad("copied-at-the-end-of-numbers", "Malformed", copied=[2**31 - 1])
+bad("copied-past-the-end-of-numbers", "Malformed", copied=[0, 2**31 - 1])
+bad("copied-under-its-own-name", "Path", copied=[1])
+bad("renamed-beyond-the-files", "Malformed", renames=[renamed(6, 1, 0, 1, "x")])
+bad("renamed-beyond-what-is-left", "Malformed", removed=[0], renames=[renamed(5, 1, 0, 1, "x")])
+bad("renamed-further-beyond-the-files", "Malformed", renames=[renamed(5, 2, 0, 1, "x")])
+bad("renamed-before-the-first", "Malformed", renames=[renamed(-1, 1, 0, 1, "x")])
+bad("renamed-back-before-the-first", "Malformed", renames=[renamed(0, 1, 0, 1, "x"), renamed(-2, 1, 0, 1, "y")])
+bad("renamed-at-the-end-of-numbers", "Malformed", renames=[renamed(2**31 - 1, 1, 0, 1, "x")])
+bad("renamed-past-the-end-of-numbers", "Malformed", renames=[renamed(0, 1, 0, 1, "x"), renamed(2**31 - 1, 1, 0, 1, "x")])
+bad("renamed-too-often", "TooLarge", renames=[renamed(0, 2**18 + 1, 0, 1, "x")])
+bad("renamed-too-often-together", "TooLarge", renames=[renamed(0, 2**17, 0, 1, "x"), renamed(0, 2**17 + 1, 0, 1, "x")])
+bad("renamed-beyond-the-path", "Malformed", renames=[renamed(0, 1, 6, 0, "x")])
+bad("renamed-past-the-path", "Malformed", renames=[renamed(0, 1, 0, 6, "x")])
+bad("renamed-at-the-end-of-lengths", "Malformed", renames=[renamed(0, 1, 2**32 - 1, 2**32 - 1, "x")])
+bad("renamed-amid-a-letter", "Malformed", renames=[renamed(0, 1, 1, 0, "\u00e4"), renamed(-1, 1, 2, 0, "x")])
+bad("renamed-half-a-letter", "Malformed", renames=[renamed(0, 1, 1, 0, "\u00e4"), renamed(-1, 1, 1, 1, "x")])
+bad("renamed-to-nothing", "Path", renames=[renamed(0, 1, 0, 5, "")])
+bad("renamed-to-climb", "Path", renames=[renamed(0, 6, 0, 0, "../")])
+bad("renamed-to-another", "Path", renames=[renamed(0, 1, 0, 5, "b.bin")])
+bad("renamed-to-one-name", "Path", renames=[renamed(0, 1, 0, 5, "x"), renamed(0, 1, 0, 5, "X")])
+bad("renamed-below-a-file", "Path", renames=[renamed(0, 1, 0, 0, "b.bin/")])
+bad("renamed-to-a-device", "Path", renames=[renamed(0, 1, 0, 1, "con")])
+bad("renamed-too-long", "Path", renames=[renamed(0, 1, 0, 0, "x/" * 20 + "x" * 120 + "/" + "x" * 80)])
+bad("renamed-longer-than-any-path", "Path", renames=[renamed(0, 1, 0, 0, "x" * 716), renamed(-1, 1, 0, 716, "")])
 bad("changed-beyond-the-files", "Malformed", changes=[changed(6, X, 0, 0)])
 bad("changed-beyond-what-is-left", "Malformed", removed=[0], changes=[changed(5, X, 0, 0)])
 bad("changed-at-the-end-of-numbers", "Malformed", changes=[changed(2**32 - 1, X, 0, 0)])
