@@ -104,7 +104,10 @@ fn build() -> Result<(PathBuf, PathBuf)> {
     let mut cargo = run::cargo();
     cargo.current_dir(folder());
     // With a target named, what runs at build time has no counters.
-    cargo.args(["build", "--release", "--locked", "--bins", "--quiet", "--target", host]).arg("--target-dir").arg(&build_dir);
+    cargo
+        .args(["build", "--release", "--locked", "--bins", "--quiet", "--target", host])
+        .arg("--target-dir")
+        .arg(&build_dir);
     cargo.env("RUSTFLAGS", COUNTERS);
     run::show(&mut cargo)?;
     Ok((build_dir.join(host).join("release"), target_dir))
