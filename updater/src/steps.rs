@@ -54,11 +54,18 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             return Ok(known.clone());
         }
         let (name, keys) = (release.step_name(from), self.content_keys());
-        let fetch = |from: &dyn release_store::Transport| Step::open(&object.fetch(&name, from)?, &keys);
-        let mut found = self.offline.as_deref().and_then(|offline| fetch(offline).ok());
+        let fetch = |from: &dyn release_store::Transport| object.fetch(&name, from);
+        let open = |sealed: Vec<u8>| Step::open(&sealed, &keys);
+        let mut found = self.offline.as_deref().and_then(|offline| open(fetch(offline).ok()?).ok());
         if found.is_none() && !self.on_device_only {
             match self.ask_patiently(fetch) {
-                Ok(step) => found = Some(step),
+                // Its bytes are those that are meant: asking again would bring the same.
+                Ok(sealed) => match open(sealed) {
+                    Ok(step) => found = Some(step),
+                    Err(error) => {
+                        self.watch.detail(&format!("the step from release {from} does not hold: {error}"));
+                    }
+                },
                 Err(error @ EngineError::Store(_)) => {
                     self.watch.detail(&format!("the step from release {from} does not hold: {error}"));
                 }
