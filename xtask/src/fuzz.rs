@@ -25,13 +25,13 @@ What an input found is kept under the target directory, in fuzz-corpus, and the 
 fails is kept in fuzz-failures, and its path is printed.")]
 pub struct Args {
     /// The targets; all, unless named
-    targets: Vec<String>,
+    pub targets: Vec<String>,
     /// How long each runs, in seconds
     #[arg(long, default_value_t = 60)]
-    seconds: u32,
+    pub seconds: u32,
     /// Where the random numbers begin; the same seed and corpus give the same inputs
     #[arg(long, default_value_t = 1)]
-    seed: u32,
+    pub seed: u32,
 }
 
 /// Builds the targets, runs them one after the other, and prints what each did. Every target is run; an error names those that failed.

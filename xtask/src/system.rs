@@ -14,6 +14,7 @@ struct Tool {
 
 const TOOLS: &[Tool] = &[
     Tool { program: "cc", package: "gcc", shows: "nothing builds without a C compiler (ring, zstd)" },
+    Tool { program: "c++", package: "g++", shows: "fuzzing: libFuzzer is built with it" },
     Tool { program: "fsck.vfat", package: "dosfstools", shows: "that our FAT is sound" },
     Tool { program: "mcopy", package: "mtools", shows: "that others read and write our FAT" },
     Tool { program: "xorriso", package: "xorriso", shows: "that others read our ISO 9660" },

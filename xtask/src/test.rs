@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::programs::{Profile, Programs};
-use crate::{demo, run, system, tuf_suite};
+use crate::{demo, fuzz, run, system, tuf_suite};
 
 /// What to test.
 #[derive(clap::Args)]
@@ -39,6 +39,7 @@ pub fn run(args: &Args) -> Result<()> {
         run::show(run::cargo().args(["test", "--workspace", "--exclude", "qemu-tests", "--quiet"]))
     })?;
     part("an independent reader agrees with the vectors", &mut independent_reader)?;
+    part("fuzzing, for a moment", &mut fuzzing)?;
     part("the public conformance suite for TUF clients", &mut tuf_suite::run)?;
     let dir = tempfile::tempdir()?;
     let bin = dir.path().join("bin");
@@ -63,6 +64,16 @@ pub fn run(args: &Args) -> Result<()> {
     }
     eprintln!("{:6.1} s  in all; everything passed", start.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// Every fuzz target for some seconds, from the same seed each time.
+fn fuzzing() -> Result<()> {
+    const SECONDS: u32 = 4;
+    if system::find("c++").is_none() {
+        eprintln!("c++ (Debian: g++) is missing: skipped");
+        return Ok(());
+    }
+    fuzz::run(&fuzz::Args { targets: Vec::new(), seconds: SECONDS, seed: 1 })
 }
 
 /// The tests in emulated machines with a real kernel. Where one can be had, none of them may be skipped.
