@@ -113,15 +113,24 @@ fn no_std() -> Result<()> {
     Ok(())
 }
 
-/// The Python program that knows the formats only from their pages.
+/// The Python programs that know the formats only from their pages: the reader of all vectors, and the writers of some, which
+/// must write what is there.
 fn independent_reader() -> Result<()> {
     let Some(python) = system::find("python3") else {
         eprintln!("python3 is missing: skipped");
         return Ok(());
     };
-    let program = run::root().join("testdata/independent/check.py");
+    let testdata = run::root().join("testdata");
+    let program = testdata.join("independent/check.py");
     if !program.exists() {
         bail!("{} is missing", program.display());
     }
-    run::show(std::process::Command::new(python).arg(program).arg(run::root().join("testdata")))
+    run::show(std::process::Command::new(&python).arg(program).arg(&testdata))?;
+    for format in std::fs::read_dir(&testdata)? {
+        let writer = format?.path().join("v1/make.py");
+        if writer.is_file() {
+            run::show(std::process::Command::new(&python).arg(writer).arg("--check"))?;
+        }
+    }
+    Ok(())
 }

@@ -5,10 +5,10 @@
 //! what it gives.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use firmware_image::Digest;
 
@@ -31,7 +31,7 @@ const SMALL_PROGRAM_BYTES: u64 = 8 << 10;
 /// Files that are like nothing that was there are left to chunks when they are larger.
 const NEW_BYTES: u64 = 64 << 10;
 /// The most bytes of a group of more than one file: of what it gives, and of what it starts from.
-const GROUP_BYTES: usize = 16 << 20;
+const GROUP_BYTES: u64 = 16 << 20;
 /// Patches are compressed already: frames hardly try.
 const FRAME_LEVEL: i32 = 1;
 
@@ -106,11 +106,12 @@ impl SealedStep {
 type ReadOld<'r> = dyn FnMut(&Digest) -> Result<Rc<Vec<u8>>, StoreError> + 'r;
 
 /// One patch to be made.
+#[derive(Default)]
 struct Task {
     sources: Vec<Digest>,
     targets: Vec<Digest>,
-    old: Vec<u8>,
-    new: Vec<u8>,
+    old_bytes: u64,
+    new_bytes: u64,
 }
 
 impl Patcher<'_, '_> {
@@ -127,7 +128,8 @@ impl Patcher<'_, '_> {
         let open = reader.borrow_mut().release(from)?;
         let old = &open.manifest;
         let mut read = |digest: &Digest| reader.borrow_mut().read(from, digest);
-        let tasks = match self.tasks(old, &mut read) {
+        let made = self.tasks(old, &mut read).and_then(|tasks| self.make(tasks, &mut read, &old.version, observer));
+        let made = match made {
             Err(StoreError::Transport(TransportError::NotFound { path })) => {
                 let version = &old.version;
                 observer.note(&format!("no patches from {version}: {path} is not here, so its files cannot be read"));
@@ -135,7 +137,6 @@ impl Patcher<'_, '_> {
             }
             other => other?,
         };
-        let made = self.make(tasks, &old.version, observer)?;
         let mut writer = FrameWriter::new(self.key, FRAME_LEVEL)?;
         let mut patches = Vec::new();
         let mut frames = Vec::new();
@@ -171,7 +172,7 @@ impl Patcher<'_, '_> {
         Ok(Some(SealedStep { step, sealed, frames }))
     }
 
-    /// What goes into which patch. Reads the old contents that changed.
+    /// What goes into which patch. Reads the old contents that are gone, one by one.
     fn tasks(&self, old: &Manifest, read: &mut ReadOld<'_>) -> Result<Vec<Task>, StoreError> {
         let kept: HashSet<&Digest> = self.contents.keys().collect();
         let by_name: HashMap<&str, Digest> = old
@@ -182,14 +183,14 @@ impl Patcher<'_, '_> {
             .map(|file| (file.path.as_str(), file.sha256))
             .chain(old.updaters.iter().map(|updater| (updater.platform.as_str(), updater.sha256)))
             .collect();
-        let before: BTreeSet<Digest> = old.contents().into_iter().map(|(digest, _)| digest).collect();
+        let before: BTreeMap<Digest, u64> = old.contents().into_iter().collect();
         let mut outlines: Vec<(Digest, Outline)> = Vec::new();
-        for digest in before.iter().filter(|digest| !kept.contains(digest)) {
+        for digest in before.keys().filter(|digest| !kept.contains(digest)) {
             outlines.push((*digest, Outline::of(&read(digest)?)));
         }
         let mut changed: Vec<(&NewContent<'_>, Digest)> = Vec::new();
         for (digest, content) in self.contents.iter().filter(|(_, content)| content.size > 0) {
-            if !matches!(content.source, NewBytes::Kept) && !before.contains(digest) {
+            if !matches!(content.source, NewBytes::Kept) && !before.contains_key(digest) {
                 changed.push((content, *digest));
             }
         }
@@ -197,97 +198,117 @@ impl Patcher<'_, '_> {
         changed.sort_by_cached_key(|(content, digest)| (type_of(&content.name), content.name.clone(), *digest));
 
         let mut tasks = Vec::new();
-        let mut group = Task::empty();
+        let mut group = Task::default();
         for (content, digest) in changed {
-            let bytes = content.read(&digest)?;
-            if Digest::of(&bytes) != digest {
-                let reason = format!("{} changed while it was read: publish again when it is at rest", content.name);
-                return Err(StoreError::Refused(reason));
-            }
             // Nothing can be made of a file that was empty.
-            let base = match by_name.get(content.name.as_str()).filter(|base| before.contains(base)) {
-                Some(base) => Some(*base),
-                None => most_similar(&Outline::of(&bytes), &outlines),
-            };
+            let named = by_name.get(content.name.as_str()).filter(|base| before.contains_key(base)).copied();
+            let bytes = content.read(&digest)?;
+            let base = named.or_else(|| most_similar(&Outline::of(&bytes), &outlines));
             let own = content.size > SMALL_PROGRAM_BYTES && patch::is_program(&bytes);
             if base.is_none() && (own || content.size > NEW_BYTES) {
                 continue;
             }
+            let bytes_of = |base: &Digest| before.get(base).copied().unwrap_or(0);
             if let Some(base) = base.filter(|_| own) {
-                let old = read(&base)?.to_vec();
-                tasks.push(Task { sources: vec![base], targets: vec![digest], old, new: bytes });
+                let (old_bytes, new_bytes) = (bytes_of(&base), content.size);
+                tasks.push(Task { sources: vec![base], targets: vec![digest], old_bytes, new_bytes });
                 continue;
             }
             let base = base.filter(|base| !group.sources.contains(base));
-            let old = base.map(|base| read(&base)).transpose()?.unwrap_or_default();
-            let full = |held: &[u8], more: &[u8]| !held.is_empty() && held.len() + more.len() > GROUP_BYTES;
-            if full(&group.new, &bytes) || full(&group.old, &old) {
-                tasks.push(std::mem::replace(&mut group, Task::empty()));
+            let old_bytes = base.as_ref().map_or(0, bytes_of);
+            let full = |held: u64, more: u64| held > 0 && held + more > GROUP_BYTES;
+            if full(group.new_bytes, content.size) || full(group.old_bytes, old_bytes) {
+                tasks.push(std::mem::take(&mut group));
             }
             group.sources.extend(base);
-            group.old.extend_from_slice(&old);
             group.targets.push(digest);
-            group.new.extend_from_slice(&bytes);
+            group.old_bytes += old_bytes;
+            group.new_bytes += content.size;
         }
         tasks.extend(Some(group).filter(|group| !group.targets.is_empty()));
         Ok(tasks)
     }
 
-    /// Makes the patches of `tasks`, in their order, whatever the number of threads.
+    /// Makes the patches of `tasks`, in their order, whatever the number of threads. No more contents are in memory than
+    /// threads work on, and those of one patch more.
     fn make(
         &self,
         tasks: Vec<Task>,
+        read: &mut ReadOld<'_>,
         version: &str,
         observer: &mut dyn Observer,
     ) -> Result<Vec<(Task, Vec<u8>)>, StoreError> {
-        let total = tasks.iter().map(|task| task.new.len() as u64).sum();
-        let next = AtomicUsize::new(0);
-        let (sender, receiver) = std::sync::mpsc::channel();
+        let total = tasks.iter().map(|task| task.new_bytes).sum();
+        let (to_do, work) = mpsc::sync_channel::<(usize, Vec<u8>, Vec<u8>)>(0);
+        let (work, (sender, receiver)) = (Mutex::new(work), mpsc::channel());
         let mut patches: Vec<Option<Vec<u8>>> = tasks.iter().map(|_| None).collect();
+        let mut done = 0;
+        observer.progress(0, total);
+        let mut take = |(at, made): (usize, Result<Vec<u8>, PatchError>)| {
+            done += tasks[at].new_bytes;
+            observer.progress(done, total);
+            match made {
+                Ok(patch) => patches[at] = Some(patch),
+                Err(error) => observer.note(&format!("a patch from {version} was left out: {error}")),
+            }
+        };
         std::thread::scope(|scope| {
             for _ in 0..self.jobs.clamp(1, tasks.len().max(1)) {
-                let (sender, tasks, next) = (sender.clone(), &tasks, &next);
+                let (sender, work) = (sender.clone(), &work);
                 scope.spawn(move || {
-                    while let Some((at, task)) = {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        tasks.get(at).map(|task| (at, task))
-                    } {
+                    let next = || work.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    while let Ok((at, old, new)) = next() {
                         // Nobody listens any more only where this function has ended.
-                        let _ = sender.send((at, task.patch()));
+                        let _ = sender.send((at, checked_patch(&old, &new)));
                     }
                 });
             }
             drop(sender);
-            let mut done = 0;
-            observer.progress(0, total);
-            for (at, made) in receiver {
-                done += tasks[at].new.len() as u64;
-                observer.progress(done, total);
-                match made {
-                    Ok(patch) => patches[at] = Some(patch),
-                    Err(error) => observer.note(&format!("a patch from {version} was left out: {error}")),
+            // It ends with this closure, and with it the threads.
+            let to_do = to_do;
+            for (at, task) in tasks.iter().enumerate() {
+                let (old, new) = self.load(task, read)?;
+                // Only where all threads have ended.
+                if to_do.send((at, old, new)).is_err() {
+                    break;
                 }
+                receiver.try_iter().for_each(&mut take);
             }
-        });
+            drop(to_do);
+            receiver.iter().for_each(take);
+            Ok::<(), StoreError>(())
+        })?;
         Ok(tasks.into_iter().zip(patches).filter_map(|(task, patch)| Some((task, patch?))).collect())
+    }
+
+    /// The old and the new bytes of a patch.
+    fn load(&self, task: &Task, read: &mut ReadOld<'_>) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+        let mut old = Vec::with_capacity(usize::try_from(task.old_bytes).unwrap_or(0));
+        for source in &task.sources {
+            old.extend_from_slice(&read(source)?);
+        }
+        let mut new = Vec::with_capacity(usize::try_from(task.new_bytes).unwrap_or(0));
+        for target in &task.targets {
+            let Some(content) = self.contents.get(target) else { continue };
+            let bytes = content.read(target)?;
+            if Digest::of(&bytes) != *target {
+                let reason = format!("{} changed while it was read: publish again when it is at rest", content.name);
+                return Err(StoreError::Refused(reason));
+            }
+            new.extend_from_slice(&bytes);
+        }
+        Ok((old, new))
     }
 }
 
-impl Task {
-    /// Makes the patch, and applies it as a device would: one that does not give the new bytes is left out.
-    fn patch(&self) -> Result<Vec<u8>, PatchError> {
-        let made = patch::make(&self.old, &self.new)?;
-        let mut left = self.new.as_slice();
-        let differs = || std::io::Error::other("it does not give the new bytes");
-        let (old_len, new_len) = (self.old.len() as u64, self.new.len() as u64);
-        patch::apply(&mut made.as_slice(), &mut self.old.as_slice(), old_len, new_len, &mut |bytes| {
-            left = left.strip_prefix(bytes).ok_or_else(differs)?;
-            Ok(())
-        })?;
-        if left.is_empty() { Ok(made) } else { Err(PatchError::Output(differs())) }
-    }
-
-    fn empty() -> Self {
-        Self { sources: Vec::new(), targets: Vec::new(), old: Vec::new(), new: Vec::new() }
-    }
+/// Makes a patch, and applies it as a device would: one that does not give the new bytes is left out.
+fn checked_patch(old: &[u8], new: &[u8]) -> Result<Vec<u8>, PatchError> {
+    let made = patch::make(old, new)?;
+    let mut left = new;
+    let differs = || std::io::Error::other("it does not give the new bytes");
+    patch::apply(&mut made.as_slice(), &mut &*old, old.len() as u64, new.len() as u64, &mut |bytes| {
+        left = left.strip_prefix(bytes).ok_or_else(differs)?;
+        Ok(())
+    })?;
+    if left.is_empty() { Ok(made) } else { Err(PatchError::Output(differs())) }
 }
