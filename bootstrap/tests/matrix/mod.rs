@@ -4,6 +4,7 @@
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +17,7 @@ use firmware_image::hidden::HiddenZone;
 use firmware_image::host::Access;
 use firmware_image::image::{AnyFreeZone, Device, VirtualZone as _};
 use firmware_image::journal::Journal;
+use firmware_image::launcher_note::{LauncherNote, Trial};
 use firmware_image::places::{Places, Scratch};
 use firmware_image::record::MAX_RECORD_BYTES;
 use firmware_image::signature::PublicKey;
@@ -33,7 +35,7 @@ use updater::meter::Meter;
 use updater::servers::Servers;
 use updater::{Action, Config, Engine, FailureKind, Host, Limits, Parts};
 
-use crate::support::{Memory, PLATFORM};
+use crate::support::{self, Memory, PLATFORM};
 
 const NOW: i64 = 1_800_000_000;
 const DISK_BYTES: u64 = 108 << 20;
@@ -91,7 +93,7 @@ impl Factory {
         let _ = fs::remove_dir_all(&tree);
         fs::create_dir_all(tree.join("data")).unwrap();
         fs::write(tree.join("run.sh"), client(version)).unwrap();
-        crate::support::set_mode(&tree.join("run.sh"), 0o755);
+        support::set_mode(&tree.join("run.sh"), 0o755);
         fs::write(tree.join("data/notes.bin"), noise(seed, 9000)).unwrap();
         let updater = self.path("updater");
         fs::write(&updater, program("printf R >&$HOLDFAST_READY_FD; exit 0", seed)).unwrap();
@@ -101,6 +103,16 @@ impl Factory {
         request.updaters = vec![(PLATFORM.to_owned(), updater)];
         let mut repository = Repository::open(&self.path("store"), &keys).unwrap();
         publish(&mut repository, &self.passphrase, &request, &mut NoObserver).unwrap();
+    }
+
+    /// The launcher, stamped with the vendor's key.
+    pub fn launcher(&self) -> PathBuf {
+        let path = self.dir.path().join("launcher");
+        let mut program = fs::read(env!("CARGO_BIN_EXE_bootstrap")).unwrap();
+        firmware_image::stamp::stamp(&mut program, &self.vendor).unwrap();
+        fs::write(&path, program).unwrap();
+        support::set_mode(&path, 0o755);
+        path
     }
 
     /// A device as it leaves the factory, with release 1.0.0 and a user's files.
@@ -250,9 +262,13 @@ impl Unit {
         unit
     }
 
-    /// Goes to release 2.0.0, and until nothing is left to do.
+    /// Goes to release 2.0.0, which proves itself, and on until nothing is left to do.
     fn update(&mut self) {
-        for _ in 0..4 {
+        for round in 0..4 {
+            if round == 2 {
+                let trial = Some(Trial { serial: 2, failed_starts: 0, proven: true });
+                self.with_free(|free| LauncherNote { trial, ..LauncherNote::default() }.write(free).unwrap());
+            }
             let ended = self.start(true);
             assert_eq!(ended.status, 0, "{ended:?}");
             self.images.push(self.file(&paths::updater_name(PLATFORM)).unwrap());
@@ -344,6 +360,16 @@ impl Unit {
             Ok(survey) => survey.problems(),
             Err(error) => vec![error.to_string()],
         }
+    }
+
+    /// One plug-in with the real launcher, which starts the updater on the device: one that only says that it is ready.
+    pub fn launch(&self, launcher: &Path) -> support::Ended {
+        let mut command = Command::new(launcher);
+        command.arg("--device").arg(&self.disk);
+        if let Some(cd) = &self.cd {
+            command.arg("--virtual").arg(cd);
+        }
+        support::Ended::of(support::output(&mut command))
     }
 
     /// One plug-in, in this process: the launcher's decisions, then the updater's. `online`: its store is in reach.
