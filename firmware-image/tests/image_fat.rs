@@ -643,3 +643,34 @@ fn file_zones_have_a_fixed_length() {
     assert_eq!(zone.len().unwrap(), 100);
     assert_eq!(zone.read(&mut [0; 5]).unwrap(), 0);
 }
+
+#[test]
+fn a_boot_sector_that_names_other_places_than_its_copy_is_not_believed() {
+    let dir = fast_dir();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 1024 * MIB);
+    put(&zone, "client/app", &noise(3, 200_000));
+    zone.close().unwrap();
+    let sound = std::fs::read(&path).unwrap();
+    // Cluster size, reserved sectors, number and length of the tables, root directory; in the boot sector and in its copy.
+    let places = (13..17).chain(36..40).chain(44..48);
+    let mut believed = 0;
+    for (at, bit) in places.flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        for sector in [0, 6 * 512] {
+            let mut damaged = sound[..8192].to_vec();
+            damaged[sector + at] ^= 1 << bit;
+            let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            std::io::Write::write_all(&mut file, &damaged).unwrap();
+            let opened = RawFat::open(FileZone::open(&path, Access::ReadOnly).unwrap(), true);
+            match (sector, opened) {
+                (0, Ok(_)) => panic!("byte {at}, bit {bit}"),
+                (0, Err(error)) => assert_eq!(error, ZoneError::Corrupt),
+                (_, opened) => {
+                    assert_eq!(get(&opened.unwrap(), "client/app").unwrap(), noise(3, 200_000), "byte {at}, bit {bit}");
+                    believed += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(believed, 12 * 8);
+}

@@ -49,6 +49,9 @@ impl FormatOptions {
     }
 }
 
+/// How much longer than its entries a table may be made to fill flash pages, in bytes.
+const MAX_TABLE_PADDING: u64 = 128 << 10;
+
 /// The places of a mounted volume, in bytes from its start.
 #[derive(Debug, Clone)]
 pub(crate) struct Geometry {
@@ -63,11 +66,39 @@ pub(crate) struct Geometry {
     pub clusters: u32,
     pub root_cluster: u32,
     pub fs_info: u64,
+    /// The copy of the boot sector; 0: there is none.
+    pub backup_boot: u64,
     pub volume_id: u32,
     pub label: [u8; 11],
 }
 
 impl Geometry {
+    /// Whether both say the same of where tables, clusters and the root directory are.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let places =
+            |of: &Self| (of.cluster_bytes, of.fat_start, of.fat_bytes, of.data_start, of.clusters, of.root_cluster);
+        places(self) == places(other)
+    }
+
+    /// How much of a volume shows that these are its places: each table begins as a table does, the tables are no longer than
+    /// the clusters need, and the root directory begins with the label.
+    pub fn evidence(&self, read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), ZoneError>) -> Result<u32, ZoneError> {
+        let mut tables_begin = true;
+        let mut at = self.fat_start;
+        while at < self.fats_end {
+            let mut entry = [0; 4];
+            read(at, &mut entry)?;
+            tables_begin &= entry[0] >= 0xF0 && entry[1..3] == [0xFF, 0xFF] && entry[3] & 0x0F == 0x0F;
+            at += self.fat_bytes;
+        }
+        let needed = (u64::from(self.clusters) + u64::from(FIRST_CLUSTER)) * 4;
+        let are_as_long = self.fat_bytes <= needed + needed / 4 + MAX_TABLE_PADDING;
+        let mut first = [0; 32];
+        read(self.cluster_at(self.root_cluster)?, &mut first)?;
+        let label_begins = first[11] == 0x08 && first[0] != 0;
+        Ok(u32::from(tables_begin) + u32::from(are_as_long) + u32::from(label_begins))
+    }
+
     /// Reads a boot sector for a zone of `zone_bytes`.
     pub fn parse(boot: &[u8; 512], zone_bytes: u64) -> Result<Self, ZoneError> {
         let sound = |condition: bool| if condition { Ok(()) } else { Err(ZoneError::Corrupt) };
@@ -114,6 +145,7 @@ impl Geometry {
             clusters,
             root_cluster,
             fs_info: fs_info * sector,
+            backup_boot: backup * sector,
             volume_id: u32_at(67),
             label,
         })

@@ -58,12 +58,25 @@ impl<Z: RawZone> RawFat<Z> {
     /// Opens the volume in `zone`. Nothing is written before the first change.
     ///
     /// # Errors
-    /// `Corrupt` where there is no FAT32 volume, or one that claims more than the zone has.
+    /// `Corrupt` where there is no FAT32 volume, or one that claims more than the zone has, or one whose boot sector
+    /// differs from its copy and fits the volume less.
     pub fn open(zone: Z, read_only: bool) -> Result<Self, ZoneError> {
         let mut cache = BlockCache::new(zone)?;
         let mut boot = [0; 512];
         cache.read_at(0, &mut boot)?;
         let geometry = Geometry::parse(&boot, cache.length())?;
+        if geometry.backup_boot > 0 {
+            cache.read_at(geometry.backup_boot, &mut boot)?;
+            if let Ok(copy) = Geometry::parse(&boot, cache.length())
+                && !geometry.says_the_same(&copy)
+            {
+                let mut read = |at: u64, buf: &mut [u8]| cache.read_at(at, buf);
+                // A wrong place for the tables or the clusters would have users' files overwritten.
+                if geometry.evidence(&mut read)? < copy.evidence(&mut read)? {
+                    return Err(ZoneError::Corrupt);
+                }
+            }
+        }
         Ok(Self {
             mounted: OnceCell::new(),
             cache: Rc::new(RefCell::new(cache)),
