@@ -14,7 +14,8 @@ fn spawn(device: &Device) -> Child {
     support::patiently(|| device.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn())
 }
 
-/// Two launchers at once, after which a third finds nothing to do.
+/// Two launchers at once: both start the client, and after them the device heals and settles. Each may have removed what
+/// the other was writing beside the updater; then the next start restores it.
 fn two_at_once(spoil: impl Fn(&Device)) {
     let updater = good_script("1.0.0");
     let device = Device::from_factory(&updater);
@@ -26,6 +27,8 @@ fn two_at_once(spoil: impl Fn(&Device)) {
         for ended in &both {
             assert_eq!((ended.status, &*ended.out), (7, "the client speaks\n"), "round {round}: {}", ended.said);
         }
+        let ended = device.start(&[]);
+        assert_eq!(ended.status, 7, "round {round}: {}", ended.said);
         assert_eq!(device.installed().as_deref(), Some(&*updater), "round {round}");
         let before = device.everything();
         let ended = device.start(&[]);

@@ -5,9 +5,12 @@
 mod common;
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::full::{FullZone, Room};
@@ -33,7 +36,7 @@ struct Behind {
     world: World,
     program: PathBuf,
     saved: tempfile::TempDir,
-    _server: release_store::serve::Server,
+    server: release_store::serve::Server,
 }
 
 impl Behind {
@@ -53,7 +56,7 @@ impl Behind {
         write(&world.free().join("mine/letter.txt"), b"mine");
         write(&world.client().join("notes.txt"), b"mine too");
         world.publish_with("2.0.0", &second(), program_of);
-        let behind = Self { world, program, saved: temporary(), _server: server };
+        let behind = Self { world, program, saved: temporary(), server };
         behind.save();
         behind
     }
@@ -509,4 +512,101 @@ fn without_a_network_a_device_starts_within_the_check_window_and_says_what_is_wr
     // A name that is none.
     behind.world.write_config(&[("http://store.invalid".into(), 1)]);
     assert_starts_offline(&behind, |_| (), &["store.invalid"]);
+}
+
+/// A proxy that takes requests for any name to the server at `to`, and counts them.
+fn proxy(to: std::net::SocketAddr) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            count.fetch_add(1, Ordering::SeqCst);
+            let client = client.unwrap();
+            std::thread::spawn(move || tunnel(client, to));
+        }
+    });
+    (url, asked)
+}
+
+fn tunnel(mut client: TcpStream, to: std::net::SocketAddr) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"CONNECT store.invalid:80 "), "{}", String::from_utf8_lossy(&head));
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    let mut server = TcpStream::connect(to)?;
+    let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+    std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+    std::io::copy(&mut server, &mut client).map(|_| ())
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_asked_unless_the_name_is_excepted() {
+    let behind = Behind::new(false);
+    let (url, asked) = proxy(behind.server.address());
+    behind.world.write_config(&[("http://store.invalid".into(), 1)]);
+    let excepted = |command: &mut Command| _ = command.env("http_proxy", &url).env("no_proxy", "store.invalid");
+    assert_starts_offline(&behind, excepted, &["store.invalid"]);
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    // One that is not there is no other fault than a server that is not there.
+    assert_starts_offline(&behind, |command| _ = command.env("http_proxy", "http://127.0.0.1:9"), &["refused"]);
+    let output = command(&behind.world, &behind.program).arg("run").env("http_proxy", &url).output().unwrap();
+    assert_status(&output, 0);
+    assert!(asked.load(Ordering::SeqCst) > 0);
+    assert!(behind.assert_one_whole_release("by a proxy"));
+}
+
+/// `unshare` with a mount namespace of its own, where this user may have one.
+fn own_mounts() -> Option<Command> {
+    let option = ["-m", "-rm"].into_iter().find(|option| {
+        Command::new("unshare").args([option, "true"]).output().is_ok_and(|output| output.status.success())
+    })?;
+    let mut command = Command::new("unshare");
+    command.arg(option);
+    Some(command)
+}
+
+#[test]
+fn a_free_zone_that_may_only_be_read_is_started_from_and_that_is_said() {
+    let behind = Behind::new(false);
+    let Some(mut protected) = own_mounts() else {
+        eprintln!("no mount namespace is to be had: skipped");
+        return;
+    };
+    let script = "mount --bind \"$0\" \"$0\" && mount -o remount,ro,bind \"$0\" && exec \"$@\"";
+    protected.args(["sh", "-c", script]).arg(behind.world.free());
+    let plain = command(&behind.world, &behind.program);
+    protected.arg(plain.get_program()).args(plain.get_args()).arg("run").stdin(Stdio::null());
+    let before = read_tree(&behind.world.free());
+    let output = protected.output().unwrap();
+    // The client may be started.
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
+    assert!(said(&output).contains("write-protected"), "{}", said(&output));
+    assert!(before == read_tree(&behind.world.free()));
+    behind.assert_ends_well("write-protected");
+}
+
+#[test]
+fn a_name_server_that_never_answers_delays_a_start_by_the_check_window_only() {
+    let behind = Behind::new(false);
+    let (Some(mut here), Ok(silent)) = (own_mounts(), UdpSocket::bind("127.0.0.77:53")) else {
+        eprintln!("no mount namespace, or no port 53, is to be had: skipped");
+        return;
+    };
+    behind.world.write_config(&[("http://store.example".into(), 1)]);
+    let names = behind.world.path("resolv.conf");
+    fs::write(&names, "nameserver 127.0.0.77\n").unwrap();
+    here.args(["sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""]).arg(names);
+    let plain = |command: &mut Command| {
+        here.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+        *command = here;
+    };
+    assert_starts_offline(&behind, plain, &["timeout"]);
+    silent.set_nonblocking(true).unwrap();
+    assert!(silent.recv(&mut [0; 512]).is_ok(), "nobody asked");
 }
