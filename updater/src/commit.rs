@@ -21,9 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::backups::Look;
 use crate::engine::Engine;
-use crate::error::EngineError;
+use crate::error::{EngineError, FailureKind};
 use crate::inventory::{Inventory, Item, client_path};
 use crate::plan::Plan;
+use crate::stage::{RESERVE_BYTES, footprint};
 use crate::state::KnownRelease;
 use crate::zone_io::{self, Copied, CopyJob};
 
@@ -156,11 +157,16 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                     }
                     Err(EngineError::StagingDamaged { path }) => {
                         self.alarm(format!("the staged copy of {path} is damaged: the medium loses data"));
-                        match self.undo_commit(&plan, &mut journal, &path) {
+                        match self.undo_commit(&plan, &mut journal, Some(&path)) {
                             Ok(()) => Ok(Recovery::Undone),
                             Err(EngineError::CommitStuck) => Ok(Recovery::Stuck),
+                            Err(error) if error.kind() == FailureKind::NoSpace => Err(self.no_room_inside(&plan)?),
                             Err(error) => Err(error),
                         }
+                    }
+                    Err(error) if error.kind() == FailureKind::NoSpace => {
+                        self.undo_for_room(&plan, &mut journal)?;
+                        Ok(Recovery::Undone)
                     }
                     Err(error) => Err(error),
                 }
@@ -231,8 +237,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         self.watch.step("committing");
         match self.execute(&commit, &mut journal, true) {
             Err(EngineError::StagingDamaged { path }) => {
-                self.undo_commit(&commit, &mut journal, &path)?;
+                self.undo_commit(&commit, &mut journal, Some(&path))?;
                 Err(EngineError::StagingDamaged { path })
+            }
+            Err(error) if error.kind() == FailureKind::NoSpace => {
+                self.undo_for_room(&commit, &mut journal)?;
+                Err(error)
             }
             other => other,
         }
@@ -527,31 +537,80 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         Ok(())
     }
 
+    /// Undoes a commit whose room somebody else took, so that the release before can be started.
+    ///
+    /// # Errors
+    /// `NoSpaceInside` where even that takes more room than there is, or where there is nothing to go back to.
+    fn undo_for_room(&mut self, plan: &CommitPlan, journal: &mut Journal) -> Result<(), EngineError> {
+        let applied = self.state.release.as_ref().is_some_and(|installed| installed.serial == plan.release.serial);
+        if applied || !plan.intent.keeps_undo() {
+            return Err(self.no_room_inside(plan)?);
+        }
+        let undone = match self.undo_commit(plan, journal, None) {
+            Err(error) if error.kind() == FailureKind::NoSpace => {
+                // What was staged comes again when there is room for it.
+                let staged = plan.puts.iter().map(|put| put.digest.to_string());
+                zone_io::remove_all(self.free, paths::STAGING_DIR, staged)?;
+                self.undo_commit(plan, journal, None)
+            }
+            undone => undone,
+        };
+        match undone {
+            Err(error) if error.kind() == FailureKind::NoSpace => Err(self.no_room_inside(plan)?),
+            undone => undone,
+        }
+    }
+
+    /// What is said of an open commit for which there is no room.
+    fn no_room_inside(&self, plan: &CommitPlan) -> Result<EngineError, EngineError> {
+        let mut needed = RESERVE_BYTES;
+        for put in &plan.puts {
+            let full = client_path(&put.path);
+            let found = self.free.metadata(&full).map_err(EngineError::zone("read", &full))?;
+            // The larger of the two releases' files: it may be finished or undone.
+            let wanted = put.size.max(put.old.map_or(0, |(_, length)| length));
+            needed += footprint(wanted.saturating_sub(found.map_or(0, |found| found.length)));
+        }
+        needed += plan.updaters.iter().map(|updater| footprint(updater.size)).max().unwrap_or(0);
+        let free = self.free.free_bytes().map_err(EngineError::zone("measure", "/"))?;
+        Ok(EngineError::NoSpaceInside { needed: needed.max(free + RESERVE_BYTES), free })
+    }
+
     /// Puts back what the commit replaced, and closes the journal. `damaged`: the file whose staged copy is not good.
-    fn undo_commit(&mut self, plan: &CommitPlan, journal: &mut Journal, damaged: &str) -> Result<(), EngineError> {
+    fn undo_commit(
+        &mut self,
+        plan: &CommitPlan,
+        journal: &mut Journal,
+        damaged: Option<&str>,
+    ) -> Result<(), EngineError> {
         if !plan.intent.keeps_undo() {
             return Err(EngineError::CommitStuck);
         }
         let mut touched: BTreeSet<String> = BTreeSet::new();
         let puts = plan.puts.iter().map(|put| (&put.path, put.old));
         let removes = plan.removes.iter().map(|step| (&step.path, step.old));
+        let mut due = Vec::new();
         for (path, old) in puts.chain(removes) {
             let full = client_path(path);
             touched.insert(zone_io::parent(&full).to_owned());
-            let Some((digest, length)) = old else {
-                zone_io::remove(self.free, &full)?;
-                continue;
-            };
-            if zone_io::file_is(self.free, &full, length, &digest)? {
-                continue;
+            match old {
+                Some((digest, length)) if zone_io::file_is(self.free, &full, length, &digest)? => continue,
+                Some((digest, length)) => due.push((full.clone(), length, digest)),
+                None => {}
             }
+            // All of it goes before anything is put back: it takes room that this may need.
+            zone_io::remove(self.free, &full)?;
+        }
+        // Before another file is flushed: see `zone_io::remove_all`.
+        self.sync_touched(&touched)?;
+        for (full, length, digest) in due {
             match zone_io::copy_checked(self.free, &Self::undo(&digest), &full, length, &digest, &|_| {})? {
                 Copied::Whole => {}
                 Copied::WrongSource => return Err(EngineError::CommitStuck),
             }
         }
         self.sync_touched(&touched)?;
-        if let Some(put) = plan.puts.iter().find(|put| put.path == damaged) {
+        if let Some(put) = plan.puts.iter().find(|put| Some(put.path.as_str()) == damaged) {
             zone_io::remove(self.free, &Self::staged(&put.digest))?;
         }
         journal.advance(self.free, JournalState::Idle).map_err(EngineError::zone("write", paths::JOURNAL))?;

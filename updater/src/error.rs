@@ -70,6 +70,14 @@ pub enum EngineError {
         /// What there is.
         free: u64,
     },
+    /// Somebody took the room that an open commit needs, and it can be neither finished nor undone without.
+    #[error("the client is not whole: {needed} bytes are needed in the free zone and {free} are free; remove {} bytes of your own files and start again, and what was begun comes to its end", needed.saturating_sub(*free))]
+    NoSpaceInside {
+        /// What there must be.
+        needed: u64,
+        /// What there is.
+        free: u64,
+    },
     /// More bytes would have to come than the caller allows.
     #[error(
         "the limit of {limit} bytes is reached, {wanted} more bytes are wanted: run again with a higher limit; what came is kept"
@@ -158,7 +166,7 @@ impl EngineError {
         match self {
             Self::Offline { .. } | Self::OutOfReach | Self::NoServers => FailureKind::Offline,
             Self::NotAuthentic { .. } | Self::Config(_) | Self::Image { .. } => FailureKind::NotAuthentic,
-            Self::NoSpace { .. } => FailureKind::NoSpace,
+            Self::NoSpace { .. } | Self::NoSpaceInside { .. } => FailureKind::NoSpace,
             Self::LimitReached { .. } => FailureKind::Limit,
             Self::ClientRunning | Self::Busy => FailureKind::Busy,
             Self::NoRelease(_) | Self::Store(StoreError::NoSuchRelease { .. }) => FailureKind::NoRelease,

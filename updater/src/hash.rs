@@ -41,7 +41,9 @@ pub fn parallel<F: FreeZone + Sync>(zone: &F, paths: &[String], watch: &dyn Watc
     };
     let mut all: Vec<Hashed> = paths.iter().map(|_| Ok(None)).collect();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        // Where there is no memory for another thread, fewer do it.
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let workers: Vec<_> = (1..threads).map_while(start).collect();
         let mut results = work();
         for worker in workers {
             match worker.join() {

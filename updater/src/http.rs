@@ -14,9 +14,11 @@ use release_store::transport::{GetOutcome, Sink};
 use release_store::{Transport, TransportError};
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
 use crate::meter::Meter;
+use crate::resolver::SystemResolver;
 
 /// How long a connection may take to come about.
 pub const CONNECT: Duration = Duration::from_secs(10);
@@ -47,7 +49,7 @@ pub struct Http {
 /// An agent for all servers of a run.
 pub fn agent() -> Agent {
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
-    Agent::config_builder()
+    let config = Agent::config_builder()
         .tls_config(tls)
         .http_status_as_error(false)
         .max_redirects(0)
@@ -58,8 +60,8 @@ pub fn agent() -> Agent {
         .timeout_recv_response(Some(STALL))
         .max_response_header_size(16 << 10)
         .user_agent("holdfast")
-        .build()
-        .new_agent()
+        .build();
+    Agent::with_parts(config, DefaultConnector::default(), SystemResolver)
 }
 
 impl Http {

@@ -44,6 +44,7 @@ pub mod quarantine;
 pub mod reach;
 pub mod record_store;
 pub mod renewal;
+mod resolver;
 pub mod road;
 pub mod servers;
 pub mod spool;

@@ -545,5 +545,5 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 
 /// Whether the installed release can be mended although going to another one failed so.
 fn mendable(error: &EngineError) -> bool {
-    !matches!(error, EngineError::ClientRunning | EngineError::Busy)
+    !matches!(error, EngineError::ClientRunning | EngineError::Busy | EngineError::NoSpaceInside { .. })
 }

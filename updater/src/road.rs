@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use firmware_image::free_zone::FreeZone;
-use firmware_image::{RawZone, paths};
+use firmware_image::{RawZone, ZoneError, paths};
 use release_store::Manifest;
 use release_store::trust::{MAX_ARCHIVE_BYTES, Release, VerifiedManifest};
 
@@ -29,7 +29,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         intent: Intent,
         mut background: Option<(&mut dyn Launcher, Instant)>,
     ) -> Result<Outcome, EngineError> {
-        let error = match self.try_bring_to(release, intent, &mut background) {
+        let tried = match self.try_bring_to(release, intent, &mut background) {
+            // Somebody took the room meanwhile: a new plan finds out how much is missing.
+            Err(EngineError::Zone { source: ZoneError::Full, .. }) => {
+                self.try_bring_to(release, intent, &mut background)
+            }
+            tried => tried,
+        };
+        let error = match tried {
             Err(error) if may_be_elsewhere(&error) => error,
             other => return other,
         };

@@ -21,7 +21,7 @@ use crate::zone_io::{self, CopyJob};
 /// What a file may take beyond its length: a cluster, and its entry in a directory.
 const FILE_SLACK_BYTES: u64 = 8 << 10;
 /// What is left free for the journal, the record's mirror and the log.
-const RESERVE_BYTES: u64 = 512 << 10;
+pub(crate) const RESERVE_BYTES: u64 = 512 << 10;
 
 /// What came of staging.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,8 @@ pub(crate) enum Staged {
     Distrust(String),
 }
 
-fn footprint(bytes: u64) -> u64 {
+/// What a file of so many bytes takes.
+pub(crate) fn footprint(bytes: u64) -> u64 {
     bytes.saturating_add(FILE_SLACK_BYTES)
 }
 

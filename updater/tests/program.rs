@@ -6,11 +6,11 @@ mod common;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use common::programs::*;
 use common::*;
 use firmware_image::host::{Access, FileZone};
 use firmware_image::image::any_zone::AnyFreeZone;
@@ -18,76 +18,7 @@ use firmware_image::image::build::{Layout, stick};
 use firmware_image::image::device::Device;
 use firmware_image::image::gpt::Guids;
 use firmware_image::image::iso::{IsoFile, Source};
-use firmware_image::updater_image::{Floors, UpdaterVersion};
-use release_store::keys::KeySource;
-use release_store::publish::PublishRequest;
-
-/// The updater as it ships: stamped and signed.
-fn signed(world: &World, version: &str) -> PathBuf {
-    let program = fs::read(stripped(world)).unwrap();
-    let source = KeySource::open(&world.path("keys")).unwrap();
-    let version_number = UpdaterVersion::parse(version).unwrap();
-    let image =
-        source.updater(Some(&passphrase()), PLATFORM, program, version_number, Floors::default()).unwrap().image;
-    let path = world.path(&format!("updater-{version}"));
-    fs::write(&path, image).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
-
-/// The built program without what only a debugger wants, where there is a tool for that.
-fn stripped(world: &World) -> PathBuf {
-    let built = PathBuf::from(env!("CARGO_BIN_EXE_updater"));
-    let small = world.path("stripped");
-    let status = Command::new("strip").arg("-o").arg(&small).arg(&built).status();
-    if status.is_ok_and(|status| status.success()) { small } else { built }
-}
-
-/// A device of directories, whose `device.cfg` names this server.
-fn device(servers: &[(String, u16)]) -> (World, PathBuf) {
-    let world = World::new();
-    world.write_config(servers);
-    let hidden = File::create(world.path("hidden.img")).unwrap();
-    hidden.set_len(160 << 20).unwrap();
-    let program = signed(&world, "1.0.0");
-    (world, program)
-}
-
-fn with_updater(program: &Path) -> impl FnOnce(&mut PublishRequest) {
-    let program = program.to_owned();
-    move |request| request.updaters.push((PLATFORM.into(), program))
-}
-
-fn command(world: &World, program: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.arg("--virtual").arg(world.path("virtual"));
-    command.arg("--free").arg(world.free());
-    command.arg("--hidden").arg(world.path("hidden.img"));
-    command.stdin(Stdio::null());
-    command
-}
-
-fn run(world: &World, program: &Path, args: &[&str]) -> Output {
-    command(world, program).args(args).output().unwrap()
-}
-
-fn assert_status(output: &Output, status: i32) {
-    assert_eq!(output.status.code(), Some(status), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn json(output: &Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
-}
-
-fn reserved_port() -> (std::net::TcpListener, String) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    (listener, url)
-}
-
-fn serve_at(world: &World, listener: std::net::TcpListener) -> release_store::serve::Server {
-    release_store::serve::serve(listener, &world.store(), Default::default()).unwrap()
-}
+use firmware_image::updater_image::Floors;
 
 #[test]
 fn a_device_is_installed_verified_repaired_and_rolled_back_from_the_command_line() {

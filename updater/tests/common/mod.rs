@@ -2,6 +2,9 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod cut;
+pub mod full;
+#[cfg(target_os = "linux")]
+pub mod programs;
 
 use std::collections::BTreeMap;
 use std::fs;

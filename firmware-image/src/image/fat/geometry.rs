@@ -4,6 +4,7 @@
 //! make the arithmetic of `fatfs` overflow, and claims no byte outside its zone. Only FAT32 is accepted: the free zone
 //! is never made as anything else.
 
+use super::BlockCache;
 use crate::storage::write_all_at;
 use crate::{RawZone, ZoneError};
 
@@ -82,19 +83,19 @@ impl Geometry {
 
     /// How much of a volume shows that these are its places: each table begins as a table does, the tables are no longer than
     /// the clusters need, and the root directory begins with the label.
-    pub fn evidence(&self, read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), ZoneError>) -> Result<u32, ZoneError> {
+    pub fn evidence<Z: RawZone>(&self, cache: &mut BlockCache<Z>) -> Result<u32, ZoneError> {
         let mut tables_begin = true;
         let mut at = self.fat_start;
         while at < self.fats_end {
             let mut entry = [0; 4];
-            read(at, &mut entry)?;
+            cache.read_at(at, &mut entry)?;
             tables_begin &= entry[0] >= 0xF0 && entry[1..3] == [0xFF, 0xFF] && entry[3] & 0x0F == 0x0F;
             at += self.fat_bytes;
         }
         let needed = (u64::from(self.clusters) + u64::from(FIRST_CLUSTER)) * 4;
         let are_as_long = self.fat_bytes <= needed + needed / 4 + MAX_TABLE_PADDING;
         let mut first = [0; 32];
-        read(self.cluster_at(self.root_cluster)?, &mut first)?;
+        cache.read_at(self.cluster_at(self.root_cluster)?, &mut first)?;
         let label_begins = first[11] == 0x08 && first[0] != 0;
         Ok(u32::from(tables_begin) + u32::from(are_as_long) + u32::from(label_begins))
     }

@@ -70,9 +70,8 @@ impl<Z: RawZone> RawFat<Z> {
             if let Ok(copy) = Geometry::parse(&boot, cache.length())
                 && !geometry.says_the_same(&copy)
             {
-                let mut read = |at: u64, buf: &mut [u8]| cache.read_at(at, buf);
                 // A wrong place for the tables or the clusters would have users' files overwritten.
-                if geometry.evidence(&mut read)? < copy.evidence(&mut read)? {
+                if geometry.evidence(&mut cache)? < copy.evidence(&mut cache)? {
                     return Err(ZoneError::Corrupt);
                 }
             }

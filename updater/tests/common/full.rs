@@ -1,0 +1,172 @@
+//! A free zone whose room is gone at the n-th change, as if somebody else had filled it.
+
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use embedded_io::{ErrorType, Read, Seek, SeekFrom, Write};
+use firmware_image::ZoneError;
+use firmware_image::free_zone::{FreeZone, Metadata, ZoneFile};
+use firmware_image::host::{DirFile, DirZone};
+
+/// What room there is.
+#[derive(Debug)]
+pub struct Room {
+    /// Changes until the zone is full.
+    changes: Cell<u64>,
+    /// Bytes that can be taken once it is.
+    free: Cell<u64>,
+    /// Whether somebody else takes at once what is given back.
+    greedy: bool,
+}
+
+impl Room {
+    /// Room for `changes` changes, and then for nothing but what is given back; where others are `greedy`, not even for that.
+    pub fn for_changes(changes: u64, greedy: bool) -> Rc<Self> {
+        Rc::new(Self { changes: Cell::new(changes), free: Cell::new(0), greedy })
+    }
+    /// Room that does not end, and what was used of it.
+    pub fn endless() -> Rc<Self> {
+        Self::for_changes(u64::MAX, false)
+    }
+    pub fn used(&self) -> u64 {
+        u64::MAX - self.changes.get()
+    }
+    pub fn is_full(&self) -> bool {
+        self.changes.get() == 0
+    }
+    /// Whether a change that takes `bytes` has so much room, and how much it has.
+    fn take(&self, bytes: u64) -> u64 {
+        if !self.is_full() {
+            self.changes.set(self.changes.get() - 1);
+            return bytes;
+        }
+        let taken = bytes.min(self.free.get());
+        self.free.set(self.free.get() - taken);
+        taken
+    }
+    fn give_back(&self, bytes: u64) {
+        if self.is_full() && !self.greedy {
+            self.free.set(self.free.get() + bytes);
+        }
+    }
+    /// Takes the room of a new entry.
+    fn entry(&self) -> Result<(), ZoneError> {
+        if self.take(1) == 1 { Ok(()) } else { Err(ZoneError::Full) }
+    }
+}
+
+/// The zone.
+pub struct FullZone<'z>(pub &'z DirZone, pub Rc<Room>);
+
+/// A file of it, and where it is read or written next.
+pub struct FullFile(DirFile, Rc<Room>, u64);
+
+impl FullZone<'_> {
+    fn length(&self, path: &str) -> Result<Option<u64>, ZoneError> {
+        Ok(self.0.metadata(path)?.map(|found| found.length))
+    }
+}
+
+impl<'z> FreeZone for FullZone<'z> {
+    type File<'a>
+        = FullFile
+    where
+        Self: 'a;
+
+    fn open(&self, path: &str) -> Result<Option<FullFile>, ZoneError> {
+        Ok(self.0.open(path)?.map(|file| FullFile(file, self.1.clone(), 0)))
+    }
+    fn open_rw(&self, path: &str) -> Result<FullFile, ZoneError> {
+        if self.length(path)?.is_none() {
+            self.1.entry()?;
+        }
+        Ok(FullFile(self.0.open_rw(path)?, self.1.clone(), 0))
+    }
+    fn create(&self, path: &str) -> Result<FullFile, ZoneError> {
+        match self.length(path)? {
+            Some(length) => self.1.give_back(length),
+            None => self.1.entry()?,
+        }
+        Ok(FullFile(self.0.create(path)?, self.1.clone(), 0))
+    }
+    fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {
+        self.0.metadata(path)
+    }
+    fn list(&self, path: &str, visit: &mut dyn FnMut(&str, Metadata) -> ControlFlow<()>) -> Result<(), ZoneError> {
+        self.0.list(path, visit)
+    }
+    fn remove(&self, path: &str) -> Result<bool, ZoneError> {
+        self.1.give_back(self.length(path)?.unwrap_or(0));
+        self.0.remove(path)
+    }
+    fn rename(&self, from: &str, to: &str) -> Result<(), ZoneError> {
+        self.1.give_back(self.length(to)?.unwrap_or(0));
+        self.0.rename(from, to)
+    }
+    fn create_dir_all(&self, path: &str) -> Result<(), ZoneError> {
+        if self.0.metadata(path)?.is_none() {
+            self.1.entry()?;
+        }
+        self.0.create_dir_all(path)
+    }
+    fn sync_dir(&self, path: &str) -> Result<(), ZoneError> {
+        self.0.sync_dir(path)
+    }
+    fn set_executable(&self, path: &str, executable: bool) -> Result<(), ZoneError> {
+        self.0.set_executable(path, executable)
+    }
+    fn free_bytes(&self) -> Result<u64, ZoneError> {
+        if self.1.is_full() { Ok(self.1.free.get()) } else { self.0.free_bytes() }
+    }
+}
+
+impl ErrorType for FullFile {
+    type Error = ZoneError;
+}
+
+impl Read for FullFile {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, ZoneError> {
+        let n = self.0.read(buf)?;
+        self.2 += n as u64;
+        Ok(n)
+    }
+}
+
+impl Write for FullFile {
+    fn write(&mut self, buf: &[u8]) -> Result<usize, ZoneError> {
+        // What stands already is overwritten without taking room.
+        let inside = ZoneFile::len(&mut self.0)?.saturating_sub(self.2).min(buf.len() as u64);
+        let room = inside + self.1.take(buf.len() as u64 - inside);
+        if room == 0 && !buf.is_empty() {
+            return Err(ZoneError::Full);
+        }
+        let n = self.0.write(&buf[..room as usize])?;
+        self.2 += n as u64;
+        Ok(n)
+    }
+    fn flush(&mut self) -> Result<(), ZoneError> {
+        self.0.flush()
+    }
+}
+
+impl Seek for FullFile {
+    fn seek(&mut self, to: SeekFrom) -> Result<u64, ZoneError> {
+        self.2 = self.0.seek(to)?;
+        Ok(self.2)
+    }
+}
+
+impl ZoneFile for FullFile {
+    fn len(&mut self) -> Result<u64, ZoneError> {
+        ZoneFile::len(&mut self.0)
+    }
+    fn set_len(&mut self, length: u64) -> Result<(), ZoneError> {
+        let now = ZoneFile::len(&mut self.0)?;
+        if length > now && self.1.take(length - now) < length - now {
+            return Err(ZoneError::Full);
+        }
+        self.1.give_back(now.saturating_sub(length));
+        self.0.set_len(length)
+    }
+}
