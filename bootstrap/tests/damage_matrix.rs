@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use firmware_image::device_config::Profile;
@@ -351,8 +351,12 @@ fn watch(score: &Score, workers: &[std::thread::ScopedJoinHandle<'_, ()>]) {
     }
 }
 
+/// One test at a time: a process that is being started holds, for a moment, the locks of all images that are open here.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn damage_of_every_kind_in_every_place_heals_or_is_clearly_reported() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     // A dual device differs in little.
     let samples = if std::env::var_os("HOLDFAST_FULL").is_some() { [None; 2] } else { [Some(6), Some(1)] };
     let (ours, theirs) = (Factory::new("Acme Notes"), Factory::new("Other Notes"));
@@ -385,6 +389,7 @@ fn damage_of_every_kind_in_every_place_heals_or_is_clearly_reported() {
 
 #[test]
 fn the_real_launcher_reports_or_runs_the_same_damage() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (ours, theirs) = (Factory::new("Acme Notes"), Factory::new("Other Notes"));
     let mut families = [Profile::Stick, Profile::Dual].map(|profile| Family::new(&ours, &theirs, profile));
     ours.publish("2.0.0", 2);

@@ -40,7 +40,8 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Limited<T, MO
         if let Some(length) = entries.size_hint().filter(|length| *length > MOST) {
             return Err(A::Error::invalid_length(length, &self));
         }
-        let mut list = Vec::new();
+        // As long as it says, since growing would take up to twice the room; one that says too much ends the decoding.
+        let mut list = Vec::with_capacity(entries.size_hint().unwrap_or(0));
         while let Some(entry) = entries.next_element()? {
             if list.len() == MOST {
                 return Err(A::Error::invalid_length(MOST + 1, &self));

@@ -211,13 +211,19 @@ fn update(
     }
 }
 
-/// The fewest steps from the release `from` to the release `to`, as devices look for them: pairs of from and to.
+/// The fewest steps from the release `from` to the release `to`, as devices look for them, those that only lead forward before
+/// any: pairs of from and to.
 fn chain(releases: &Releases, from: u64, to: u64) -> Option<Vec<(u64, u64)>> {
+    let forward = |before: u64, after: u64| before < after;
+    chain_by(releases, from, to, forward).or_else(|| chain_by(releases, from, to, |_, _| true))
+}
+
+fn chain_by(releases: &Releases, from: u64, to: u64, may_be: impl Fn(u64, u64) -> bool) -> Option<Vec<(u64, u64)>> {
     let mut next: HashMap<u64, u64> = HashMap::new();
     let mut queue = VecDeque::from([(to, 0)]);
     while let Some((at, depth)) = queue.pop_front() {
         let Some(release) = releases.by_serial(at).filter(|_| depth < MAX_LINE) else { continue };
-        for (before, _) in release.steps.iter().rev() {
+        for (before, _) in release.steps.iter().rev().filter(|(before, _)| may_be(*before, at)) {
             if *before != to && !next.contains_key(before) {
                 next.insert(*before, at);
                 queue.push_back((*before, depth + 1));

@@ -46,6 +46,7 @@ struct PatchEntry {
     /// The same of what it gives.
     #[serde(deserialize_with = "limited::list::<_, _, MAX_ENTRIES>")]
     targets: Vec<i32>,
+    #[serde(deserialize_with = "limited::list::<_, _, MAX_ENTRIES>")]
     parts: Vec<PatchPart>,
 }
 
@@ -196,6 +197,9 @@ impl Step {
         if self.patches.iter().map(|patch| patch.sources.len() + patch.targets.len()).sum::<usize>() > MAX_PLACES {
             return malformed("its patches name more contents than a reader takes");
         }
+        if self.patches.iter().map(|patch| patch.parts.len()).sum::<usize>() > MAX_ENTRIES {
+            return malformed("its patches have more parts than a reader takes");
+        }
         let mut bytes = 0_u64;
         for patch in &self.patches {
             if patch.targets.is_empty() || patch.sources.len().max(patch.targets.len()) > MAX_ENTRIES {
@@ -245,10 +249,14 @@ fn steps_between(digests: &[Digest], places: &HashMap<Digest, usize>) -> Result<
 
 fn named(steps: &[i32], contents: &[(Digest, u64)]) -> Option<Vec<(Digest, u64)>> {
     let mut next = 0_i32;
-    let content = |step: &i32| {
+    let mut content = |step: &i32| {
         let place = next.checked_add(*step)?;
         next = place.checked_add(1)?;
         contents.get(usize::try_from(place).ok()?).copied()
     };
-    steps.iter().map(content).collect()
+    let mut named = Vec::with_capacity(steps.len());
+    for step in steps {
+        named.push(content(step)?);
+    }
+    Some(named)
 }

@@ -75,7 +75,7 @@ pub fn verify(
         let missing = crate::transport::TransportError::NotFound { path: path.clone() };
         check.result.damage.push((path, missing.into()));
     }
-    let mut lists = Vec::new();
+    let (mut lists, mut steps) = (Vec::new(), Vec::new());
     let mut manifests: BTreeMap<u64, Manifest> = BTreeMap::new();
     for release in releases.iter() {
         check.result.releases += 1;
@@ -95,8 +95,7 @@ pub fn verify(
             if let Some(pack) = &step.pack {
                 check.packs.insert(pack.digest, pack.bytes);
             }
-            let checked = manifests.get(from).map_or(Ok(()), |old| check.step(&step, old, &manifest, release));
-            check.note(object.path(&name), checked);
+            steps.push((release, *from, object.path(&name), step));
         }
         let list = check.note(release.chunks.path(&release.chunks_name()), list);
         manifests.insert(release.serial, manifest);
@@ -106,6 +105,12 @@ pub fn verify(
             check.packs.insert(pack.digest, pack.bytes);
         }
         lists.push((release.serial, list));
+    }
+    for (release, from, path, step) in &steps {
+        if let (Some(old), Some(new)) = (manifests.get(from), manifests.get(&release.serial)) {
+            let checked = check.step(step, old, new, release);
+            check.note(path.clone(), checked);
+        }
     }
     check.packs();
     for (serial, list) in &lists {

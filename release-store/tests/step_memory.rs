@@ -118,6 +118,7 @@ fn the_most_hostile_steps_are_refused_within_bounded_memory() {
         ("patches", "longer than a reader takes", endless(&[0; 10], &[0; 3])),
         ("sources", "longer than a reader takes", endless(&[&[0; 10][..], &[1]].concat(), &[0])),
         ("places", "more contents than", places(65_536, 120)),
+        ("places, a little over a half of what a list may have", "more contents than", places(32_769, 255)),
         ("paths of copies", "the bytes of its paths", renames(most, vec![(0, all, 0, 0, "x".repeat(600))])),
         ("a path", "longer than", renames(0, vec![(0, 1, 0, 0, "x".repeat(STEP_BYTES - 100))])),
     ];

@@ -294,6 +294,7 @@ def _read_step(r):
 def read_step(data):
     step = well_formed(_read_step, data)
     require(len(step["patches"]) <= 65536, "malformed", "patches")
+    require(sum(len(patch["parts"]) for patch in step["patches"]) <= 65536, "malformed", "parts")
     for name in ("removed", "copied", "changed", "altered", "added"):
         require(len(step["manifest"][name]) <= 65536, "malformed", name)
     require(len(step["manifest"]["renamed"]) <= MAX_RENAMED, "malformed", "renamed")

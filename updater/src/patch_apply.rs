@@ -19,6 +19,8 @@ use crate::zone_io;
 
 /// Parts of a patch that are held at once: its streams are read beside each other.
 const HELD_PARTS: usize = 8;
+/// Files that a patch starts from that are open at once.
+const OPEN_SOURCES: usize = 8;
 
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// Applies a patch: what is wanted of what it gives is staged.
@@ -29,13 +31,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let old_len = patch.sources.iter().map(|source| source.size).sum();
         let mut parts = Parts {
             patch,
+            ends: Ends::of(patch.parts.iter().map(|part| part.raw_len.into())),
             keys: &self.content_keys(),
             reader: FrameReader::new()?,
             spool,
             held: Vec::new(),
             bad: false,
         };
-        let mut old = Sources { zone: self.free, sources: &patch.sources, open: None };
+        let mut old = Sources::new(self.free, &patch.sources);
         let applied = apply(&mut parts, &mut old, old_len, new_len, &mut |bytes| output.write(bytes, &advance));
         let applied = applied.and_then(|()| output.finish().map_err(PatchError::Output));
         let bad_frame = parts.bad;
@@ -59,43 +62,83 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     }
 }
 
+/// Where each of some pieces ends that stand one behind the other.
+struct Ends(Vec<u64>);
+
+impl Ends {
+    fn of(lengths: impl Iterator<Item = u64>) -> Self {
+        let mut end = 0_u64;
+        Self(
+            lengths
+                .map(|length| {
+                    end = end.saturating_add(length);
+                    end
+                })
+                .collect(),
+        )
+    }
+
+    /// The piece that holds the byte at `at`, where that is in it, and how many bytes follow in it.
+    fn find(&self, at: u64) -> Option<(usize, u64, u64)> {
+        let number = self.0.partition_point(|end| *end <= at);
+        let start = number.checked_sub(1).map_or(0, |before| self.0[before]);
+        self.0.get(number).map(|end| (number, at - start, end - at))
+    }
+}
+
 /// The sources of a patch, one behind the other.
 struct Sources<'a, F: FreeZone> {
     zone: &'a F,
     sources: &'a [Source],
-    open: Option<(usize, F::File<'a>)>,
+    ends: Ends,
+    /// The files that were read last, the very last one behind.
+    open: Vec<(usize, F::File<'a>)>,
+}
+
+impl<'a, F: FreeZone> Sources<'a, F> {
+    fn new(zone: &'a F, sources: &'a [Source]) -> Self {
+        Self { zone, sources, ends: Ends::of(sources.iter().map(|source| source.size)), open: Vec::new() }
+    }
+
+    fn file(&mut self, number: usize) -> io::Result<&mut F::File<'a>> {
+        let held = self.open.iter().position(|(open, _)| *open == number);
+        let file = match held {
+            Some(place) => self.open.remove(place).1,
+            None => {
+                let file = self.zone.open(&self.sources[number].path).map_err(other)?;
+                if self.open.len() >= OPEN_SOURCES {
+                    self.open.remove(0);
+                }
+                file.ok_or(io::ErrorKind::NotFound)?
+            }
+        };
+        self.open.push((number, file));
+        self.open.last_mut().map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
 }
 
 impl<F: FreeZone> ReadAt for Sources<'_, F> {
     fn read_at(&mut self, mut at: u64, mut out: &mut [u8]) -> io::Result<()> {
-        for (number, source) in self.sources.iter().enumerate() {
-            if at >= source.size {
-                at -= source.size;
-                continue;
-            }
-            let len = (source.size - at).min(out.len() as u64) as usize;
-            if self.open.as_ref().is_none_or(|(open, _)| *open != number) {
-                let file = self.zone.open(&source.path).map_err(other)?;
-                self.open = Some((number, file.ok_or(io::ErrorKind::NotFound)?));
-            }
-            let Some((_, file)) = &mut self.open else { return Err(io::ErrorKind::NotFound.into()) };
-            let (piece, rest) = out.split_at_mut(len);
-            let read = file.seek(SeekFrom::Start(at)).and_then(|_| zone_io::read_full(file, piece)).map_err(other)?;
-            if read < len {
+        while !out.is_empty() {
+            let (number, within, left) = self.ends.find(at).ok_or(io::ErrorKind::UnexpectedEof)?;
+            let (piece, rest) = out.split_at_mut(left.min(out.len() as u64) as usize);
+            let file = self.file(number)?;
+            let read =
+                file.seek(SeekFrom::Start(within)).and_then(|_| zone_io::read_full(file, piece)).map_err(other)?;
+            if read < piece.len() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            (at, out) = (0, rest);
-            if out.is_empty() {
-                return Ok(());
-            }
+            at += piece.len() as u64;
+            out = rest;
         }
-        if out.is_empty() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        Ok(())
     }
 }
 
 /// The parts of a patch, as they lie in the spool.
 struct Parts<'a, 's, 'z, F: FreeZone> {
     patch: &'a PlannedPatch,
+    ends: Ends,
     keys: &'a ContentKeys,
     reader: FrameReader,
     spool: &'s mut Spool<'z, F>,
@@ -130,24 +173,18 @@ impl<F: FreeZone> Parts<'_, '_, '_, F> {
 
 impl<F: FreeZone> ReadAt for Parts<'_, '_, '_, F> {
     fn read_at(&mut self, mut at: u64, mut out: &mut [u8]) -> io::Result<()> {
-        for number in 0..self.patch.parts.len() {
-            let size = u64::from(self.patch.parts[number].raw_len);
-            if at >= size {
-                at -= size;
-                continue;
-            }
-            let len = (size - at).min(out.len() as u64) as usize;
+        while !out.is_empty() {
+            let (number, within, left) = self.ends.find(at).ok_or(io::ErrorKind::UnexpectedEof)?;
+            let length = left.min(out.len() as u64) as usize;
             let part = self.part(number)?;
-            let (piece, rest) = out.split_at_mut(len);
+            let (piece, rest) = out.split_at_mut(length);
             // Two parts of one digest and other lengths are a set that contradicts itself.
-            let bytes = part.get(at as usize..).and_then(|part| part.get(..len)).ok_or(io::ErrorKind::InvalidData)?;
-            piece.copy_from_slice(bytes);
-            (at, out) = (0, rest);
-            if out.is_empty() {
-                return Ok(());
-            }
+            let bytes = part.get(within as usize..).and_then(|part| part.get(..length));
+            piece.copy_from_slice(bytes.ok_or(io::ErrorKind::InvalidData)?);
+            at += length as u64;
+            out = rest;
         }
-        if out.is_empty() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        Ok(())
     }
 }
 

@@ -22,8 +22,8 @@ use crate::spool::Spool;
 
 /// What a content is worth that no chunks of its release give.
 const NO_OTHER_WAY: u64 = 1 << 40;
-/// The most patches that one content takes.
-const MAX_DEPTH: usize = 16;
+/// The most that is remembered of what patches take, all together.
+const MAX_NEEDS: usize = 1 << 20;
 
 /// A patch that a plan applies.
 #[derive(Debug, Clone)]
@@ -94,7 +94,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let files = basis.manifest.files.iter().map(|file| (file.sha256, file.stored_bytes));
         let images = basis.manifest.updaters.iter().map(|updater| (updater.sha256, updater.stored_bytes));
         let costs: HashMap<Digest, u64> = files.chain(images).collect();
-        let worth = missing.iter().filter_map(|digest| costs.get(digest)).sum();
+        let worth =
+            missing.iter().filter_map(|digest| costs.get(digest)).fold(0_u64, |sum, cost| sum.saturating_add(*cost));
         let offer = match self.offer(basis, worth) {
             Ok(offer) => offer,
             Err(error) if based => return Err(error),
@@ -129,7 +130,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             giving: giving(&patches),
             sources: patches.iter().flat_map(|(patch, _)| &patch.sources).map(|(digest, _)| *digest).collect(),
             places: wanted.iter().enumerate().map(|(place, content)| (content.digest, place)).collect(),
-            needs: vec![Needs::Unknown; patches.len()],
+            needs: Vec::new(),
             taken: HashSet::new(),
             patches,
             here,
@@ -139,6 +140,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             staged: Self::staged,
         };
         let asked_for = wanted.len();
+        choice.find_needs();
         choice.take_all(plan, wanted, spool);
         drop_unneeded(plan, wanted, asked_for);
         Ok(choice.bases)
@@ -173,23 +175,13 @@ enum Need {
     Chunks(Digest, u64),
 }
 
-/// What a patch takes.
-#[derive(Debug, Clone)]
-enum Needs {
-    Unknown,
-    /// Being found out: a patch that takes itself cannot be applied.
-    Open,
-    Never,
-    /// In the order in which it is done, itself last.
-    Known(Rc<[Need]>),
-}
-
 /// A choice among patches.
 struct Choice {
     /// Each with the bytes of its frames that are not here.
     patches: Vec<(Patch, u64)>,
-    /// What each takes, once that was found out. What comes here meanwhile only makes it less.
-    needs: Vec<Needs>,
+    /// What each takes, in the order in which it is done, itself last; `None`: it cannot be applied. What comes here
+    /// meanwhile only makes it less.
+    needs: Vec<Option<Rc<[Need]>>>,
     /// Which of them give a content.
     giving: HashMap<Digest, Vec<usize>>,
     /// What they start from.
@@ -238,7 +230,7 @@ impl Choice {
                     continue;
                 }
                 took = true;
-                let Needs::Known(needs) = self.needs[at].clone() else { continue };
+                let Some(needs) = self.needs[at].clone() else { continue };
                 for need in needs.iter() {
                     self.take(*need, plan, wanted, spool);
                 }
@@ -253,26 +245,31 @@ impl Choice {
 
     /// The bytes that a patch saves, with all that it takes; `None`: it gives nothing that is missing, or cannot be
     /// applied.
-    fn saving(&mut self, at: usize) -> Option<u64> {
+    fn saving(&self, at: usize) -> Option<u64> {
         let targets = self.patches[at].0.targets.iter().map(|(digest, _)| digest);
         let given = targets.filter(|digest| self.missing.contains(*digest));
-        let saved: u64 = given.filter_map(|digest| self.costs.get(digest)).sum();
+        let saved =
+            given.filter_map(|digest| self.costs.get(digest)).fold(0_u64, |sum, cost| sum.saturating_add(*cost));
         if saved == 0 {
             return None;
         }
-        let needs = self.needs_of(at, 0)?;
+        let needs = self.needs[at].as_ref()?;
         let fetch: u64 = needs.iter().filter(|need| !self.taken.contains(*need)).map(|need| self.fetch(need)).sum();
         Some(saved.saturating_sub(fetch))
     }
 
-    /// What applying a patch takes; `None`: it cannot be applied.
-    fn needs_of(&mut self, at: usize, depth: usize) -> Option<Rc<[Need]>> {
-        match &self.needs[at] {
-            Needs::Known(needs) => return Some(needs.clone()),
-            Needs::Open | Needs::Never => return None,
-            Needs::Unknown if depth >= MAX_DEPTH => return None,
-            Needs::Unknown => self.needs[at] = Needs::Open,
+    /// Finds out what each patch takes. They stand in the order of their chains: one needs only such as stand before it.
+    fn find_needs(&mut self) {
+        let mut total = 0;
+        for at in 0..self.patches.len() {
+            let needs = self.needs_of(at).filter(|needs| total + needs.len() <= MAX_NEEDS);
+            total += needs.as_ref().map_or(0, |needs| needs.len());
+            self.needs.push(needs);
         }
+    }
+
+    /// What applying a patch takes, where it is known of all before it; `None`: it cannot be applied.
+    fn needs_of(&self, at: usize) -> Option<Rc<[Need]>> {
         let mut all: Vec<Need> = Vec::new();
         let mut known: HashSet<Need> = HashSet::new();
         let mut given: HashSet<Digest> = HashSet::new();
@@ -286,17 +283,14 @@ impl Choice {
                 let need = Need::Chunks(digest, size);
                 best = Some((self.fetch(&need), Rc::new([need])));
             }
-            for other in self.giving.get(&digest).cloned().unwrap_or_default() {
-                let Some(needs) = self.needs_of(other, depth + 1) else { continue };
+            for other in self.giving.get(&digest).into_iter().flatten().filter(|other| **other < at) {
+                let Some(needs) = self.needs.get(*other).cloned().flatten() else { continue };
                 let cost = needs.iter().filter(|need| !known.contains(*need)).map(|need| self.fetch(need)).sum();
                 if best.as_ref().is_none_or(|(least, _)| cost < *least) {
                     best = Some((cost, needs));
                 }
             }
-            let Some((_, needs)) = best else {
-                self.needs[at] = Needs::Never;
-                return None;
-            };
+            let (_, needs) = best?;
             for need in needs.iter().filter(|need| known.insert(**need)) {
                 all.push(*need);
                 match need {
@@ -308,9 +302,7 @@ impl Choice {
             }
         }
         all.push(Need::Patch(at));
-        let needs: Rc<[Need]> = all.into();
-        self.needs[at] = Needs::Known(needs.clone());
-        Some(needs)
+        Some(all.into())
     }
 
     fn fetch(&self, need: &Need) -> u64 {

@@ -11,7 +11,7 @@ use firmware_image::RawZone;
 use firmware_image::free_zone::FreeZone;
 use release_store::chunk_list::ChunkList;
 use release_store::manifest::Manifest;
-use release_store::step::{Patch, Step};
+use release_store::step::{MAX_ENTRIES, MAX_PLACES, Patch, Step};
 use release_store::trust::{Release, Releases, VerifiedManifest};
 
 use crate::engine::Engine;
@@ -129,7 +129,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         basis: &Basis,
     ) -> Result<Vec<Patch>, EngineError> {
         let mut manifest = manifest.clone();
-        let mut patches = Vec::new();
+        let (mut patches, mut contents) = (Vec::new(), 0);
         for (from, to) in chain {
             let Some(step) = self.step(to, *from)? else { return Ok(Vec::new()) };
             // The last one is known already.
@@ -140,8 +140,15 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             };
             let Some(next) = next else { return Ok(Vec::new()) };
             match step.patches(&manifest, &next) {
-                Ok(found) => patches.extend(found),
+                Ok(found) => {
+                    contents += found.iter().map(|patch| patch.sources.len() + patch.targets.len()).sum::<usize>();
+                    patches.extend(found);
+                }
                 Err(error) => self.watch.detail(&format!("the step from release {from} does not hold: {error}")),
+            }
+            if contents > MAX_PLACES || patches.len() > MAX_ENTRIES {
+                self.watch.detail("the steps that lead there hold more patches than a device takes");
+                return Ok(Vec::new());
             }
             manifest = next;
         }
@@ -164,12 +171,23 @@ fn apply(step: &Step, old: &Manifest, release: &Release) -> Option<(VerifiedMani
     Some((verified, manifest))
 }
 
-/// The fewest steps from the release `from` to `to`.
+/// The fewest steps from the release `from` to `to`; those that only lead forward before any.
 fn path(releases: &Releases, from: u64, to: &Release) -> Option<Vec<(u64, Release)>> {
+    let forward = |before: u64, after: u64| before < after;
+    path_by(releases, from, to, forward).or_else(|| path_by(releases, from, to, |_, _| true))
+}
+
+/// The fewest steps from the release `from` to `to`, of those that `may_be` taken.
+fn path_by(
+    releases: &Releases,
+    from: u64,
+    to: &Release,
+    may_be: impl Fn(u64, u64) -> bool,
+) -> Option<Vec<(u64, Release)>> {
     let mut next: HashMap<u64, (u64, Release)> = HashMap::new();
     let mut queue = VecDeque::from([(to.clone(), 0)]);
     while let Some((release, depth)) = queue.pop_front() {
-        for (before, _) in release.steps.iter().rev() {
+        for (before, _) in release.steps.iter().rev().filter(|(before, _)| may_be(*before, release.serial)) {
             if *before == to.serial || next.contains_key(before) {
                 continue;
             }

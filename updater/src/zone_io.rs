@@ -14,6 +14,8 @@ use crate::error::EngineError;
 pub const BUFFER_BYTES: usize = 256 << 10;
 /// Files whose room is taken at once where many are copied.
 const BATCH: usize = 16;
+/// The most that such files have in all, in bytes, where they are more than one.
+const BATCH_BYTES: u64 = 4 << 20;
 /// The deepest directory that a walk enters.
 pub const MAX_DEPTH: usize = 64;
 /// The most entries that a walk takes in.
@@ -231,45 +233,76 @@ pub fn copy_all<F: FreeZone>(
     advance: &dyn Fn(u64),
     done: &mut dyn FnMut(&CopyJob<'_>) -> Result<(), EngineError>,
 ) -> Result<Option<usize>, EngineError> {
-    for (number, batch) in copies.chunks(BATCH).enumerate() {
-        let mut copied = 0;
-        let result = copy_batch(zone, batch, &mut copied, advance, done);
+    let mut before = 0;
+    while before < copies.len() {
+        let batch = &copies[before..][..batch_of(&copies[before..])];
+        let mut progress = Progress::default();
+        let result = copy_batch(zone, batch, &mut progress, advance, done);
         if !matches!(result, Ok(Copied::Whole)) {
             // A part of it would keep room that others need.
-            let removed: Result<Vec<_>, _> = batch[copied..].iter().map(|copy| remove(zone, &copy.to)).collect();
+            let begun = &batch[progress.copied..progress.created];
+            let removed: Result<Vec<_>, _> = begun.iter().map(|copy| remove(zone, &copy.to)).collect();
             result?;
             removed?;
-            return Ok(Some(number * BATCH + copied));
+            return Ok(Some(before + progress.copied));
         }
+        before += batch.len();
     }
     Ok(None)
+}
+
+/// How many of `copies` go together: one at least. A cut may lose the room that is taken for a batch until the file system is
+/// checked, so that large files go alone.
+fn batch_of(copies: &[CopyJob<'_>]) -> usize {
+    let mut bytes = 0_u64;
+    let fits = copies.iter().take(BATCH).take_while(|copy| {
+        bytes = bytes.saturating_add(copy.length);
+        bytes <= BATCH_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// How far a batch has come.
+#[derive(Default)]
+struct Progress {
+    /// Files whose place was taken for the new one.
+    created: usize,
+    /// Files that are there, whole.
+    copied: usize,
 }
 
 fn copy_batch<F: FreeZone>(
     zone: &F,
     batch: &[CopyJob<'_>],
-    copied: &mut usize,
+    progress: &mut Progress,
     advance: &dyn Fn(u64),
     done: &mut dyn FnMut(&CopyJob<'_>) -> Result<(), EngineError>,
 ) -> Result<Copied, EngineError> {
-    let mut targets = Vec::with_capacity(batch.len());
+    // Nothing is replaced by what is not there.
+    let mut sources = Vec::with_capacity(batch.len());
     for copy in batch {
+        let Some(source) = open_source(zone, copy.from, copy.length)? else { break };
+        sources.push(source);
+    }
+    let sound = &batch[..sources.len()];
+    let mut targets = Vec::with_capacity(sound.len());
+    for copy in sound {
         targets.push((zone.create(&copy.to).map_err(EngineError::zone("write", &copy.to))?, copy.length));
+        progress.created += 1;
     }
     let mut rooms = targets.iter_mut().map(|(file, length)| (file, *length));
     let first = batch.first().map_or("", |copy| &copy.to);
     zone.reserve_all(&mut rooms).map_err(EngineError::zone("write", first))?;
-    for (copy, (mut target, length)) in batch.iter().zip(targets) {
-        let Some(mut source) = open_source(zone, copy.from, length)? else { return Ok(Copied::WrongSource) };
+    for ((copy, mut source), (mut target, length)) in sound.iter().zip(sources).zip(targets) {
         let whole = fill(&mut source, copy.from, &mut target, &copy.to, length, &copy.digest, advance)?;
         if whole == Copied::WrongSource {
             return Ok(whole);
         }
         drop(target);
-        *copied += 1;
+        progress.copied += 1;
         done(copy)?;
     }
-    Ok(Copied::Whole)
+    Ok(if sound.len() == batch.len() { Copied::Whole } else { Copied::WrongSource })
 }
 
 /// The source of a copy; `None`: it is missing, damaged, or of another length.

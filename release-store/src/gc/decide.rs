@@ -15,7 +15,7 @@ use super::{Fate, Policy};
 use crate::chunk_list::ChunkEntry;
 use crate::error::StoreError;
 use crate::repository::Observer;
-use crate::trust::Releases;
+use crate::trust::{MAX_STEPS, Releases};
 
 /// What becomes of one release.
 #[derive(Debug)]
@@ -103,8 +103,12 @@ pub(super) fn decide(
             decision.steps.insert(base);
         } else if let Some(base) = base.filter(|_| !whole.contains(&serial)) {
             let length = lines.depth(base.release.serial) + 1 + lines.height(serial);
+            let leads_round = lines.below(base.release.serial).any(|at| at == serial);
             // Whoever can read a release need not have the keys of newer ones.
-            let may_thin = length < policy.whole_every && base.list_key == known.list_key;
+            let is_readable = base.list_key == known.list_key;
+            // Readers refuse a release with more steps; all that there are may stay.
+            let has_room = known.steps.len() < MAX_STEPS;
+            let may_thin = length < policy.whole_every && is_readable && has_room && !leads_round;
             if may_thin && let Some(thinned) = back.thin(base, known, &needed, observer)? {
                 let base = base.release.serial;
                 lines.put(serial, base);
@@ -116,7 +120,7 @@ pub(super) fn decide(
         needed.add(known, |digest| !decision.dropped.contains(digest));
         decisions.insert(serial, decision);
     }
-    for (to, from) in forward_steps(releases, known, &kept) {
+    for (to, from) in forward_steps(releases, known, &kept, &lines) {
         if let Some(decision) = decisions.get_mut(&to) {
             decision.steps.extend(from);
         }

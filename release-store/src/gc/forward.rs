@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::decide::channels;
+use super::lines::Lines;
 use super::survey::Known;
 use crate::trust::Releases;
 use crate::update_cost::{by_chunks, by_steps};
@@ -24,6 +25,7 @@ pub(super) fn forward_steps(
     releases: &Releases,
     known: &[Known],
     kept: &BTreeSet<u64>,
+    lines: &Lines,
 ) -> BTreeMap<u64, BTreeSet<u64>> {
     let mut stay: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
     let by_serial: HashMap<u64, &Known> = known.iter().map(|known| (known.release.serial, known)).collect();
@@ -37,6 +39,13 @@ pub(super) fn forward_steps(
         let forgotten = target.steps.iter().map(|step| step.from).filter(|from| !kept.contains(from));
         stay.entry(target.release.serial).or_default().extend(forgotten);
         let mut ways: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::from([(target.release.serial, Vec::new())]);
+        // Where newer releases were withdrawn, the target may be made of them: the way leads over those, and back.
+        let mut back = (target.release.serial, Vec::new());
+        for base in lines.below(target.release.serial) {
+            back.1.insert(0, (base, back.0));
+            back.0 = base;
+            ways.insert(base, back.1.clone());
+        }
         for old in of_channel.iter().rev().filter(|known| known.release.serial < target.release.serial) {
             if let Some(way) = way(old, target, &ways, &by_serial) {
                 let (from, to) = way[0];

@@ -29,7 +29,7 @@ pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 ///
 /// Memory: at most [`super::MAX_WINDOW_BYTES`] for windows, 12 bytes a copied piece (in programs 32 more for each that the
 /// address map is made of), and a few hundred kilobytes; for edits 5 MiB, and their literals with the old bytes that they
-/// are told from, at most 16 MiB.
+/// are told from, at most 24 MiB.
 ///
 /// # Errors
 /// `Malformed`, also for a patch of other lengths; `Patch`, `Old`, `Output` name whose bytes did not come or go.

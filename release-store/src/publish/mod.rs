@@ -308,9 +308,10 @@ fn delta_bases<'r>(releases: &'r Releases, request: &PublishRequest) -> Result<V
     let of_channel: Vec<&Release> = releases.iter().filter(|release| release.channel == request.channel).collect();
     match &request.deltas {
         DeltaFrom::Versions(versions) => {
-            if versions.len() > MAX_STEPS {
-                let found = versions.len();
-                let reason = format!("{found} versions to make patches from, and readers take {MAX_STEPS}: name fewer");
+            // One more is the step back that `gc` makes.
+            if versions.len() >= MAX_STEPS {
+                let (found, most) = (versions.len(), MAX_STEPS - 1);
+                let reason = format!("{found} versions to make patches from, and at most {most} may be: name fewer");
                 return Err(StoreError::Refused(reason));
             }
             for version in versions {
