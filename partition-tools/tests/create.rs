@@ -381,3 +381,36 @@ fn a_changed_client_file_is_found_by_verify() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("client/run.sh"), "{output:?}");
     let _ = EPOCH;
 }
+
+#[test]
+fn a_release_that_the_store_holds_as_patches_is_preinstalled_like_any() {
+    use release_store::gc::{Policy, collect};
+    use release_store::keys::{KeyDir, Passphrase};
+    use release_store::publish::{PublishRequest, publish};
+    use release_store::repository::{NoObserver, Repository};
+    let product = Product::new();
+    let keys = KeyDir::open(&product.path("keys")).unwrap();
+    let passphrase = Passphrase::new(PASSPHRASE.to_owned()).unwrap();
+    let mut changed = support::noise(11, 3_000_000);
+    changed[1_500_000..1_500_100].fill(7);
+    std::fs::write(product.path("tree/data/large.bin"), changed).unwrap();
+    let mut repository = Repository::open(&product.path("store"), &keys).unwrap();
+    let request = PublishRequest::new(product.path("tree"), "2.0.0".to_owned(), EPOCH);
+    publish(&mut repository, &passphrase, &request, &mut NoObserver).unwrap();
+    let policy = Policy { grace_secs: 0, ..Policy::default() };
+    collect(&mut repository, &passphrase, &policy, EPOCH, &mut NoObserver).unwrap();
+    assert_eq!(repository.releases().by_serial(1).unwrap().base, Some(2));
+    drop(repository);
+
+    product.create("device.img", &[]);
+    let large = product.run(&["free", "cat", "device.img", "client/data/large.bin"]).stdout;
+    assert!(large == support::noise(11, 3_000_000));
+    product.succeed(&["verify", "device.img", "--keys", "keys"]);
+    let mut arguments =
+        vec!["create", "--profile", "stick", "--out", "other.img", "--size", "200MiB", "--keys", "keys"];
+    arguments.extend(["--product", PRODUCT, "--server", "http://127.0.0.1:1/store", "--offline-source"]);
+    arguments.extend(["--bootstrap", "linux-x86_64=bootstrap", "--updater", "linux-x86_64=updater"]);
+    arguments.extend(["--client-command", "client/run.sh", "--store", "store", "--release-version", "1.0.0"]);
+    let said = product.fail(1, &arguments);
+    assert!(said.contains("as patches") && !product.path("other.img").exists(), "{said}");
+}

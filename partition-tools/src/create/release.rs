@@ -14,11 +14,12 @@ use firmware_image::free_zone::FreeZone;
 use firmware_image::image::iso::{IsoFile, Source};
 use firmware_image::paths;
 use release_store::chunk_list::ChunkList;
+use release_store::contents::ContentReader;
 use release_store::frame::FrameReader;
 use release_store::keys::{KeySource, ProductSecrets};
 use release_store::manifest::{Manifest, UpdaterEntry};
 use release_store::transport::{Directory, GetOutcome, Sink, Transport, get_range};
-use release_store::trust::{Accepted, MemoryCache, Release, Trust, TrustCache as _, VerifiedManifest};
+use release_store::trust::{Accepted, MemoryCache, Release, Releases, Trust, TrustCache as _, VerifiedManifest};
 use release_store::{Digest, StoreError, TransportError};
 
 use super::Request;
@@ -30,6 +31,8 @@ const FILE_OVERHEAD_BYTES: u64 = 33 * 1024;
 
 /// Pieces of content between the thread that opens frames and the one that writes: at most 16 MiB.
 const QUEUED_PIECES: usize = 64;
+/// The pieces that a content is cut into which comes in one, in bytes.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Why writing ended early.
 enum Stopped {
@@ -56,6 +59,7 @@ pub struct Preinstalled {
 pub(super) struct Opened {
     store: Recording,
     trust: Trust<MemoryCache>,
+    releases: Releases,
     accepted: Accepted,
     verified: VerifiedManifest,
     manifest: Manifest,
@@ -98,19 +102,20 @@ impl Opened {
         if let Some(reason) = &release.withdrawn {
             return Err(ToolError::Refused(format!("release {version} was withdrawn: {reason}")));
         }
-        let keys_of_product = secrets.content_keys.clone();
+        let serial = release.serial;
         if release.base.is_some() {
-            return Err(ToolError::Refused(format!(
-                "the store {} holds release {version} only as patches: preinstall one that `list` calls whole",
-                path.display()
-            )));
+            // What it is made of may be there.
+            releases = trust.archive(&store)?;
         }
+        let missing = || StoreError::NoSuchRelease { wanted: version.to_owned() };
+        let release = releases.by_serial(serial).ok_or_else(missing)?;
+        let keys_of_product = secrets.content_keys.clone();
         let verified = VerifiedManifest::fetch(release, &store, &keys_of_product)?;
         let manifest = verified.open(keys.product())?;
         let sealed_list = release.chunks.fetch(&release.chunks_name(), &store)?;
         let list = ChunkList::open(&sealed_list, release, &manifest, &keys_of_product)?;
         let accepted = refreshed.accepted;
-        Ok(Self { store, trust, accepted, verified, manifest, sealed_list, list, keys: keys_of_product })
+        Ok(Self { store, trust, releases, accepted, verified, manifest, sealed_list, list, keys: keys_of_product })
     }
 
     pub fn release(&self) -> &Release {
@@ -161,7 +166,7 @@ impl Opened {
     /// `Store`.
     pub fn updater_image(&self, entry: &UpdaterEntry) -> Result<Vec<u8>, ToolError> {
         let mut image = Vec::new();
-        self.content(&entry.sha256, entry.size, &mut |bytes| {
+        self.content(&mut None, &entry.sha256, entry.size, &mut |bytes| {
             image.extend_from_slice(bytes);
             Ok(())
         })?;
@@ -217,8 +222,11 @@ impl Opened {
     /// Sends every file's contents, piece by piece, with an empty piece after each file that was verified as a whole.
     fn send_contents(&self, sender: &std::sync::mpsc::SyncSender<Vec<u8>>) -> Result<(), ToolError> {
         let gone = || ToolError::Refused("nobody takes the release's contents".into());
+        let mut patched = None;
         for entry in &self.manifest.files {
-            self.content(&entry.sha256, entry.size, &mut |part| sender.send(part.to_vec()).map_err(|_| gone()))?;
+            self.content(&mut patched, &entry.sha256, entry.size, &mut |part| {
+                sender.send(part.to_vec()).map_err(|_| gone())
+            })?;
             sender.send(Vec::new()).map_err(|_| gone())?;
         }
         Ok(())
@@ -256,8 +264,16 @@ impl Opened {
     /// The store's files that this release needs, for the virtual zone.
     ///
     /// # Errors
-    /// `Store`: a pack is missing.
+    /// `Store`: a pack is missing; `Refused` for a release that the store holds as patches on another one.
     pub fn offline_files(&self) -> Result<Vec<IsoFile>, ToolError> {
+        if self.release().base.is_some() {
+            return Err(ToolError::Refused(format!(
+                "the store {} holds release {} as patches on another one, so it cannot be carried along: \
+                 take one that `release-store list` calls whole, or leave out --offline-source",
+                self.store.root().display(),
+                self.version()
+            )));
+        }
         let mut wanted = self.store.seen();
         // The trusted root itself was given, not asked for; a person who copies the store by hand wants it.
         if self.store.root().join("metadata/1.root.json").is_file() {
@@ -275,17 +291,28 @@ impl Opened {
         Ok(files)
     }
 
-    /// Gives the content of `digest` to `sink`, verified piece by piece and as a whole.
-    fn content(
-        &self,
+    /// Gives the content of `digest` to `sink`, verified piece by piece and as a whole. What there are no chunks of comes
+    /// from `patched`, which is opened where it is wanted first.
+    fn content<'a>(
+        &'a self,
+        patched: &mut Option<ContentReader<'a, Recording>>,
         digest: &Digest,
         size: u64,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), ToolError>,
     ) -> Result<(), ToolError> {
         let mut hasher = Hasher::new();
         if size > 0 {
-            let missing = || StoreError::MissingContent { digest: *digest, wanted: "a file of the release".into() };
-            let content = self.list.content(digest).ok_or_else(missing)?;
+            let Some(content) = self.list.content(digest) else {
+                let reader = match patched {
+                    Some(reader) => reader,
+                    None => {
+                        let product = &self.manifest.product;
+                        patched.insert(ContentReader::new(&self.releases, &self.store, product, &self.keys)?)
+                    }
+                };
+                let bytes = reader.read(self.release().serial, digest)?;
+                return bytes.chunks(PIECE_BYTES).try_for_each(sink);
+            };
             let mut reader = FrameReader::new()?;
             for (_, chunk) in self.list.chunks_of(content) {
                 let pack = self.list.pack_of(chunk)?;
