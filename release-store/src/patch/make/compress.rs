@@ -31,11 +31,11 @@ fn failed(_: impl std::fmt::Display) -> PatchError {
 
 /// Compresses `raw` with a window of at most `1 << max_window_log` bytes.
 pub(super) fn smallest(raw: &[u8], max_window_log: u8) -> Result<(Stream, Vec<u8>), PatchError> {
-    let mut best = (Codec::Stored, raw.to_vec());
+    let mut best: Option<(Codec, Vec<u8>)> = None;
     let window_log = window_log(raw.len(), max_window_log);
     let mut offer = |codec, packed: Vec<u8>| {
-        if packed.len() < best.1.len() {
-            best = (codec, packed);
+        if packed.len() < best.as_ref().map_or(raw.len(), |(_, packed)| packed.len()) {
+            best = Some((codec, packed));
         }
     };
     if !raw.is_empty() {
@@ -55,7 +55,7 @@ pub(super) fn smallest(raw: &[u8], max_window_log: u8) -> Result<(Stream, Vec<u8
             offer(Codec::Zstd { window_log }, zstd.compress(raw).map_err(failed)?);
         }
     }
-    let (codec, packed) = best;
+    let (codec, packed) = best.unwrap_or_else(|| (Codec::Stored, raw.to_vec()));
     Ok((Stream { codec, packed: packed.len() as u64, raw: raw.len() as u64 }, packed))
 }
 
@@ -74,7 +74,11 @@ fn best_bits(raw: &[u8], window_log: u8) -> Result<(u32, u32, u32), PatchError> 
 fn lzma(raw: &[u8], window_log: u8, (lc, lp, pb): (u32, u32, u32)) -> Result<(u8, Vec<u8>), PatchError> {
     // 0: as the length that is good enough suggests.
     let depth = if raw.len() > LONG_BYTES { LONG_SEARCH_DEPTH } else { 0 };
-    let options = LzmaOptions::new(1 << window_log, lc, lp, pb, EncodeMode::Normal, NICE_LENGTH, MfType::Bt4, depth);
+    // Searching takes eight bytes of memory for each of its window, and a table for the next power of two. What stands so
+    // far back in a long stream is hardly ever found again.
+    let window = if raw.len() > LONG_BYTES { 1 << raw.len().ilog2() } else { raw.len() };
+    let window = window.clamp(1 << MIN_WINDOW_LOG, 1 << window_log) as u32;
+    let options = LzmaOptions::new(window, lc, lp, pb, EncodeMode::Normal, NICE_LENGTH, MfType::Bt4, depth);
     let mut writer = LzmaWriter::new_no_header(Vec::new(), &options, false).map_err(failed)?;
     writer.write_all(raw).map_err(failed)?;
     let props = writer.props();

@@ -14,7 +14,6 @@ use super::address_map::{AddressMap, Match};
 use super::head::{Copies, Head, Matches, Method};
 use super::space::{AddressSpace, Region, RegionKind, Spaces};
 use super::{MAX_IMAGE_BYTES, MAX_MATCHES, MAX_REGIONS, MAX_WINDOW_LOG, PatchError};
-use blocks::Raw;
 use matcher::Suffixes;
 use normal::{Label, normalised};
 
@@ -73,13 +72,18 @@ fn by_matches(old: &[u8], new: &[u8], copies: &[Match], spaces: Option<Spaces>) 
         shortest *= 2;
         copies.retain(|copy| copy.len >= shortest);
     }
-    let Raw { gaps, steps, lengths, modes, residual, literals } = blocks::streams(old, new, &copies, spaces.as_ref());
-    let (gaps, gaps_bytes) = compress::smallest(&gaps, CONTROL_WINDOW_LOG)?;
-    let (steps, steps_bytes) = compress::smallest(&steps, CONTROL_WINDOW_LOG)?;
-    let (lengths, lengths_bytes) = compress::smallest(&lengths, CONTROL_WINDOW_LOG)?;
-    let (modes, modes_bytes) = compress::smallest(&modes, MODES_WINDOW_LOG)?;
-    let (residual, residual_bytes) = compress::smallest(&residual, MAX_WINDOW_LOG)?;
-    let (literals, literals_bytes) = compress::smallest(&literals, MAX_WINDOW_LOG)?;
+    let raw = blocks::streams(old, new, &copies, spaces.as_ref());
+    // The longest first, each as long as it must be, and gone when the next one is compressed.
+    let packed = |mut raw: Vec<u8>, window_log| {
+        raw.shrink_to_fit();
+        compress::smallest(&raw, window_log)
+    };
+    let (residual, residual_bytes) = packed(raw.residual, MAX_WINDOW_LOG)?;
+    let (literals, literals_bytes) = packed(raw.literals, MAX_WINDOW_LOG)?;
+    let (gaps, gaps_bytes) = packed(raw.gaps, CONTROL_WINDOW_LOG)?;
+    let (steps, steps_bytes) = packed(raw.steps, CONTROL_WINDOW_LOG)?;
+    let (lengths, lengths_bytes) = packed(raw.lengths, CONTROL_WINDOW_LOG)?;
+    let (modes, modes_bytes) = packed(raw.modes, MODES_WINDOW_LOG)?;
     let copies = Copies { count: copies.len() as u32, gaps, steps, lengths };
     let matches = Matches { copies, modes, residual, literals, spaces };
     let streams = [gaps_bytes, steps_bytes, lengths_bytes, modes_bytes, residual_bytes, literals_bytes];
