@@ -24,7 +24,7 @@ use crate::engine::Engine;
 use crate::error::{EngineError, FailureKind};
 use crate::inventory::{Inventory, Item, client_path};
 use crate::plan::Plan;
-use crate::stage::{RESERVE_BYTES, footprint};
+use crate::room::{RESERVE_BYTES, footprint};
 use crate::state::KnownRelease;
 use crate::zone_io::{self, Copied, CopyJob};
 

@@ -46,6 +46,7 @@ pub mod record_store;
 pub mod renewal;
 mod resolver;
 pub mod road;
+mod room;
 pub mod servers;
 pub mod spool;
 pub mod stage;

@@ -77,6 +77,16 @@ pub struct Content {
     pub way: Way,
 }
 
+impl Content {
+    /// The patch that gives it.
+    pub(crate) fn patch(&self) -> Option<usize> {
+        match self.way {
+            Way::Patch { patch, .. } => Some(patch),
+            _ => None,
+        }
+    }
+}
+
 /// A file to be written.
 #[derive(Debug, Clone)]
 pub struct Put {
@@ -282,10 +292,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             plan.sealed_list = Some(sealed);
         }
         // What patches start from, and then the patches in their order.
-        wanted.sort_by_key(|content| match content.way {
-            Way::Patch { patch, .. } => patch + 1,
-            _ => 0,
-        });
+        wanted.sort_by_key(|content| content.patch().map_or(0, |patch| patch + 1));
         plan.contents = wanted;
         Ok(plan)
     }

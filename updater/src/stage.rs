@@ -11,17 +11,12 @@ use firmware_image::{Digest, RawZone, paths};
 use release_store::chunk_list::ChunkEntry;
 use release_store::frame::{FrameKind, FrameReader};
 
-use crate::commit::Intent;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::plan::{Content, LocalChunk, Plan, Way};
-use crate::spool::{ENTRY_BYTES, SYNC_BYTES, Spool};
+use crate::room::OnTheWay;
+use crate::spool::Spool;
 use crate::zone_io::{self, CopyJob};
-
-/// What a file may take beyond its length: a cluster, and its entry in a directory.
-const FILE_SLACK_BYTES: u64 = 8 << 10;
-/// What is left free for the journal, the record's mirror and the log.
-pub(crate) const RESERVE_BYTES: u64 = 512 << 10;
 
 /// What came of staging.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +25,6 @@ pub(crate) enum Staged {
     All,
     /// This source is not what it seemed; the plan must do without it. Empty: a frame in the spool.
     Distrust(String),
-}
-
-/// What a file of so many bytes takes.
-pub(crate) fn footprint(bytes: u64) -> u64 {
-    bytes.saturating_add(FILE_SLACK_BYTES)
 }
 
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
@@ -49,48 +39,6 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let unwanted = |(name, length): &(String, u64)| Digest::from_hex(name).is_some_and(|d| !is_wanted(d, *length));
         let names = zone_io::files_in(self.free, paths::STAGING_DIR)?.into_iter().filter(unwanted);
         zone_io::remove_all(self.free, paths::STAGING_DIR, names.map(|(name, _)| name))
-    }
-
-    /// Checks that the plan fits, before anything is fetched or changed.
-    pub(crate) fn check_space(&self, plan: &Plan, intent: Intent, spool: &Spool<'_, F>) -> Result<(), EngineError> {
-        let unstaged = plan.contents.iter().filter(|content| content.way != Way::Staged);
-        let stage: u64 = unstaged.map(|content| footprint(content.size)).sum();
-        let kept = [&plan.sealed_list, &plan.statement, &plan.previous_statement].into_iter().flatten();
-        let lists = plan.verified.bytes().len() + kept.map(Vec::len).sum::<usize>();
-        let ahead = if plan.fetch_bytes == 0 { 0 } else { SYNC_BYTES };
-        let fetch = plan.fetch_bytes + (plan.frames.len() * ENTRY_BYTES) as u64 + ahead;
-        let growth: u64 = plan
-            .puts
-            .iter()
-            .map(|put| match put.old_bytes {
-                Some(old) => put.size.saturating_sub(old),
-                None => footprint(put.size),
-            })
-            .sum();
-        let images = plan.updaters.iter().map(|at| footprint(plan.manifest.updaters[*at].size)).max().unwrap_or(0);
-        let mut undo = 0;
-        let mut given_back = spool.bytes();
-        if intent.keeps_undo() {
-            let replaced = plan.puts.iter().filter_map(|put| put.old_bytes);
-            let removed = plan.removes.iter().map(|(_, bytes)| *bytes);
-            undo = replaced.chain(removed).map(footprint).sum();
-            given_back += zone_io::files_in(self.free, paths::UNDO_DIR)?.iter().map(|(_, bytes)| bytes).sum::<u64>();
-        }
-        let committing = (undo + growth + images).saturating_sub(given_back);
-        let needed = stage + lists as u64 + fetch.max(committing) + RESERVE_BYTES;
-        let free = self.free.free_bytes().map_err(EngineError::zone("measure", "/"))?;
-        if needed > free { Err(EngineError::NoSpace { needed, free }) } else { Ok(()) }
-    }
-
-    /// The same; what was fetched for another plan gives way where there is no room beside it, and only there.
-    pub(crate) fn make_space(&self, plan: &Plan, intent: Intent, spool: &mut Spool<'_, F>) -> Result<(), EngineError> {
-        match self.check_space(plan, intent, spool) {
-            Err(EngineError::NoSpace { .. }) if !spool.is_empty() && !spool.digests().any(|at| plan.may_use(at)) => {
-                spool.clear()?;
-                self.check_space(plan, intent, spool)
-            }
-            other => other,
-        }
     }
 
     /// Stages every content of the plan, its manifest, its chunk list and what vouches for it.
@@ -126,13 +74,20 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         if let Some(distrust) = self.stage_copies(plan)? {
             return Ok(distrust);
         }
+        let on_the_way = OnTheWay::of(plan);
         let mut applied = HashSet::new();
         for content in &plan.contents {
             let target = Self::staged(&content.digest);
             let staged = match &content.way {
                 // One patch may give many contents, all at once.
                 Way::Patch { patch, .. } if !applied.insert(*patch) => continue,
-                Way::Patch { patch, .. } => self.apply_patch(&plan.patches[*patch], spool),
+                Way::Patch { patch, .. } => self.apply_patch(&plan.patches[*patch], spool).and_then(|staged| {
+                    if staged == Staged::All {
+                        let read = on_the_way.last_read_by(*patch).map(|(digest, _)| digest.to_string());
+                        zone_io::remove_all(self.free, paths::STAGING_DIR, read)?;
+                    }
+                    Ok(staged)
+                }),
                 Way::Staged | Way::Copy { .. } => continue,
                 Way::Chunks { .. } => builder.build(plan, content, &target, spool, &|n| self.watch.advance(n)),
             };

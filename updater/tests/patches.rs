@@ -6,11 +6,13 @@ mod common;
 mod programs;
 
 use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::*;
 use programs::{Machine, Program};
 use release_store::publish::{DeltaFrom, Published};
-use updater::{Action, Limits, Wish};
+use updater::{Action, Limits, Watch, Wish};
 
 /// Text that looks like a program's help: compressible, every line another.
 fn text(seed: usize, lines: usize) -> Vec<u8> {
@@ -118,6 +120,33 @@ fn where_no_step_leads_directly_a_chain_of_them_does() {
     assert!(server.counters().bytes() < 16_000, "{} bytes", server.counters().bytes());
     let left = fs::read_dir(world.free().join(".holdfast/staging")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "what patches needed on the way is gone");
+}
+
+/// Looks at each step how much is staged.
+struct Staged {
+    directory: PathBuf,
+    most: AtomicU64,
+}
+
+impl Watch for Staged {
+    fn step(&self, _: &'static str) {
+        let files = fs::read_dir(&self.directory).into_iter().flatten();
+        let bytes = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        self.most.fetch_max(bytes, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_chain_needs_room_for_two_of_its_steps_however_long_it_is() {
+    let (world, server) = chain(6);
+    let watch = Staged { directory: world.free().join(".holdfast/staging"), most: AtomicU64::new(0) };
+    let setup = Setup { watch: &watch, ..world.setup(&[&server.url()]) };
+    assert!(setup.run(|engine| engine.update(&Wish::Newest).unwrap()).whole);
+    world.assert_client(&release(6));
+    let release: u64 = release(6).iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    let most = watch.most.into_inner();
+    // Without that it would be five times as much.
+    assert!(most > release / 2 && most < 2 * release, "{most} bytes staged for a release of {release}");
 }
 
 #[test]
