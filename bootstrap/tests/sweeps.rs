@@ -52,6 +52,7 @@ struct Size {
 
 const SAMPLE: Size = Size { cut: [12, 3, 1], torn: [14, 2, 1], failing: 8 };
 const FEW: Size = Size { cut: [4, 2, 1], torn: [4, 2, 1], failing: 2 };
+const FEWEST: Size = Size { cut: [2, 1, 0], torn: [3, 1, 0], failing: 1 };
 const FULL: Size = Size { cut: [usize::MAX, usize::MAX, 0], torn: [usize::MAX, 4, 0], failing: usize::MAX };
 /// Cut three times, and on the other volumes: a sample also in full.
 const DEEP: Size = Size { cut: [40, 8, 3], torn: [40, 8, 3], failing: 10 };
@@ -223,7 +224,7 @@ impl Scenario<'_> {
             if catch_unwind(AssertUnwindSafe(|| (self.act)(self.model, &disk))).is_err() {
                 tally.fault(&name, "panic".into());
             }
-            let online = !self.offline || number % 2 == 0;
+            let online = !self.offline || number.is_multiple_of(2);
             self.attempt(Case { name, medium: disk.medium(), depth: 3, online }, &[0; 3], tally);
         }
     }
@@ -240,6 +241,11 @@ fn online(model: &Model, disk: &SimDisk) -> Result<(), String> {
 
 fn offline(model: &Model, disk: &SimDisk) -> Result<(), String> {
     plug_in(model, disk, false)
+}
+
+fn crash(model: &Model, disk: &SimDisk) -> Result<(), String> {
+    let started = model.plug_in_where_the_newest_updater_crashes(disk)?;
+    if started.action.is_some() { Ok(()) } else { Err(format!("{started:?}")) }
 }
 
 fn after(model: &Model, before: &Medium, act: fn(&Model, &SimDisk) -> Result<(), String>) -> Medium {
@@ -294,6 +300,7 @@ fn scenarios<'m>(model: &'m Model, updated: &Medium) -> Vec<Scenario<'m>> {
         scenario("repair", bad_client, online, false),
         scenario("restore of a missing updater", no_updater, offline, true),
         scenario("restore over a damaged updater", bad_updater, offline, true),
+        scenario("giving up an updater that crashes", updated.clone(), crash, true),
         scenario("renewal of a backup", proven, online, true),
         scenario("sealing of a hidden zone anew", no_hidden, offline, true),
         scenario("writing of the mirrors anew", no_mirrors, offline, true),
@@ -309,9 +316,13 @@ fn a_cut_at_any_write_and_at_any_of_its_recovery_leaves_one_whole_release_and_th
     crowd(&mut crowded);
     models.push(("nearly full, in pieces", crowded));
     factory.publish("2.0.0", 2);
+    // More than the free zone's cache holds: what it writes when it must make room is in no order of anybody's.
+    let heavy = Factory::with_large("Large Notes", 9 << 20);
+    models.push(("a client larger than the cache", Model::new(&heavy, 200 * MIB)));
+    heavy.publish("2.0.0", 2);
     let mut faults = Vec::new();
     for (number, (geometry, model)) in models.iter_mut().enumerate() {
-        println!("a volume with {geometry}:");
+        println!("{geometry}:");
         let updated = after(model, &model.made.clone(), online);
         assert_eq!(model.check(&updated), Ok("2.0.0"));
         model.trust_installed(&updated);
@@ -320,6 +331,7 @@ fn a_cut_at_any_write_and_at_any_of_its_recovery_leaves_one_whole_release_and_th
                 (true, 0) => FULL,
                 (true, _) => DEEP,
                 (false, 0) => SAMPLE,
+                (false, 3) => FEWEST,
                 (false, _) => FEW,
             };
             faults.extend(scenario.sweep(size));

@@ -71,19 +71,26 @@ fn temporary() -> tempfile::TempDir {
 pub struct Factory {
     dir: tempfile::TempDir,
     product: &'static str,
+    /// Bytes of a large file that each release has; 0: none.
+    large_bytes: usize,
     passphrase: Passphrase,
     pub vendor: PublicKey,
 }
 
 impl Factory {
     pub fn new(product: &'static str) -> Self {
+        Self::with_large(product, 0)
+    }
+
+    /// One whose releases have a large file of so many bytes, new in each.
+    pub fn with_large(product: &'static str, large_bytes: usize) -> Self {
         let dir = temporary();
         let passphrase = Passphrase::new("correct horse".into()).unwrap();
         let keys = KeyDir::create(&dir.path().join("keys"), product, &passphrase, NOW).unwrap();
         let vendor = *keys.vendor_key();
         fs::write(dir.path().join("bootstrap"), program("exit 0", 1)).unwrap();
         Repository::init(&dir.path().join("store"), &keys, &passphrase, NOW).unwrap();
-        let factory = Self { dir, product, passphrase, vendor };
+        let factory = Self { dir, product, large_bytes, passphrase, vendor };
         factory.publish("1.0.0", 1);
         factory
     }
@@ -98,7 +105,7 @@ impl Factory {
         let tree = self.path("tree");
         let _ = fs::remove_dir_all(&tree);
         fs::create_dir_all(tree.join("data")).unwrap();
-        for (path, bytes) in release(version, seed) {
+        for (path, bytes) in self.release(version, seed) {
             fs::write(tree.join(path), bytes).unwrap();
         }
         support::set_mode(&tree.join("run.sh"), 0o755);
@@ -110,6 +117,20 @@ impl Factory {
         request.updaters = vec![(PLATFORM.to_owned(), updater)];
         let mut repository = Repository::open(&self.path("store"), &keys).unwrap();
         publish(&mut repository, &self.passphrase, &request, &mut NoObserver).unwrap();
+    }
+
+    /// A release's files: one that changes, one that stays, one that comes or goes, and the large one.
+    fn release(&self, version: &str, seed: u64) -> Vec<(String, Vec<u8>)> {
+        let mut files = vec![
+            ("run.sh".into(), client(version).into_bytes()),
+            ("data/notes.bin".into(), noise(seed, 9000)),
+            ("data/same.bin".into(), noise(50, 2500)),
+            (format!("data/only {version}.txt"), noise(seed + 60, 700)),
+        ];
+        if self.large_bytes > 0 {
+            files.push(("data/large.bin".into(), noise(seed + 80, self.large_bytes)));
+        }
+        files
     }
 
     /// The launcher, stamped with the vendor's key.
@@ -180,16 +201,6 @@ impl Factory {
         unit.keep();
         unit
     }
-}
-
-/// A release's files: one that changes, one that stays, one that comes or goes.
-fn release(version: &str, seed: u64) -> [(String, Vec<u8>); 4] {
-    [
-        ("run.sh".into(), client(version).into_bytes()),
-        ("data/notes.bin".into(), noise(seed, 9000)),
-        ("data/same.bin".into(), noise(50, 2500)),
-        (format!("data/only {version}.txt"), noise(seed + 60, 700)),
-    ]
 }
 
 /// What the client of a release is.

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bootstrap::report::Crash;
+use bootstrap::verified::SealedBytes;
 use bootstrap::{Product, Session};
 use firmware_image::device_config::{DeviceConfig, MAX_CONFIG_BYTES, Profile};
 use firmware_image::hidden::{HiddenZone, SlotName};
@@ -28,12 +30,13 @@ use updater::meter::Meter;
 use updater::servers::Servers;
 use updater::{Action, Config, Engine, EngineError, Limits, Outcome, Parts, Wish};
 
-use super::{Factory, Machine, Told, USERS, release};
+use super::{Factory, Machine, Told, USERS};
 use crate::support::{Memory, PLATFORM};
 
 /// The free zone of a simulated disk.
 pub type Fat = RawFat<Window<SimDisk>>;
 type FatEngine<'e> = Engine<'e, Fat, Window<SimDisk>, Window<SimDisk>>;
+type FatDevice<'d, 'p> = bootstrap::Device<'d, Window<SimDisk>, Fat, Window<SimDisk>, MemoryZone<'p>>;
 
 /// A device, apart from what stands on its disk.
 pub struct Model {
@@ -69,7 +72,7 @@ impl Model {
         let device = unit.open(Access::ReadOnly);
         let config = device.virtual_zone().unwrap().read_file(paths::DEVICE_CONFIG, MAX_CONFIG_BYTES as u64);
         let table = device.table().unwrap();
-        let client = |version, seed| (version, release(version, seed).into_iter().collect());
+        let client = |version, seed| (version, factory.release(version, seed).into_iter().collect());
         let mut model = Self {
             vendor: factory.vendor,
             store: factory.path("store"),
@@ -167,15 +170,20 @@ impl Model {
         Journal::read(&self.fat_of(medium).unwrap()).unwrap().state().is_open()
     }
 
+    /// The zones as the launcher opens them, each time anew.
     fn zones<R>(
         &self,
         disk: &SimDisk,
         align: u64,
-        work: impl FnOnce(&Fat, HiddenZone<Window<SimDisk>>) -> R,
-    ) -> Result<R, ZoneError> {
-        let hidden = HiddenZone::new(Window::new(disk.clone(), self.hidden.start, self.hidden.length)?, align)?;
-        let fat = self.fat(disk)?;
-        Ok(work(&fat, hidden))
+        plain: &mut [u8],
+        scratch: &mut Scratch,
+        work: impl FnOnce(&mut FatDevice<'_, '_>) -> R,
+    ) -> Result<R, String> {
+        let opened = Window::new(disk.clone(), self.hidden.start, self.hidden.length)
+            .and_then(|zone| Ok((HiddenZone::new(zone, align)?, self.fat(disk)?)));
+        let (hidden, fat) = opened.map_err(|error| format!("a zone cannot be opened: {error}"))?;
+        let places = Places { hidden: Some(hidden), free: Some(&fat), cd_tail: None };
+        Ok(work(&mut bootstrap::Device { places, plain: Some(MemoryZone::new(plain)), scratch }))
     }
 
     /// One plug-in: the launcher's decisions, the updater, and what the launcher notes of them. `online`: the store is in
@@ -184,31 +192,44 @@ impl Model {
     /// # Errors
     /// No updater is found that may run, or a zone cannot be opened.
     pub fn plug_in(&self, disk: &SimDisk, online: bool) -> Result<Started, String> {
+        self.plug_in_where(disk, online, &|_| false)
+    }
+
+    /// The same where the newest of the product's updaters will not start.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn plug_in_where_the_newest_updater_crashes(&self, disk: &SimDisk) -> Result<Started, String> {
+        self.plug_in_where(disk, false, &|image| self.images.last().is_some_and(|newest| newest == image))
+    }
+
+    fn plug_in_where(&self, disk: &SimDisk, online: bool, crashes: &dyn Fn(&[u8]) -> bool) -> Result<Started, String> {
         let config = DeviceConfig::open(&self.config, &self.vendor).unwrap();
-        let align = u64::from(config.align_bytes);
-        let product =
-            Product { vendor: self.vendor, name: config.product, platform: PLATFORM, secret: config.secret() };
+        let (align, vendor) = (u64::from(config.align_bytes), self.vendor);
+        let product = Product { vendor, name: config.product, platform: PLATFORM, secret: config.secret() };
         let mut scratch = Box::<Scratch>::default();
         let mut plain = self.plain.clone();
-        let zone = |error: ZoneError| format!("a zone cannot be opened: {error}");
-        let (session, next) = self
-            .zones(disk, align, |fat, hidden| {
-                let mut device = bootstrap::Device {
-                    places: Places { hidden: Some(hidden), free: Some(fat), cd_tail: None::<Window<SimDisk>> },
-                    plain: Some(MemoryZone::new(&mut plain)),
-                    scratch: &mut scratch,
-                };
-                let mut session = Session::open(product, &mut device, &mut vec![0; MAX_RECORD_BYTES]);
-                let next = session.next(&mut device, &mut Memory);
-                (session, next)
-            })
-            .map_err(zone)?;
+        let mut session = self.zones(disk, align, &mut plain, &mut scratch, |device| {
+            Session::open(product, device, &mut vec![0; MAX_RECORD_BYTES])
+        })?;
+        let start = loop {
+            let next = self.zones(disk, align, &mut plain, &mut scratch, |device| session.next(device, &mut Memory))?;
+            let Some(start) = next else {
+                let said: Vec<String> = session.report().events().iter().map(ToString::to_string).collect();
+                return Err(format!("no updater may run: {said:?}"));
+            };
+            let image = SealedBytes::bytes(start.copy.image());
+            assert!(self.images.iter().any(|known| known == image), "a copy runs that is none of the product's");
+            if !crashes(image) {
+                break start;
+            }
+            self.zones(disk, align, &mut plain, &mut scratch, |device| {
+                session.crashed(device.free(), &start, Crash::Fault(11));
+            })?;
+        };
         let mut said: Vec<String> = session.report().events().iter().map(ToString::to_string).collect();
-        let Some(start) = next else { return Err(format!("no updater may run: {said:?}")) };
-        let bytes = bootstrap::verified::SealedBytes::bytes(start.copy.image());
-        assert!(self.images.iter().any(|image| image == bytes), "a copy runs that is none of the product's");
-        let outcome = self.updater(disk, bytes, online, |engine| engine.run(&mut Told));
-        let action = match outcome {
+        let image = SealedBytes::bytes(start.copy.image());
+        let action = match self.updater(disk, image, online, |engine| engine.run(&mut Told)) {
             Ok(outcome) if outcome.whole => Some(outcome.action),
             Ok(_) => {
                 said.push("the client is not whole".into());
@@ -219,16 +240,7 @@ impl Model {
                 None
             }
         };
-        self.zones(disk, align, |fat, hidden| {
-            let mut device = bootstrap::Device {
-                places: Places { hidden: Some(hidden), free: Some(fat), cd_tail: None::<Window<SimDisk>> },
-                plain: Some(MemoryZone::new(&mut plain)),
-                scratch: &mut scratch,
-            };
-            let mut session = session;
-            session.settle(&mut device, &start);
-        })
-        .map_err(zone)?;
+        self.zones(disk, align, &mut plain, &mut scratch, |device| session.settle(device, &start))?;
         Ok(Started { action, said })
     }
 
