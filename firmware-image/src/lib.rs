@@ -3,7 +3,7 @@
 //! The core is `no_std` without an allocator: it reads and writes over [`embedded_io`] with fixed buffers, so that
 //! the same code runs in a launcher, in a factory tool and on a microcontroller. Feature `std` adds files and mounted
 //! directories, feature `sign` what only a factory or a release machine does, feature `image` whole images (GPT,
-//! raw FAT, ISO 9660).
+//! raw FAT, ISO 9660), feature `sim` a simulated disk for tests.
 //!
 //! | module | subject |
 //! |---|---|
@@ -19,6 +19,7 @@
 //! | [`hidden`], [`record`], [`backup`] | the hidden zone, its version record, its copy of the updater |
 //! | [`places`] | every place where a slot may stand |
 //! | [`journal`], [`launcher_note`] | what a commit and the launcher remember |
+//! | `sim` | a disk in memory that fails as a test wants it |
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod backup;
@@ -39,6 +40,8 @@ pub mod places;
 pub mod record;
 pub mod seal;
 pub mod signature;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod slot;
 pub mod stamp;
 pub mod storage;

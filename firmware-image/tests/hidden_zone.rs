@@ -8,8 +8,9 @@ use firmware_image::hidden::{DISK_ALIGN_BYTES, HiddenLayout, HiddenZone, SlotNam
 use firmware_image::key_slot::{Cost, Identity, KeySlot, SlotKind, UnlockError};
 use firmware_image::record::{Health, ModuleVersion, Release, StoredContentKey, VersionRecord};
 use firmware_image::seal::Secret;
+use firmware_image::sim::{Effort, Faults, Medium, SimDisk};
 use firmware_image::slot::{self, Header, Kind, OpenSlot, SlotError};
-use firmware_image::storage::{MemoryZone, read_exact_at};
+use firmware_image::storage::{MemoryZone, Window, read_exact_at};
 use firmware_image::{Digest, RawZone, ZoneError};
 
 const SLOT: usize = 64 << 10;
@@ -143,87 +144,123 @@ fn a_passphrase_slot_opens_the_same_key() {
     assert!(Identity::unlock(&identity.slots, SlotKind::Recovery, passphrase, &mut blocks).is_err());
 }
 
-#[test]
-fn a_cut_at_any_write_torn_at_any_sector_leaves_the_old_record_or_the_new_one() {
+/// An identity that is unlocked at the least cost that Argon2 takes: sweeps do it thousands of times.
+fn cheap_identity() -> Identity {
+    let mut cheap = identity(1);
+    let (cost, id) = (Cost { memory_kib: 8, passes: 1, lanes: 1 }, cheap.device_id);
+    let (kind, secret) = (SlotKind::Unattended, product_secret());
+    let locked = KeySlot::lock(kind, cost, id, [7; 16], &cheap.device_key, secret.expose(), &mut scratch().blocks);
+    cheap.slots[0] = locked.unwrap();
+    cheap
+}
+
+/// Two slots of a kind, of which the older one is written anew and cut anywhere, and that is done again and cut anywhere.
+fn sweep(kind: Kind, slots: [SlotName; 2], body_bytes: usize) -> (usize, usize) {
     let align = 64 << 10;
-    let zone_bytes = HiddenLayout::zone_bytes_for(align, align) as usize;
-    let old = vec![1; 9000];
-    let new = vec![2; 9500];
-    let mut before = vec![0; zone_bytes];
-    for (name, generation) in [(SlotName::RecordA, 1), (SlotName::RecordB, 2)] {
-        let mut zone = HiddenZone::new(MemoryZone::new(&mut before), align).unwrap();
-        seal(&mut zone.slot(name).unwrap(), Kind::Record, generation, &identity(1), &old).unwrap();
-    }
-    let newest = |bytes: &[u8]| {
-        [SlotName::RecordA, SlotName::RecordB]
-            .into_iter()
-            .filter_map(|name| {
-                let layout = HiddenLayout::of(zone_bytes as u64, align).unwrap();
-                let start = layout.start(name) as usize;
-                open(&bytes[start..start + layout.slot_bytes(name) as usize], Kind::Record).ok()
-            })
-            .max()
-            .expect("a record is left")
+    let zone_bytes = HiddenLayout::zone_bytes_for(align, align);
+    let layout = HiddenLayout::of(zone_bytes, align).unwrap();
+    let identity = cheap_identity();
+    let bodies: Vec<Vec<u8>> = (0..4).map(|seed| vec![seed; body_bytes + usize::from(seed) * 100]).collect();
+    let write = |disk: &SimDisk, slot: SlotName, generation: u64| {
+        let mut zone = HiddenZone::new(disk.clone(), align).unwrap();
+        seal(&mut zone.slot(slot).unwrap(), kind, generation, &identity, &bodies[generation as usize])
     };
-    let mut after = before.clone();
-    let mut counting = CutZone::new(&mut after, None);
-    let mut zone = HiddenZone::new(&mut counting, align).unwrap();
-    seal(&mut zone.slot(SlotName::RecordA).unwrap(), Kind::Record, 3, &identity(1), &new).unwrap();
-    let writes = counting.writes;
-    assert_eq!(newest(&after), (3, new.clone()));
-    let mut states = 0;
-    for write in 0..writes {
-        for kept in [0, 1, 100, 512, 1024, 2048, 4095, 4096, 4111] {
-            let mut bytes = before.clone();
-            let mut cut = CutZone::new(&mut bytes, Some((write, kept)));
-            let mut zone = HiddenZone::new(&mut cut, align).unwrap();
-            let sealed = seal(&mut zone.slot(SlotName::RecordA).unwrap(), Kind::Record, 3, &identity(1), &new);
-            assert!(sealed.is_err());
-            let found = newest(&bytes);
-            assert!(found == (2, old.clone()) || found == (3, new.clone()), "write {write}, {kept} bytes of it");
-            states += 1;
+    let newest = |medium: &Medium| {
+        let open =
+            |name: &SlotName| open(&medium.bytes(layout.start(*name), layout.slot_bytes(*name) as usize), kind).ok();
+        slots.iter().filter_map(open).max().expect("one is left")
+    };
+    let whole = |found: &(u64, Vec<u8>), at: &dyn std::fmt::Display| {
+        assert!(found.0 >= 2 && found.1 == bodies[found.0 as usize], "generation {} after a cut at {at}", found.0);
+    };
+    let disk = SimDisk::new(Medium::zeros(zone_bytes));
+    write(&disk, slots[0], 1).unwrap();
+    write(&disk, slots[1], 2).unwrap();
+    disk.recording();
+    let before = disk.medium();
+    write(&disk, slots[0], 3).unwrap();
+    let first = disk.recording();
+    assert_eq!(newest(first.after()), (3, bodies[3].clone()));
+
+    // The same under the eyes of the writer, who hears of it.
+    for number in 0..first.writes() {
+        for kept in [0, 1, 511, 512, 4095, 4111] {
+            let disk = SimDisk::faulty(before.clone(), Faults { cut: Some((number, kept)), ..Faults::default() });
+            assert!(write(&disk, slots[0], 3).is_err());
+            whole(&newest(&disk.medium()), &format!("write {number}, {kept} bytes of it"));
+        }
+        let faults = Faults { failing_writes: number..number + 1, ..Faults::default() };
+        let disk = SimDisk::faulty(before.clone(), faults);
+        assert!(write(&disk, slots[0], 3).is_err());
+        assert_eq!(newest(&disk.medium()).0, 2);
+    }
+
+    let effort = Effort { seed: 1, tears: usize::MAX, exhaustive: 8, drawn: 8 };
+    let (mut once, mut twice) = (0, 0);
+    for state in first.states(&effort) {
+        let torn = first.medium(&state);
+        let found = newest(&torn);
+        whole(&found, &state);
+        once += 1;
+        if found.0 == 3 {
+            continue;
+        }
+        let disk = SimDisk::new(torn);
+        write(&disk, slots[0], 3).unwrap();
+        let second = disk.recording();
+        assert_eq!(newest(second.after()).0, 3);
+        for again in second.states(&effort) {
+            whole(&newest(&second.medium(&again)), &format!("{state}, then at {again}"));
+            twice += 1;
         }
     }
-    assert!(states > 30, "only {states} states were tried");
+    (once, twice)
+}
+
+#[test]
+fn a_cut_at_any_write_of_a_seal_and_at_any_of_doing_it_again_leaves_the_old_body_or_the_new_one() {
+    for (kind, slots, body_bytes) in [
+        (Kind::Record, [SlotName::RecordA, SlotName::RecordB], 9000),
+        (Kind::Backup, [SlotName::BackupA, SlotName::BackupB], 12_000),
+    ] {
+        let (once, twice) = sweep(kind, slots, body_bytes);
+        println!("seal, {kind:?}: {once} cut states tried, {twice} cut again, 0 not healed");
+        assert!(once > 50 && twice > 1000, "only {once} and {twice} states were tried");
+    }
 }
 
 #[test]
 fn a_medium_that_does_not_keep_what_it_takes_is_found_out() {
-    let mut bytes = vec![0; SLOT];
-    let mut zone = CutZone::new(&mut bytes, None);
-    struct Lying<'a, 'b>(&'a mut CutZone<'b>);
-    impl embedded_io::ErrorType for Lying<'_, '_> {
-        type Error = firmware_image::ZoneError;
-    }
-    impl embedded_io::Read for Lying<'_, '_> {
-        fn read(&mut self, buf: &mut [u8]) -> Result<usize, Self::Error> {
-            self.0.read(buf)
-        }
-    }
-    impl embedded_io::Write for Lying<'_, '_> {
-        fn write(&mut self, buf: &[u8]) -> Result<usize, Self::Error> {
-            let mut stale = buf.to_vec();
-            if let Some(byte) = stale.get_mut(1000) {
-                *byte ^= 1;
+    let mut disk = SimDisk::faulty(Medium::zeros(SLOT as u64), Faults { lying_at: Some(1000), ..Faults::default() });
+    assert_eq!(seal(&mut disk, Kind::Record, 1, &identity(1), &[1; 5000]), Err(SlotError::ReadBack));
+}
+
+#[test]
+fn a_medium_that_wears_out_or_turns_read_only_keeps_the_slot_that_was_not_written() {
+    let identity = cheap_identity();
+    let full = |faults: Faults| {
+        let disk = SimDisk::faulty(Medium::zeros(2 * SLOT as u64), faults);
+        let mut kept = None;
+        for generation in 1..20 {
+            let start = generation % 2 * SLOT as u64;
+            let mut window = Window::new(disk.clone(), start, SLOT as u64).unwrap();
+            match seal(&mut window, Kind::Record, generation, &identity, &[generation as u8; 5000]) {
+                Ok(_) => kept = Some(generation),
+                Err(error) => {
+                    let found = [0, SLOT as u64].map(|start| open(&disk.medium().bytes(start, SLOT), Kind::Record));
+                    let newest = found.into_iter().flatten().max();
+                    return (kept, newest.map(|(generation, _)| generation), Some(error));
+                }
             }
-            self.0.write(&stale)
         }
-        fn flush(&mut self) -> Result<(), Self::Error> {
-            Ok(())
-        }
+        (kept, None, None)
+    };
+    let worn = full(Faults { endurance: Some(4), ..Faults::default() });
+    assert!(worn.0.is_some() && worn.1 == worn.0 && worn.2 == Some(SlotError::Zone(ZoneError::Io(5))), "{worn:?}");
+    for write in 0..12 {
+        let refused = full(Faults { read_only_from: Some(write), ..Faults::default() });
+        assert!(refused.1 == refused.0 && refused.2 == Some(SlotError::Zone(ZoneError::ReadOnly)), "{refused:?}");
     }
-    impl embedded_io::Seek for Lying<'_, '_> {
-        fn seek(&mut self, to: embedded_io::SeekFrom) -> Result<u64, Self::Error> {
-            self.0.seek(to)
-        }
-    }
-    impl RawZone for Lying<'_, '_> {
-        fn len(&mut self) -> Result<u64, Self::Error> {
-            self.0.len()
-        }
-    }
-    let sealed = seal(&mut Lying(&mut zone), Kind::Record, 1, &identity(1), &[1; 5000]);
-    assert_eq!(sealed, Err(SlotError::ReadBack));
 }
 
 #[test]

@@ -316,12 +316,19 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             Intent::Update if recovery != Recovery::Stuck => Some((&mut *launcher, began + window)),
             _ => None,
         };
+        let before = self.state.release.as_ref().map(|installed| installed.version.clone());
         let result = self.bring_to(&release, intent, background);
         let outcome = match result {
             Ok(outcome) => outcome,
             Err(error) if intent == Intent::Update && self.state.release.is_some() && mendable(&error) => {
-                // The new release is not to be had now: the old one must at least be whole.
                 self.watch.note(&error.to_string());
+                // A repair over a commit that a fault left open would forget what that one brought.
+                if self.is_open()? && self.recover()? == Recovery::Finished {
+                    let outcome = Outcome { previous: before, ..self.outcome(Action::Updated) };
+                    self.settle(Some(launcher))?;
+                    return self.report(outcome);
+                }
+                // The new release is not to be had now: the old one must at least be whole.
                 self.note_once(&format!("release {} could not be installed yet", release.version));
                 let (installed, _) = self.installed_manifest(true)?;
                 let mended = self.bring_to(&installed, Intent::Repair, None)?;

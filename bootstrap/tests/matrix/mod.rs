@@ -1,5 +1,6 @@
 //! A factory's devices as images: made by `partition-tools`, updated once, started as launcher and updater start them, and
-//! put back byte by byte after each case.
+//! put back byte by byte after each case; the same on simulated disks in [`model`].
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::FileExt as _;
@@ -21,8 +22,9 @@ use firmware_image::launcher_note::{LauncherNote, Trial};
 use firmware_image::places::{Places, Scratch};
 use firmware_image::record::MAX_RECORD_BYTES;
 use firmware_image::signature::PublicKey;
+use firmware_image::sim::Medium;
 use firmware_image::updater_image::{MAX_TRAILER_BYTES, UpdaterVersion, verify_bytes};
-use firmware_image::{Digest, FreeZone as _, ZoneError, ZoneFile as _, paths};
+use firmware_image::{Digest, FreeZone, ZoneError, ZoneFile as _, paths};
 use partition_tools::create::{Request, create};
 use partition_tools::random::Random;
 use release_store::Directory;
@@ -37,10 +39,14 @@ use updater::{Action, Config, Engine, FailureKind, Host, Limits, Parts};
 
 use crate::support::{self, Memory, PLATFORM};
 
+pub mod model;
+
 const NOW: i64 = 1_800_000_000;
 const DISK_BYTES: u64 = 108 << 20;
 /// What the client ends with.
 pub const CLIENT_STATUS: i32 = 7;
+/// The user's files: path, seed, length.
+const USERS: [(&str, u64, usize); 2] = [("mine.txt", 100, 3000), ("letters/to you.txt", 101, 1500)];
 /// Bytes that are looked at as one when an image is kept.
 const PAGE_BYTES: usize = 4096;
 
@@ -65,19 +71,26 @@ fn temporary() -> tempfile::TempDir {
 pub struct Factory {
     dir: tempfile::TempDir,
     product: &'static str,
+    /// Bytes of a large file that each release has; 0: none.
+    large_bytes: usize,
     passphrase: Passphrase,
     pub vendor: PublicKey,
 }
 
 impl Factory {
     pub fn new(product: &'static str) -> Self {
+        Self::with_large(product, 0)
+    }
+
+    /// One whose releases have a large file of so many bytes, new in each.
+    pub fn with_large(product: &'static str, large_bytes: usize) -> Self {
         let dir = temporary();
         let passphrase = Passphrase::new("correct horse".into()).unwrap();
         let keys = KeyDir::create(&dir.path().join("keys"), product, &passphrase, NOW).unwrap();
         let vendor = *keys.vendor_key();
         fs::write(dir.path().join("bootstrap"), program("exit 0", 1)).unwrap();
         Repository::init(&dir.path().join("store"), &keys, &passphrase, NOW).unwrap();
-        let factory = Self { dir, product, passphrase, vendor };
+        let factory = Self { dir, product, large_bytes, passphrase, vendor };
         factory.publish("1.0.0", 1);
         factory
     }
@@ -92,9 +105,10 @@ impl Factory {
         let tree = self.path("tree");
         let _ = fs::remove_dir_all(&tree);
         fs::create_dir_all(tree.join("data")).unwrap();
-        fs::write(tree.join("run.sh"), client(version)).unwrap();
+        for (path, bytes) in self.release(version, seed) {
+            fs::write(tree.join(path), bytes).unwrap();
+        }
         support::set_mode(&tree.join("run.sh"), 0o755);
-        fs::write(tree.join("data/notes.bin"), noise(seed, 9000)).unwrap();
         let updater = self.path("updater");
         fs::write(&updater, program("printf R >&$HOLDFAST_READY_FD; exit 0", seed)).unwrap();
         let mut request = PublishRequest::new(tree, version.to_owned(), NOW);
@@ -103,6 +117,20 @@ impl Factory {
         request.updaters = vec![(PLATFORM.to_owned(), updater)];
         let mut repository = Repository::open(&self.path("store"), &keys).unwrap();
         publish(&mut repository, &self.passphrase, &request, &mut NoObserver).unwrap();
+    }
+
+    /// A release's files: one that changes, one that stays, one that comes or goes, and the large one.
+    fn release(&self, version: &str, seed: u64) -> Vec<(String, Vec<u8>)> {
+        let mut files = vec![
+            ("run.sh".into(), client(version).into_bytes()),
+            ("data/notes.bin".into(), noise(seed, 9000)),
+            ("data/same.bin".into(), noise(50, 2500)),
+            (format!("data/only {version}.txt"), noise(seed + 60, 700)),
+        ];
+        if self.large_bytes > 0 {
+            files.push(("data/large.bin".into(), noise(seed + 80, self.large_bytes)));
+        }
+        files
     }
 
     /// The launcher, stamped with the vendor's key.
@@ -117,6 +145,11 @@ impl Factory {
 
     /// A device as it leaves the factory, with release 1.0.0 and a user's files.
     fn device(&self, name: &str, profile: Profile) -> Unit {
+        self.device_of(name, profile, DISK_BYTES)
+    }
+
+    /// The same on a disk of so many bytes.
+    fn device_of(&self, name: &str, profile: Profile, disk_bytes: u64) -> Unit {
         let dir = temporary();
         let disk = dir.path().join("disk.img");
         let cd = (profile == Profile::Dual).then(|| dir.path().join("cd.iso"));
@@ -124,7 +157,7 @@ impl Factory {
             profile,
             out: disk.clone(),
             cd_out: cd.clone(),
-            disk_bytes: DISK_BYTES,
+            disk_bytes,
             hidden_bytes: None,
             product: self.product.into(),
             channel: None,
@@ -152,15 +185,16 @@ impl Factory {
             _dir: dir,
         };
         unit.with_free(|free| {
-            write(free, "mine.txt", &noise(100, 3000));
-            write(free, "letters/to you.txt", &noise(101, 1500));
+            for (path, seed, length) in USERS {
+                write(free, path, &noise(seed, length));
+            }
         });
         let free = unit.free_start();
-        for (seed, length) in [(100, 3000), (101, 1500)] {
+        let disk = Medium::of_file(&unit.disk).unwrap();
+        for (_, seed, length) in USERS {
             let content = noise(seed, length);
-            let disk = fs::read(&unit.disk).unwrap();
-            let found = disk.chunks(512).position(|sector| sector == &content[..512]).unwrap() as u64 * 512;
-            assert!(found > free && disk[found as usize..].starts_with(&content));
+            let found = disk.find(&content, 512).unwrap();
+            assert!(found > free);
             unit.users.push((found, content));
         }
         unit.images.push(unit.file(&paths::updater_name(PLATFORM)).unwrap());
@@ -536,7 +570,7 @@ impl Kept {
 }
 
 /// Writes a file of the free zone.
-pub fn write(free: &AnyFreeZone, path: &str, bytes: &[u8]) {
+pub fn write<F: FreeZone>(free: &F, path: &str, bytes: &[u8]) {
     let mut file = free.create(path).unwrap();
     file.write_all(bytes).unwrap();
     file.flush().unwrap();

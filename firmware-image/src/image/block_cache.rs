@@ -70,7 +70,7 @@ impl<Z: RawZone> BlockCache<Z> {
             capacity: capacity.max(1),
             index: HashMap::new(),
             slots: Vec::new(),
-            data: vec![0; capacity.max(1) * block_bytes.max(1)],
+            data: Vec::with_capacity(capacity.max(1) * block_bytes.max(1)),
             hand: 0,
             dirty: 0,
             last: None,
@@ -202,6 +202,7 @@ impl<Z: RawZone> BlockCache<Z> {
         self.flush_blocks()?;
         self.index.clear();
         self.slots.clear();
+        self.data.clear();
         self.hand = 0;
         self.last = None;
         self.next_sequential = u64::MAX;
@@ -316,6 +317,8 @@ impl<Z: RawZone> BlockCache<Z> {
         let slot = if self.slots.len() < self.capacity {
             let slot = self.slots.len();
             self.slots.push(Slot { block, known: (0, 0), dirty: false, used: true });
+            // Within the capacity: what is not used is never touched.
+            self.data.resize(self.slots.len() * self.block_bytes, 0);
             slot
         } else {
             let slot = self.victim()?;

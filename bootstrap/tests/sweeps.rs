@@ -1,0 +1,367 @@
+//! Power is cut at every write of everything that a device does to itself, and again at every write of the recovery.
+//!
+//! A device as the factory makes it stands on a simulated disk. An operation runs once and is recorded; from the recording
+//! come the states that a cut could have left: after each write, inside each, and with what was not yet flushed lost or late.
+//! Each is plugged in again (launcher and updater, in one process), and that recovery is recorded and cut in turn. After
+//! each: an updater of the product's vendor runs, the client is one whole release, no commit is open, the user's files are as they
+//! were, and within a few starts one writes nothing.
+//!
+//! A sample by default, from a fixed seed; `HOLDFAST_FULL=1` tries all. `HOLDFAST_SWEEP=update` takes only what has that name.
+
+mod matrix;
+mod support;
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use embedded_io::Write as _;
+use firmware_image::launcher_note::{LauncherNote, Trial};
+use firmware_image::sim::{Effort, Faults, Medium, Random, SimDisk, State};
+use firmware_image::{Digest, FreeZone as _, ZoneFile as _, paths};
+use matrix::Factory;
+use matrix::model::Model;
+
+/// Plug-ins until one must write nothing: the client, and a backup each.
+const MAX_STARTS: usize = 5;
+const MIB: u64 = 1 << 20;
+
+/// Something that a device does to itself.
+struct Scenario<'m> {
+    name: &'static str,
+    model: &'m Model,
+    before: Medium,
+    /// What is done to the disk.
+    act: fn(&Model, &SimDisk) -> Result<(), String>,
+    /// Whether a recovery may be without the store: all that it needs is on the device.
+    offline: bool,
+}
+
+/// How many states are tried at most.
+#[derive(Clone, Copy)]
+struct Size {
+    /// Cut between two writes; of the recovery of each; and of the recovery of that.
+    cut: [usize; 3],
+    /// Cut inside a write, or with what was not flushed lost or late; of the recovery of each; and of that one's.
+    torn: [usize; 3],
+    /// Writes that fail while the operation goes on.
+    failing: usize,
+}
+
+const SAMPLE: Size = Size { cut: [12, 3, 1], torn: [14, 2, 1], failing: 8 };
+const FEW: Size = Size { cut: [4, 2, 1], torn: [4, 2, 1], failing: 2 };
+const FEWEST: Size = Size { cut: [2, 1, 0], torn: [3, 1, 0], failing: 1 };
+const FULL: Size = Size { cut: [usize::MAX, usize::MAX, 0], torn: [usize::MAX, 4, 0], failing: usize::MAX };
+/// Cut three times, and on the other volumes: a sample also in full.
+const DEEP: Size = Size { cut: [40, 8, 3], torn: [40, 8, 3], failing: 10 };
+
+fn is_full() -> bool {
+    std::env::var_os("HOLDFAST_FULL").is_some()
+}
+
+/// What the workers of a sweep share.
+#[derive(Default)]
+struct Tally {
+    tried: [AtomicUsize; 4],
+    seen: Mutex<HashSet<(u128, bool, usize)>>,
+    /// Media from which the starts that follow came to rest.
+    settled: Mutex<HashSet<u128>>,
+    faults: Mutex<Vec<String>>,
+}
+
+impl Tally {
+    fn fault(&self, name: &str, fault: String) {
+        println!("{name}: {fault}");
+        self.faults.lock().unwrap().push(format!("{name}: {fault}"));
+    }
+}
+
+/// A state to be tried.
+struct Case {
+    name: String,
+    medium: Medium,
+    depth: usize,
+    online: bool,
+}
+
+impl Scenario<'_> {
+    /// Tries a state, and those that cuts of its recovery leave.
+    fn attempt(&self, case: Case, most: &[usize; 3], tally: &Tally) {
+        let Case { name, medium, depth, online } = case;
+        if tally.faults.lock().unwrap().len() > 20
+            || !tally.seen.lock().unwrap().insert((medium.digest(), online, depth))
+        {
+            return;
+        }
+        tally.tried[depth].fetch_add(1, Ordering::Relaxed);
+        let disk = SimDisk::new(medium);
+        let judged = catch_unwind(AssertUnwindSafe(|| self.judge(&disk, online, tally)));
+        let judged = judged.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(format!("panic: {}", text.unwrap_or_default()))
+        });
+        if let Err(fault) = judged {
+            return tally.fault(&name, fault);
+        }
+        let Some(some) = most.get(depth + 1).copied().filter(|some| *some > 0) else { return };
+        let recovery = disk.recording();
+        let mut random = Random::new(recovery.after().digest() as u64);
+        // All that there is between the writes; what a medium does inside and with them, where only some are tried.
+        let effort = if some == usize::MAX { Effort::CUTS } else { Effort { tears: 2, drawn: 1, ..Effort::ALL } };
+        for state in random.some(recovery.states(&effort), some) {
+            let online = !self.offline || random.draw() & 1 == 0;
+            let medium = recovery.medium(&state);
+            self.attempt(Case { name: format!("{name}, then {state}"), medium, depth: depth + 1, online }, most, tally);
+        }
+    }
+
+    /// Plugs the disk in until nothing is left to do. What it is told by the first plug-in stays recorded.
+    fn judge(&self, disk: &SimDisk, online: bool, tally: &Tally) -> Result<(), String> {
+        let first = self.model.plug_in(disk, online)?;
+        if first.action.is_none() {
+            return Err(format!("the first start: {first:?}"));
+        }
+        let mut medium = disk.medium();
+        self.model.check(&medium).map_err(|fault| format!("{fault}; the first start: {first:?}"))?;
+        let mut met = Vec::new();
+        for start in 1..=MAX_STARTS {
+            if tally.settled.lock().unwrap().contains(&medium.digest()) {
+                break;
+            }
+            met.push(medium.digest());
+            let next = SimDisk::new(medium.clone());
+            // Without the store first: what is begun may need it to be finished, and what is whole does not.
+            let ended = self.model.plug_in(&next, !self.offline || start > 1)?;
+            if ended.action.is_none() {
+                return Err(format!("start {}: {ended:?}; the first: {first:?}", start + 1));
+            }
+            self.model.check(&next.medium())?;
+            if next.writes() == 0 && start > 1 {
+                break;
+            }
+            if start == MAX_STARTS {
+                return Err(format!("start {} still writes: {ended:?}; the first: {first:?}", start + 1));
+            }
+            medium = next.medium();
+        }
+        tally.settled.lock().unwrap().extend(met);
+        Ok(())
+    }
+
+    /// Every state of the operation, by as many threads as there are cores.
+    fn sweep(&self, size: Size) -> Vec<String> {
+        if std::env::var("HOLDFAST_SWEEP").is_ok_and(|name| !self.name.contains(&name)) {
+            return Vec::new();
+        }
+        let began = Instant::now();
+        let disk = SimDisk::new(self.before.clone());
+        (self.act)(self.model, &disk).unwrap_or_else(|error| panic!("{} without a cut: {error}", self.name));
+        let recording = disk.recording();
+        let writes = recording.writes();
+        assert!(writes > 0, "{} writes nothing", self.name);
+        let mut random = Random::new(7);
+        let mut cases: Vec<(Case, [usize; 3])> = Vec::new();
+        let (cut, torn): (Vec<State>, _) =
+            recording.states(&Effort::ALL).into_iter().partition(State::is_between_writes);
+        for (states, most) in [(cut, size.cut), (torn, size.torn)] {
+            for state in random.some(states, most[0]) {
+                let online = !self.offline || random.draw() & 1 == 0;
+                let (name, medium) = (format!("{}: {state}", self.name), recording.medium(&state));
+                cases.push((Case { name, medium, depth: 0, online }, most));
+            }
+        }
+        let tally = Tally::default();
+        let failing = random.some((0..writes).collect(), size.failing);
+        let next = AtomicUsize::new(0);
+        let cases = Mutex::new(cases.into_iter());
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while let Some(number) = failing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        self.fail_at(*number, &tally);
+                    }
+                    loop {
+                        // Not held while it is tried.
+                        let case = cases.lock().unwrap().next();
+                        let Some((case, most)) = case else { return };
+                        self.attempt(case, &most, &tally);
+                    }
+                });
+            }
+        });
+        let faults = tally.faults.into_inner().unwrap();
+        let tried = tally.tried.each_ref().map(|count| count.load(Ordering::Relaxed));
+        println!(
+            "sweep of {}: {writes} writes; cut states tried: {} once, {} twice, {} three times; after failing writes: {}; \
+             not healed: {}; {:.1} s",
+            self.name,
+            tried[0],
+            tried[1],
+            tried[2],
+            tried[3],
+            faults.len(),
+            began.elapsed().as_secs_f64()
+        );
+        faults
+    }
+
+    /// The operation while a write fails, while the disk turns read-only, and with the power gone under the program's eyes.
+    fn fail_at(&self, number: usize, tally: &Tally) {
+        let faults = [
+            ("fails", Faults { failing_writes: number..number + 1, ..Faults::default() }),
+            ("and the next seven fail", Faults { failing_writes: number..number + 8, ..Faults::default() }),
+            ("is refused, as all after it", Faults { read_only_from: Some(number), ..Faults::default() }),
+            ("is cut", Faults { cut: Some((number, 700)), ..Faults::default() }),
+        ];
+        for (what, faults) in faults {
+            let name = format!("{}: write {number} {what}", self.name);
+            let disk = SimDisk::faulty(self.before.clone(), faults);
+            // Whether it fails is its own business; that it does not panic is not.
+            if catch_unwind(AssertUnwindSafe(|| (self.act)(self.model, &disk))).is_err() {
+                tally.fault(&name, "panic".into());
+            }
+            let online = !self.offline || number.is_multiple_of(2);
+            self.attempt(Case { name, medium: disk.medium(), depth: 3, online }, &[0; 3], tally);
+        }
+    }
+}
+
+fn plug_in(model: &Model, disk: &SimDisk, online: bool) -> Result<(), String> {
+    let started = model.plug_in(disk, online)?;
+    if started.action.is_some() { Ok(()) } else { Err(format!("{started:?}")) }
+}
+
+fn online(model: &Model, disk: &SimDisk) -> Result<(), String> {
+    plug_in(model, disk, true)
+}
+
+fn offline(model: &Model, disk: &SimDisk) -> Result<(), String> {
+    plug_in(model, disk, false)
+}
+
+fn crash(model: &Model, disk: &SimDisk) -> Result<(), String> {
+    let started = model.plug_in_where_the_newest_updater_crashes(disk)?;
+    if started.action.is_some() { Ok(()) } else { Err(format!("{started:?}")) }
+}
+
+fn after(model: &Model, before: &Medium, act: fn(&Model, &SimDisk) -> Result<(), String>) -> Medium {
+    let disk = SimDisk::new(before.clone());
+    act(model, &disk).unwrap();
+    disk.medium()
+}
+
+fn note(model: &Model, medium: &Medium, failed_starts: u8, proven: bool) -> Medium {
+    let trial = Some(Trial { serial: 2, failed_starts, proven });
+    model.with_free(medium, |fat| LauncherNote { trial, ..LauncherNote::default() }.write(fat).unwrap())
+}
+
+/// Everything that a device of this model does to itself.
+fn scenarios<'m>(model: &'m Model, updated: &Medium) -> Vec<Scenario<'m>> {
+    let scenario = |name, before, act, offline| Scenario { name, model, before, act, offline };
+    let proven = note(model, updated, 0, true);
+    let mut settled = proven.clone();
+    for _ in 0..4 {
+        settled = after(model, &settled, online);
+    }
+    assert_eq!(model.check(&settled), Ok("2.0.0"));
+
+    let disk = SimDisk::new(model.made.clone());
+    online(model, &disk).unwrap();
+    let recording = disk.recording();
+    let states = recording.states(&Effort::CUTS);
+    let open: Vec<Medium> =
+        states.iter().map(|state| recording.medium(state)).filter(|medium| model.has_open_commit(medium)).collect();
+    // A file of the new release whose staged copy the medium has lost meanwhile.
+    let lost = format!("{}/{}", paths::STAGING_DIR, Digest::of(&matrix::noise(2, 9000)));
+    let half_done = model.with_free(&open[open.len() / 2], |fat| assert!(fat.remove(&lost).unwrap()));
+
+    let name = paths::updater_name(support::PLATFORM);
+    let no_updater = model.with_free(&settled, |fat| assert!(fat.remove(&name).unwrap()));
+    let bad_updater = model.with_free(&settled, |fat| matrix::write(fat, &name, &matrix::noise(3, 30_000)));
+    let bad_client = model.with_free(&settled, |fat| {
+        matrix::write(fat, "client/run.sh", b"#!/bin/sh\nexit 9\n");
+        assert!(fat.remove("client/data/same.bin").unwrap());
+    });
+    let hidden = model.hidden();
+    let mut no_hidden = settled.clone();
+    no_hidden.write(hidden.start, &vec![0; hidden.length as usize]);
+    let no_mirrors = model.with_free(&settled, |fat| {
+        assert!(fat.remove(paths::RECORD_MIRROR).unwrap() && fat.remove(paths::BACKUP_MIRROR).unwrap());
+    });
+    vec![
+        scenario("update", model.made.clone(), online, true),
+        scenario("undo of a commit whose staged copy is lost", half_done, offline, true),
+        scenario("undo of a release that fails", note(model, updated, 3, false), offline, true),
+        scenario("rollback", settled, Model::roll_back, true),
+        scenario("repair", bad_client, online, false),
+        scenario("restore of a missing updater", no_updater, offline, true),
+        scenario("restore over a damaged updater", bad_updater, offline, true),
+        scenario("giving up an updater that crashes", updated.clone(), crash, true),
+        scenario("renewal of a backup", proven, online, true),
+        scenario("sealing of a hidden zone anew", no_hidden, offline, true),
+        scenario("writing of the mirrors anew", no_mirrors, offline, true),
+    ]
+}
+
+#[test]
+fn a_cut_at_any_write_and_at_any_of_its_recovery_leaves_one_whole_release_and_the_users_files() {
+    let factory = Factory::new("Acme Notes");
+    let mut models = vec![("clusters of 512 bytes", Model::new(&factory, 108 * MIB))];
+    models.push(("clusters of 4 KiB", Model::new(&factory, 600 * MIB)));
+    let mut crowded = Model::new(&factory, 108 * MIB);
+    crowd(&mut crowded);
+    models.push(("nearly full, in pieces", crowded));
+    factory.publish("2.0.0", 2);
+    // More than the free zone's cache holds: what it writes when it must make room is in no order of anybody's.
+    let heavy = Factory::with_large("Large Notes", 9 << 20);
+    models.push(("a client larger than the cache", Model::new(&heavy, 200 * MIB)));
+    heavy.publish("2.0.0", 2);
+    let mut faults = Vec::new();
+    for (number, (geometry, model)) in models.iter_mut().enumerate() {
+        println!("{geometry}:");
+        let updated = after(model, &model.made.clone(), online);
+        assert_eq!(model.check(&updated), Ok("2.0.0"));
+        model.trust_installed(&updated);
+        for scenario in scenarios(model, &updated) {
+            let size = match (is_full(), number) {
+                (true, 0) => FULL,
+                (true, _) => DEEP,
+                (false, 0) => SAMPLE,
+                (false, 3) => FEWEST,
+                (false, _) => FEW,
+            };
+            faults.extend(scenario.sweep(size));
+            if is_full() && number == 0 {
+                faults.extend(scenario.sweep(DEEP));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Fills the volume but for 2 MiB in pieces of one cluster.
+fn crowd(model: &mut Model) {
+    const PIECE_BYTES: usize = 512;
+    const LEFT_BYTES: usize = 2 << 20;
+    let (kept, gone) = (matrix::noise(70, LEFT_BYTES), vec![0; PIECE_BYTES]);
+    let crowded = model.with_free(&model.made, |fat| {
+        let (mut kept_file, mut gone_file) = (fat.create("kept").unwrap(), fat.create("gone").unwrap());
+        for piece in kept.chunks(PIECE_BYTES) {
+            kept_file.write_all(piece).unwrap();
+            gone_file.write_all(&gone).unwrap();
+        }
+        drop((kept_file, gone_file));
+        // Zeros: the medium is none the larger for them.
+        let rest = fat.free_bytes().unwrap() - (64 << 10);
+        let mut filler = fat.create("filler").unwrap();
+        filler.set_len(rest).unwrap();
+        drop(filler);
+        assert!(fat.remove("gone").unwrap());
+    });
+    model.made = crowded;
+    model.add_users_file("kept", kept);
+}
