@@ -7,7 +7,7 @@ use core::fmt;
 
 use embedded_io::{ErrorType, Read, Seek};
 use firmware_image::backup::{ImageReader, Index};
-use firmware_image::places::{MirrorFile, Place, Places, Scratch};
+use firmware_image::places::{Memory, MirrorFile, Place, Places};
 use firmware_image::seal::Secret;
 use firmware_image::signature::PublicKey;
 use firmware_image::slot::{Header, Kind, OpenSlot, SlotError};
@@ -125,7 +125,7 @@ pub struct Device<'d, H, F, C, V> {
     /// The plain copy in the virtual zone.
     pub plain: Option<V>,
     /// For unlocking and unsealing.
-    pub scratch: &'d mut Scratch,
+    pub memory: Memory<'d>,
 }
 
 impl<'d, H: RawZone, F: FreeZone, C: RawZone, V: RawZone> Device<'d, H, F, C, V> {
@@ -167,6 +167,24 @@ impl<'d, H: RawZone, F: FreeZone, C: RawZone, V: RawZone> Device<'d, H, F, C, V>
         product: &Product<'_>,
         use_copy: impl FnOnce(&mut dyn Stored, u64) -> Result<R, CopyFault>,
     ) -> Result<R, CopyFault> {
+        let mut use_copy = Some(use_copy);
+        let mut result = Err(CopyFault::Missing);
+        // What is the same for every use stands in a program once.
+        self.open_backup(place, product, &mut |file, length| {
+            if let Some(use_copy) = use_copy.take() {
+                result = use_copy(file, length);
+            }
+            result.as_ref().map(drop).map_err(|fault| *fault)
+        })?;
+        result
+    }
+
+    fn open_backup(
+        &mut self,
+        place: Place,
+        product: &Product<'_>,
+        use_copy: &mut dyn FnMut(&mut dyn Stored, u64) -> Result<(), CopyFault>,
+    ) -> Result<(), CopyFault> {
         let in_reach = match place {
             Place::Hidden(_) => self.places.hidden.is_some(),
             Place::RecordMirror | Place::BackupMirror => self.places.free.is_some(),
@@ -175,7 +193,7 @@ impl<'d, H: RawZone, F: FreeZone, C: RawZone, V: RawZone> Device<'d, H, F, C, V>
         if !in_reach {
             return Err(CopyFault::OutOfReach);
         }
-        let Scratch { blocks, segment } = &mut *self.scratch;
+        let Memory { blocks, segment } = &mut self.memory;
         let used = self.places.with(place, |zone| {
             let header = Header::read(zone, Kind::Backup)?;
             let identity = header.unlock(product.secret.expose(), blocks)?;

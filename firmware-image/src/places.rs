@@ -57,7 +57,15 @@ impl core::fmt::Display for Place {
     }
 }
 
-/// Memory for unlocking and unsealing: allocate one, use it for everything.
+/// Memory for unlocking and unsealing, as much as the slots of a device ask for.
+pub struct Memory<'m> {
+    /// Argon2's memory for unattended key slots: one block a KiB of their cost.
+    pub blocks: &'m mut [Block],
+    /// A segment with its tag ([`segment_buffer_bytes`](crate::slot::segment_buffer_bytes)).
+    pub segment: &'m mut [u8],
+}
+
+/// Memory for whatever a slot may ask for: allocate one, use it for everything.
 pub struct Scratch {
     /// Argon2's memory for unattended key slots.
     pub blocks: [Block; Cost::UNATTENDED.memory_kib as usize],
@@ -72,6 +80,11 @@ impl Scratch {
             blocks: [const { Block::new() }; Cost::UNATTENDED.memory_kib as usize],
             segment: [0; SEGMENT_BUFFER_BYTES],
         }
+    }
+
+    /// All of it, lent.
+    pub fn memory(&mut self) -> Memory<'_> {
+        Memory { blocks: &mut self.blocks, segment: &mut self.segment }
     }
 }
 
@@ -148,7 +161,7 @@ impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
         &mut self,
         place: Place,
         product_secret: &Secret,
-        scratch: &mut Scratch,
+        memory: &mut Memory<'_>,
         out: &'o mut [u8],
     ) -> Result<FoundRecord<'o>, SlotError> {
         let (header, identity, length) = self.with(place, |zone| {
@@ -156,8 +169,8 @@ impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
             if header.body_bytes() > MAX_RECORD_BYTES as u64 {
                 return Err(SlotError::TooLong);
             }
-            let identity = header.unlock(product_secret.expose(), &mut scratch.blocks)?;
-            let mut open = OpenSlot::new(zone, Kind::Record, header.clone(), &identity, &mut scratch.segment);
+            let identity = header.unlock(product_secret.expose(), memory.blocks)?;
+            let mut open = OpenSlot::new(zone, Kind::Record, header.clone(), &identity, memory.segment);
             let length = open.read_whole(out)?.len();
             Ok((header, identity, length))
         })?;
@@ -173,7 +186,7 @@ impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
     pub fn newest_record<'o>(
         &mut self,
         product_secret: &Secret,
-        scratch: &mut Scratch,
+        memory: &mut Memory<'_>,
         out: &'o mut [u8],
     ) -> Option<FoundRecord<'o>> {
         let mut newest: Option<(u64, DeviceId, Place)> = None;
@@ -186,12 +199,12 @@ impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
                     header.generation() > generation && ours
                 }
             };
-            if better && self.read_record(place, product_secret, scratch, out).is_ok() {
+            if better && self.read_record(place, product_secret, memory, out).is_ok() {
                 newest = Some((header.generation(), header.device_id(), place));
             }
         }
         let (_, _, place) = newest?;
-        self.read_record(place, product_secret, scratch, out).ok()
+        self.read_record(place, product_secret, memory, out).ok()
     }
 }
 
@@ -214,6 +227,10 @@ impl<T: ZoneFile> embedded_io::Write for MirrorFile<T> {
     }
     fn flush(&mut self) -> Result<(), ZoneError> {
         self.0.flush()
+    }
+    /// As a [`Window`](crate::storage::Window)'s.
+    fn write_fmt(&mut self, _: core::fmt::Arguments<'_>) -> Result<(), embedded_io::WriteFmtError<ZoneError>> {
+        Err(embedded_io::WriteFmtError::FmtError)
     }
 }
 

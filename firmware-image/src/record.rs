@@ -49,6 +49,7 @@ pub struct StoredContentKey {
     /// Its number.
     pub number: u32,
     /// The key.
+    #[serde(with = "crate::byte_array")]
     pub key: [u8; 32],
 }
 
