@@ -7,6 +7,7 @@ use core::fmt;
 
 use embedded_io::{ErrorType, Read, Seek};
 use firmware_image::backup::{ImageReader, Index};
+use firmware_image::key_slot::Identity;
 use firmware_image::places::{Memory, MirrorFile, Place, Places};
 use firmware_image::seal::Secret;
 use firmware_image::signature::PublicKey;
@@ -197,24 +198,40 @@ impl<'d, H: RawZone, F: FreeZone, C: RawZone, V: RawZone> Device<'d, H, F, C, V>
         let used = self.places.with(place, |zone| {
             let header = Header::read(zone, Kind::Backup)?;
             let identity = header.unlock(product.secret.expose(), blocks)?;
-            let body_bytes = header.body_bytes();
-            let mut body = OpenSlot::new(zone, Kind::Backup, header, &identity, segment);
-            let index =
-                Index::read(&mut body, body_bytes).map_err(|error| body.fault().unwrap_or(SlotError::Zone(error)))?;
-            let Some(entry) = index.find(product.platform) else { return Ok(Err(CopyFault::OtherPlatforms)) };
-            let mut image = ImageReader::new(&mut body, entry);
-            let length = image.len();
-            let used = use_copy(&mut image, length);
-            // A segment that does not open says more than the read that met it.
-            Ok(match (used, body.fault()) {
-                (Err(_), Some(fault)) => Err(CopyFault::Slot(fault)),
-                (used, _) => used,
-            })
+            Ok(use_image(zone, header, &identity, segment, product, use_copy))
         });
         match used {
             Ok(used) => used,
             Err(SlotError::Zone(ZoneError::NotFound)) => Err(CopyFault::Missing),
             Err(error) => Err(CopyFault::Slot(error)),
         }
+    }
+}
+
+/// Uses the image for this platform in an unlocked backup. A function of its own: a microcontroller's stack need not hold what
+/// unlocking takes and this at the same time.
+#[inline(never)]
+fn use_image<Z: RawZone>(
+    zone: Z,
+    header: Header,
+    identity: &Identity,
+    segment: &mut [u8],
+    product: &Product<'_>,
+    use_copy: &mut dyn FnMut(&mut dyn Stored, u64) -> Result<(), CopyFault>,
+) -> Result<(), CopyFault> {
+    let body_bytes = header.body_bytes();
+    let mut body = OpenSlot::new(zone, Kind::Backup, header, identity, segment);
+    let index = match Index::read(&mut body, body_bytes) {
+        Ok(index) => index,
+        Err(error) => return Err(CopyFault::Slot(body.fault().unwrap_or(SlotError::Zone(error)))),
+    };
+    let Some(entry) = index.find(product.platform) else { return Err(CopyFault::OtherPlatforms) };
+    let mut image = ImageReader::new(&mut body, entry);
+    let length = image.len();
+    let used = use_copy(&mut image, length);
+    // A segment that does not open says more than the read that met it.
+    match (used, body.fault()) {
+        (Err(_), Some(fault)) => Err(CopyFault::Slot(fault)),
+        (used, _) => used,
     }
 }

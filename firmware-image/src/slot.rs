@@ -242,6 +242,7 @@ impl Header {
     ///
     /// # Errors
     /// `Locked`.
+    #[inline(never)]
     pub fn unlock(&self, product_secret: &[u8], blocks: &mut [Block]) -> Result<Identity, SlotError> {
         let slots = self.key_slots();
         let identity =

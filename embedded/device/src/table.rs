@@ -25,6 +25,6 @@ pub const UNLOCK_COST: Cost = Cost { memory_kib: 16, passes: 1, lanes: 1 };
 /// Segments as a power of two: 4 KiB.
 pub const SEGMENT_LOG2: u8 = 12;
 /// Room for `device.cfg`.
-pub const CONFIG_BYTES: usize = 1024;
+pub const CONFIG_BYTES: usize = 512;
 /// Room for a version record: floors, and the statement that raised them.
-pub const RECORD_BYTES: usize = 2048;
+pub const RECORD_BYTES: usize = 1536;

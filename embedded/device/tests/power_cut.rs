@@ -11,12 +11,14 @@ use firmware_image::flash::FlashZone;
 use firmware_image::hidden::{HiddenZone, SlotName};
 use firmware_image::key_slot::Identity;
 use firmware_image::places::Memory;
+use firmware_image::region;
 use firmware_image::region::factory::Factory;
 use firmware_image::seal::Secret;
 use firmware_image::signature::SigningKey;
 use firmware_image::slot::{self, Kind, segment_buffer_bytes};
-use firmware_image::updater_image::{Floors, KeyCertificate, MAX_TRAILER_BYTES, Statement, UpdaterVersion, make_trailer};
-use firmware_image::region;
+use firmware_image::updater_image::{
+    Floors, KeyCertificate, MAX_TRAILER_BYTES, Statement, UpdaterVersion, make_trailer,
+};
 use holdfast_device::flash::{Cut, SimFlash, Tear};
 use holdfast_device::start::{Blocks, Buffers, StartError, start};
 use holdfast_device::table::{FLASH_BYTES, LAYOUT, PLATFORM, RECORD_BYTES, SEGMENT_LOG2, UNLOCK_COST};
@@ -146,7 +148,8 @@ fn install(world: &World, flash: &mut [u8], next: &[u8], cut: Option<Cut>) -> bo
     let driver = RefCell::new(SimFlash::new(flash, cut));
     let zone = || FlashZone::new(&driver);
     let mut segment = [0; segment_buffer_bytes(SEGMENT_LOG2)];
-    let write = slot::Write { kind: Kind::Backup, generation: 2, identity: &world.identity, segment_log2: SEGMENT_LOG2 };
+    let write =
+        slot::Write { kind: Kind::Backup, generation: 2, identity: &world.identity, segment_log2: SEGMENT_LOG2 };
     let index = Index::layout([(PLATFORM, next.len() as u64)].into_iter()).unwrap();
     let mut images = [next];
     let mut body = BackupBody::new(index, &mut images).unwrap();
@@ -192,4 +195,16 @@ fn the_simulated_flash_refuses_to_be_programmed_twice() {
     let mut flash = SimFlash::new(&mut bytes, None);
     flash.write(0, &[0; 8]).unwrap();
     let _ = flash.write(0, &[0; 8]);
+}
+
+#[test]
+fn the_page_for_firmware_engineers_shows_the_code_that_is_tested() {
+    let page = include_str!("../../../docs/embedding.md");
+    let code = include_str!("../src/start.rs");
+    let shown = page.split("```rust,ignore\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let lines: Vec<&str> = shown.lines().map(|line| line.split("  //").next().unwrap().trim()).collect();
+    assert!(lines.len() > 10);
+    for line in lines {
+        assert!(code.contains(line), "not in start.rs: {line}");
+    }
 }
