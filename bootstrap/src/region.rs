@@ -14,7 +14,7 @@ use firmware_image::free_zone::NoFreeZone;
 use firmware_image::hidden::HiddenZone;
 use firmware_image::launcher_note::LauncherNote;
 use firmware_image::places::{Memory, Places};
-use firmware_image::updater_image::{Floors, ImageError};
+use firmware_image::updater_image::ImageError;
 use firmware_image::{RawZone, ZoneError, region};
 
 use crate::copies::{Candidate, Copies, Rank};
@@ -80,10 +80,10 @@ pub fn settle<H: RawZone, V: RawZone, A: RawZone>(
     };
     let places = Places { hidden, free: None::<&NoFreeZone>, cd_tail: None::<A> };
     let mut device = Device { places, plain, memory };
-    let floors = match device.places.newest_record(&product.secret, &mut device.memory, record_bytes) {
-        Some(found) => found.record.floors(&product.vendor, product.name),
-        None => Floors::default(),
-    };
+    let floors = device
+        .places
+        .newest_floors(&product.secret, &mut device.memory, record_bytes, &product.vendor, product.name)
+        .unwrap_or_default();
     let mut present = match installed(&mut application, product) {
         Ok(claim) if !claim.is_admitted(&floors) => {
             on_fault(Source::Installed, ImageError::BelowFloor(claim.version).into());
@@ -123,6 +123,7 @@ pub fn settle<H: RawZone, V: RawZone, A: RawZone>(
 }
 
 /// Verifies the application where it stands.
+#[inline(never)]
 fn installed<A: RawZone>(application: &mut A, product: &Product<'_>) -> Result<Claim, CopyFault> {
     let mut file = match region::file(application) {
         Err(ZoneError::NotFound) => return Err(CopyFault::Missing),

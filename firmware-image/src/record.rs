@@ -131,6 +131,7 @@ impl<'a> VersionRecord<'a> {
     ///
     /// # Errors
     /// [`MalformedRecord`].
+    #[inline(never)]
     pub fn decode(bytes: &'a [u8]) -> Result<Self, MalformedRecord> {
         postcard::take_from_bytes(bytes).map(|(record, _appended)| record).map_err(|_| MalformedRecord)
     }

@@ -39,7 +39,7 @@ struct Bench {
 
 impl Bench {
     /// A device as it left the factory, but for its application.
-    fn damage(&mut self, damage: fn(&mut [u8])) {
+    fn damage(&mut self) {
         self.flash.copy_from_slice(self.copy);
         damage(&mut self.flash[application()]);
     }
@@ -72,8 +72,9 @@ fn application() -> core::ops::Range<usize> {
 }
 
 /// What is wrong with the application at first.
-const DAMAGES: [(&str, fn(&mut [u8])); 2] =
-    [("erased", |region| region.fill(0xff)), ("a bit flipped", |region| region[5000] ^= 4)];
+fn damage(region: &mut [u8]) {
+    region[5000] ^= 4;
+}
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -92,30 +93,27 @@ fn main() -> ! {
         fail();
     };
     let mut bench = Bench { vendor, flash, copy, buffers, blocks, starts: 0 };
-    let (mut states, mut lost) = (0, 0);
-    for (name, damage) in DAMAGES {
-        let mut at = 0;
-        'cuts: loop {
-            for tear in Tear::ALL {
-                bench.damage(damage);
-                if !bench.is_cut(Cut { at, tear }) {
-                    break 'cuts;
-                }
-                states += 1;
-                if !bench.heals() {
-                    hprintln!("sweep: {}, cut at {} ({:?}): not healed", name, at, tear);
-                    lost += 1;
-                }
+    let (mut states, mut lost, mut at) = (0, 0, 0);
+    'cuts: loop {
+        for tear in Tear::ALL {
+            bench.damage();
+            if !bench.is_cut(Cut { at, tear }) {
+                break 'cuts;
             }
-            if at % SECOND_EVERY.0 == 0 {
-                let (tried, failed) = second_cuts(&mut bench, damage, at);
-                states += tried;
-                lost += failed;
+            states += 1;
+            if !bench.heals() {
+                hprintln!("sweep: cut at {} ({:?}): not healed", at, tear);
+                lost += 1;
             }
-            at += 1;
         }
-        hprintln!("sweep: {}: {} operations", name, at);
+        if at % SECOND_EVERY.0 == 0 {
+            let (tried, failed) = second_cuts(&mut bench, at);
+            states += tried;
+            lost += failed;
+        }
+        at += 1;
     }
+    hprintln!("sweep: {} operations", at);
     hprintln!("sweep: {} states, {} not healed, {} starts", states, lost, bench.starts);
     if lost > 0 || states == 0 {
         fail();
@@ -125,11 +123,11 @@ fn main() -> ! {
 }
 
 /// Cuts the recovery after a cut at operation `at`; how many states that made, and how many of them did not heal.
-fn second_cuts(bench: &mut Bench, damage: fn(&mut [u8]), at: u32) -> (u32, u32) {
+fn second_cuts(bench: &mut Bench, at: u32) -> (u32, u32) {
     let (mut tried, mut lost) = (0, 0);
     let mut second = at % SECOND_EVERY.1;
     loop {
-        bench.damage(damage);
+        bench.damage();
         bench.is_cut(Cut { at, tear: Tear::Half });
         let tear = Tear::ALL[(second % 3) as usize];
         if !bench.is_cut(Cut { at: second, tear }) {
