@@ -67,8 +67,8 @@ impl<'c> Session<'c> {
         record_bytes: &mut [u8],
     ) -> Self {
         let mut report = Report::default();
-        let Device { places, scratch, .. } = device;
-        let floors = match places.newest_record(&product.secret, scratch, record_bytes) {
+        let Device { places, memory, .. } = device;
+        let floors = match places.newest_record(&product.secret, memory, record_bytes) {
             Some(found) => found.record.floors(&product.vendor, product.name),
             None => {
                 let nothing = |error: &SlotError| matches!(error, SlotError::Zone(ZoneError::NotFound));

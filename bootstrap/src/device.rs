@@ -7,7 +7,8 @@ use core::fmt;
 
 use embedded_io::{ErrorType, Read, Seek};
 use firmware_image::backup::{ImageReader, Index};
-use firmware_image::places::{MirrorFile, Place, Places, Scratch};
+use firmware_image::key_slot::Identity;
+use firmware_image::places::{Memory, MirrorFile, Place, Places};
 use firmware_image::seal::Secret;
 use firmware_image::signature::PublicKey;
 use firmware_image::slot::{Header, Kind, OpenSlot, SlotError};
@@ -125,7 +126,7 @@ pub struct Device<'d, H, F, C, V> {
     /// The plain copy in the virtual zone.
     pub plain: Option<V>,
     /// For unlocking and unsealing.
-    pub scratch: &'d mut Scratch,
+    pub memory: Memory<'d>,
 }
 
 impl<'d, H: RawZone, F: FreeZone, C: RawZone, V: RawZone> Device<'d, H, F, C, V> {
@@ -167,6 +168,24 @@ impl<'d, H: RawZone, F: FreeZone, C: RawZone, V: RawZone> Device<'d, H, F, C, V>
         product: &Product<'_>,
         use_copy: impl FnOnce(&mut dyn Stored, u64) -> Result<R, CopyFault>,
     ) -> Result<R, CopyFault> {
+        let mut use_copy = Some(use_copy);
+        let mut result = Err(CopyFault::Missing);
+        // What is the same for every use stands in a program once.
+        self.open_backup(place, product, &mut |file, length| {
+            if let Some(use_copy) = use_copy.take() {
+                result = use_copy(file, length);
+            }
+            result.as_ref().map(drop).map_err(|fault| *fault)
+        })?;
+        result
+    }
+
+    fn open_backup(
+        &mut self,
+        place: Place,
+        product: &Product<'_>,
+        use_copy: &mut dyn FnMut(&mut dyn Stored, u64) -> Result<(), CopyFault>,
+    ) -> Result<(), CopyFault> {
         let in_reach = match place {
             Place::Hidden(_) => self.places.hidden.is_some(),
             Place::RecordMirror | Place::BackupMirror => self.places.free.is_some(),
@@ -175,28 +194,44 @@ impl<'d, H: RawZone, F: FreeZone, C: RawZone, V: RawZone> Device<'d, H, F, C, V>
         if !in_reach {
             return Err(CopyFault::OutOfReach);
         }
-        let Scratch { blocks, segment } = &mut *self.scratch;
+        let Memory { blocks, segment } = &mut self.memory;
         let used = self.places.with(place, |zone| {
             let header = Header::read(zone, Kind::Backup)?;
             let identity = header.unlock(product.secret.expose(), blocks)?;
-            let body_bytes = header.body_bytes();
-            let mut body = OpenSlot::new(zone, Kind::Backup, header, &identity, segment);
-            let index =
-                Index::read(&mut body, body_bytes).map_err(|error| body.fault().unwrap_or(SlotError::Zone(error)))?;
-            let Some(entry) = index.find(product.platform) else { return Ok(Err(CopyFault::OtherPlatforms)) };
-            let mut image = ImageReader::new(&mut body, entry);
-            let length = image.len();
-            let used = use_copy(&mut image, length);
-            // A segment that does not open says more than the read that met it.
-            Ok(match (used, body.fault()) {
-                (Err(_), Some(fault)) => Err(CopyFault::Slot(fault)),
-                (used, _) => used,
-            })
+            Ok(use_image(zone, header, &identity, segment, product, use_copy))
         });
         match used {
             Ok(used) => used,
             Err(SlotError::Zone(ZoneError::NotFound)) => Err(CopyFault::Missing),
             Err(error) => Err(CopyFault::Slot(error)),
         }
+    }
+}
+
+/// Uses the image for this platform in an unlocked backup. A function of its own: a microcontroller's stack need not hold what
+/// unlocking takes and this at the same time.
+#[inline(never)]
+fn use_image<Z: RawZone>(
+    zone: Z,
+    header: Header,
+    identity: &Identity,
+    segment: &mut [u8],
+    product: &Product<'_>,
+    use_copy: &mut dyn FnMut(&mut dyn Stored, u64) -> Result<(), CopyFault>,
+) -> Result<(), CopyFault> {
+    let body_bytes = header.body_bytes();
+    let mut body = OpenSlot::new(zone, Kind::Backup, header, identity, segment);
+    let index = match Index::read(&mut body, body_bytes) {
+        Ok(index) => index,
+        Err(error) => return Err(CopyFault::Slot(body.fault().unwrap_or(SlotError::Zone(error)))),
+    };
+    let Some(entry) = index.find(product.platform) else { return Err(CopyFault::OtherPlatforms) };
+    let mut image = ImageReader::new(&mut body, entry);
+    let length = image.len();
+    let used = use_copy(&mut image, length);
+    // A segment that does not open says more than the read that met it.
+    match (used, body.fault()) {
+        (Err(_), Some(fault)) => Err(CopyFault::Slot(fault)),
+        (used, _) => used,
     }
 }

@@ -11,6 +11,7 @@
 //! | [`copies`] | which copies there are, newest first |
 //! | [`decide`] | which copy is started next, given how the last one fared |
 //! | [`restore`] | a verified copy written into the free zone |
+//! | [`region`] | all of it for a microcontroller: the application runs where it is installed |
 //! | [`trial`] | what the launcher notes of a new release |
 //! | [`report`] | what was found and done, bounded |
 #![cfg_attr(not(feature = "launcher"), no_std)]
@@ -19,6 +20,7 @@
 pub mod copies;
 pub mod decide;
 pub mod device;
+pub mod region;
 pub mod report;
 pub mod restore;
 pub mod trial;

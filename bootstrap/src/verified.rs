@@ -12,7 +12,7 @@ use firmware_image::{Digest, ZoneError};
 use crate::device::{CopyFault, Product, Stored};
 
 /// Bytes hashed at a time.
-const HASH_BUFFER_BYTES: usize = 16 << 10;
+const HASH_BUFFER_BYTES: usize = 1 << 10;
 
 /// Bytes in the place from which they run, which nobody can change as long as this lives.
 pub trait SealedBytes {

@@ -16,7 +16,7 @@ use firmware_image::image::build::{Layout, MIN_FREE_BYTES, dual, stick};
 use firmware_image::image::gpt::Guids;
 use firmware_image::image::iso::{IsoFile, Source};
 use firmware_image::image::{AnyFreeZone, Device as Raw};
-use firmware_image::key_slot::Identity;
+use firmware_image::key_slot::{Cost, Identity};
 use firmware_image::paths;
 use firmware_image::places::Scratch;
 use firmware_image::record::VersionRecord;
@@ -108,7 +108,7 @@ impl RawDevice {
 }
 
 fn identity(scratch: &mut Scratch) -> Identity {
-    Identity::mint(&[7; 64], &secret(), &mut scratch.blocks).unwrap()
+    Identity::mint(&[7; 64], Cost::UNATTENDED, &secret(), &mut scratch.blocks).unwrap()
 }
 
 fn record(zone: &mut dyn firmware_image::RawZone) {

@@ -27,7 +27,7 @@ fn launch(device: &Device, cut: Option<u64>, crash: bool) -> u64 {
             cd_tail: None::<Window<FileZone>>,
         },
         plain: None::<FileZone>,
-        scratch: &mut scratch,
+        memory: scratch.memory(),
     };
     let product = bootstrap::Product {
         vendor: firmware_image::signature::SigningKey::from_seed(&[1; 32]).public(),

@@ -20,6 +20,9 @@ pub const MAX_IMAGES: usize = 8;
 /// Bytes before the first image.
 pub const INDEX_BYTES: usize = 4096;
 
+/// Bytes that hold the longest list of entries: each at most 53 with its lengths.
+const ENTRIES_BYTES: usize = 512;
+
 /// Where an image stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -79,11 +82,17 @@ impl Index {
     where
         R: Read + Seek + ErrorType<Error = ZoneError>,
     {
-        let mut bytes = [0; INDEX_BYTES];
-        read_exact_at(body, 0, &mut bytes)?;
-        let length = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
-        let text = bytes[4..].get(..length).ok_or(ZoneError::Corrupt)?;
-        let (index, _appended) = postcard::take_from_bytes::<Self>(text).map_err(|_| ZoneError::Corrupt)?;
+        let mut head = [0; 4];
+        read_exact_at(body, 0, &mut head)?;
+        let length = u32::from_le_bytes(head) as usize;
+        if length > INDEX_BYTES - 4 {
+            return Err(ZoneError::Corrupt);
+        }
+        // What a later format appended may lie behind these bytes.
+        let mut bytes = [0; ENTRIES_BYTES];
+        let text = &mut bytes[..length.min(ENTRIES_BYTES)];
+        read_exact_at(body, 4, text)?;
+        let (index, _appended) = postcard::take_from_bytes::<Self>(&*text).map_err(|_| ZoneError::Corrupt)?;
         let within = |entry: &Entry| {
             entry.offset >= INDEX_BYTES as u64
                 && entry.length <= MAX_IMAGE_BYTES

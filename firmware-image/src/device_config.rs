@@ -74,7 +74,9 @@ pub struct ClientCommand<'a> {
 pub struct WrappedContentKey {
     /// Its number.
     pub number: u32,
+    #[serde(with = "crate::byte_array")]
     wrapped: [u8; 32],
+    #[serde(with = "crate::byte_array")]
     tag: [u8; TAG_BYTES],
 }
 
@@ -140,6 +142,7 @@ pub struct DeviceConfig<'a> {
     /// The trusted TUF `root.json`, as it was signed.
     pub root: &'a [u8],
     /// Opens key slots unattended. Whoever holds a device holds it too.
+    #[serde(with = "crate::byte_array")]
     pub product_secret: [u8; 32],
     /// The factory's content key.
     pub content_key: WrappedContentKey,

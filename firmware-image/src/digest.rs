@@ -10,7 +10,7 @@ pub const DIGEST_BYTES: usize = 32;
 
 /// A SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Digest(pub [u8; DIGEST_BYTES]);
+pub struct Digest(#[serde(with = "crate::byte_array")] pub [u8; DIGEST_BYTES]);
 
 impl Digest {
     /// The digest of `bytes`.

@@ -22,6 +22,8 @@ pub enum ZoneError {
     Corrupt,
     /// A path that this zone cannot hold.
     BadPath,
+    /// A range that this flash cannot erase, or a place where it cannot begin to write.
+    Misaligned,
     /// The device reported an error (the operating system's code, 0 where it gives none).
     Io(i32),
 }
@@ -37,6 +39,7 @@ impl fmt::Display for ZoneError {
             Self::OutOfBounds => f.write_str("reaches past the end"),
             Self::Corrupt => f.write_str("the file system is damaged"),
             Self::BadPath => f.write_str("not a path this zone can hold"),
+            Self::Misaligned => f.write_str("not on the flash's boundaries"),
             Self::Io(code) => write!(f, "input/output error {code}"),
         }
     }
@@ -52,7 +55,7 @@ impl embedded_io::Error for ZoneError {
             Self::Full => K::OutOfMemory,
             Self::ReadOnly | Self::Denied => K::PermissionDenied,
             Self::Busy => K::AddrInUse,
-            Self::OutOfBounds => K::InvalidInput,
+            Self::OutOfBounds | Self::Misaligned => K::InvalidInput,
             Self::Corrupt => K::InvalidData,
             Self::BadPath => K::InvalidInput,
             Self::Io(_) => K::Other,

@@ -9,7 +9,7 @@
 
 use core::ops::ControlFlow;
 
-use embedded_io::{ErrorType, Read, Seek, Write};
+use embedded_io::{ErrorType, Read, Seek, SeekFrom, Write};
 
 use crate::ZoneError;
 
@@ -128,4 +128,80 @@ pub fn check_path(path: &str) -> Result<(), ZoneError> {
     let bad = |c: char| c == '\\' || c == ':' || c.is_control();
     let sound = path.split('/').all(|part| !part.is_empty() && part != "." && part != "..") && !path.contains(bad);
     if sound { Ok(()) } else { Err(ZoneError::BadPath) }
+}
+
+/// The free zone of a device that has none, and a file in it: there is no value of this type.
+#[derive(Debug, Clone, Copy)]
+pub enum NoFreeZone {}
+
+impl ErrorType for NoFreeZone {
+    type Error = ZoneError;
+}
+
+impl Read for NoFreeZone {
+    fn read(&mut self, _: &mut [u8]) -> Result<usize, ZoneError> {
+        match *self {}
+    }
+}
+
+impl Write for NoFreeZone {
+    fn write(&mut self, _: &[u8]) -> Result<usize, ZoneError> {
+        match *self {}
+    }
+    fn flush(&mut self) -> Result<(), ZoneError> {
+        match *self {}
+    }
+}
+
+impl Seek for NoFreeZone {
+    fn seek(&mut self, _: SeekFrom) -> Result<u64, ZoneError> {
+        match *self {}
+    }
+}
+
+impl ZoneFile for NoFreeZone {
+    fn len(&mut self) -> Result<u64, ZoneError> {
+        match *self {}
+    }
+    fn set_len(&mut self, _: u64) -> Result<(), ZoneError> {
+        match *self {}
+    }
+}
+
+impl FreeZone for NoFreeZone {
+    type File<'a> = Self;
+
+    fn open(&self, _: &str) -> Result<Option<Self>, ZoneError> {
+        match *self {}
+    }
+    fn open_rw(&self, _: &str) -> Result<Self, ZoneError> {
+        match *self {}
+    }
+    fn create(&self, _: &str) -> Result<Self, ZoneError> {
+        match *self {}
+    }
+    fn metadata(&self, _: &str) -> Result<Option<Metadata>, ZoneError> {
+        match *self {}
+    }
+    fn list(&self, _: &str, _: &mut dyn FnMut(&str, Metadata) -> ControlFlow<()>) -> Result<(), ZoneError> {
+        match *self {}
+    }
+    fn remove(&self, _: &str) -> Result<bool, ZoneError> {
+        match *self {}
+    }
+    fn rename(&self, _: &str, _: &str) -> Result<(), ZoneError> {
+        match *self {}
+    }
+    fn create_dir_all(&self, _: &str) -> Result<(), ZoneError> {
+        match *self {}
+    }
+    fn sync_dir(&self, _: &str) -> Result<(), ZoneError> {
+        match *self {}
+    }
+    fn set_executable(&self, _: &str, _: bool) -> Result<(), ZoneError> {
+        match *self {}
+    }
+    fn free_bytes(&self) -> Result<u64, ZoneError> {
+        match *self {}
+    }
 }

@@ -79,13 +79,12 @@ pub struct HiddenLayout {
 
 impl HiddenLayout {
     /// The layout of a zone of `zone_bytes` with slots on multiples of `align`; `None` where it is too small.
-    pub fn of(zone_bytes: u64, align: u64) -> Option<Self> {
-        if align == 0 {
+    pub const fn of(zone_bytes: u64, align: u64) -> Option<Self> {
+        if align == 0 || zone_bytes / align < 4 {
             return None;
         }
-        let rest = zone_bytes.checked_sub(2 * align)?;
-        let backup_bytes = rest / 2 / align * align;
-        (backup_bytes > 0).then_some(Self { align, backup_bytes })
+        let backup_bytes = (zone_bytes - 2 * align) / 2 / align * align;
+        Some(Self { align, backup_bytes })
     }
 
     /// The least zone whose backup slots hold `backup_bytes` each.

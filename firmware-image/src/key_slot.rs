@@ -27,7 +27,7 @@ const ASSOCIATED_BYTES: usize = 48;
 
 /// A device's random name; printed as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
-pub struct DeviceId(pub [u8; DEVICE_ID_BYTES]);
+pub struct DeviceId(#[serde(with = "crate::byte_array")] pub [u8; DEVICE_ID_BYTES]);
 
 impl core::fmt::Display for DeviceId {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -212,11 +212,16 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A new identity, locked for the product secret only. `random` is 64 bytes that never repeat.
+    /// A new identity, locked for the product secret only, at `cost`. `random` is 64 bytes that never repeat.
     ///
     /// # Errors
-    /// `Memory` with fewer than [`Cost::UNATTENDED`]'s blocks.
-    pub fn mint(random: &[u8; 64], product_secret: &Secret, blocks: &mut [Block]) -> Result<Self, UnlockError> {
+    /// `Cost`, `Memory`.
+    pub fn mint(
+        random: &[u8; 64],
+        cost: Cost,
+        product_secret: &Secret,
+        blocks: &mut [Block],
+    ) -> Result<Self, UnlockError> {
         let mut device_key = [0; KEY_BYTES];
         let mut device_id = [0; DEVICE_ID_BYTES];
         let mut salt = [0; 16];
@@ -227,7 +232,7 @@ impl Identity {
         let device_id = DeviceId(device_id);
         let secret = product_secret.expose();
         let kind = SlotKind::Unattended;
-        let slot = KeySlot::lock(kind, Cost::UNATTENDED, device_id, salt, &device_key, secret, blocks)?;
+        let slot = KeySlot::lock(kind, cost, device_id, salt, &device_key, secret, blocks)?;
         Ok(Self { device_id, device_key, slots: [slot, KeySlot::EMPTY, KeySlot::EMPTY, KeySlot::EMPTY] })
     }
 

@@ -3,7 +3,7 @@
 //! The core is `no_std` without an allocator: it reads and writes over [`embedded_io`] with fixed buffers, so that
 //! the same code runs in a launcher, in a factory tool and on a microcontroller. Feature `std` adds files and mounted
 //! directories, feature `sign` what only a factory or a release machine does, feature `image` whole images (GPT,
-//! raw FAT, ISO 9660), feature `sim` a simulated disk for tests.
+//! raw FAT, ISO 9660), feature `sim` a simulated disk for tests, feature `embedded-storage` zones over flash drivers.
 //!
 //! | module | subject |
 //! |---|---|
@@ -18,14 +18,18 @@
 //! | [`key_slot`], [`seal`], [`slot`] | how the hidden zone's content is locked and laid out |
 //! | [`hidden`], [`record`], [`backup`] | the hidden zone, its version record, its copy of the updater |
 //! | [`places`] | every place where a slot may stand |
+//! | [`region`] | flash without partitions: a file in each region |
 //! | [`journal`], [`launcher_note`] | what a commit and the launcher remember |
 //! | `sim` | a disk in memory that fails as a test wants it |
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod backup;
+mod byte_array;
 pub mod device_config;
 pub mod digest;
 pub mod error;
+#[cfg(feature = "embedded-storage")]
+pub mod flash;
 pub mod free_zone;
 pub mod hidden;
 #[cfg(feature = "std")]
@@ -38,6 +42,7 @@ pub mod launcher_note;
 pub mod paths;
 pub mod places;
 pub mod record;
+pub mod region;
 pub mod seal;
 pub mod signature;
 #[cfg(feature = "sim")]

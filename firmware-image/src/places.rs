@@ -11,8 +11,10 @@ use crate::hidden::{HiddenZone, SlotName};
 use crate::key_slot::{Cost, DeviceId, Identity};
 use crate::record::{MAX_RECORD_BYTES, VersionRecord};
 use crate::seal::Secret;
+use crate::signature::PublicKey;
 use crate::slot::{Header, Kind, OpenSlot, SEGMENT_BUFFER_BYTES, SlotError};
 use crate::storage::RawZone;
+use crate::updater_image::Floors;
 use crate::{ZoneError, paths};
 
 /// Where a slot may stand.
@@ -57,7 +59,15 @@ impl core::fmt::Display for Place {
     }
 }
 
-/// Memory for unlocking and unsealing: allocate one, use it for everything.
+/// Memory for unlocking and unsealing, as much as the slots of a device ask for.
+pub struct Memory<'m> {
+    /// Argon2's memory for unattended key slots: one block a KiB of their cost.
+    pub blocks: &'m mut [Block],
+    /// A segment with its tag ([`segment_buffer_bytes`](crate::slot::segment_buffer_bytes)).
+    pub segment: &'m mut [u8],
+}
+
+/// Memory for whatever a slot may ask for: allocate one, use it for everything.
 pub struct Scratch {
     /// Argon2's memory for unattended key slots.
     pub blocks: [Block; Cost::UNATTENDED.memory_kib as usize],
@@ -72,6 +82,11 @@ impl Scratch {
             blocks: [const { Block::new() }; Cost::UNATTENDED.memory_kib as usize],
             segment: [0; SEGMENT_BUFFER_BYTES],
         }
+    }
+
+    /// All of it, lent.
+    pub fn memory(&mut self) -> Memory<'_> {
+        Memory { blocks: &mut self.blocks, segment: &mut self.segment }
     }
 }
 
@@ -148,24 +163,12 @@ impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
         &mut self,
         place: Place,
         product_secret: &Secret,
-        scratch: &mut Scratch,
+        memory: &mut Memory<'_>,
         out: &'o mut [u8],
     ) -> Result<FoundRecord<'o>, SlotError> {
-        let (header, identity, length) = self.with(place, |zone| {
-            let header = Header::read(zone, Kind::Record)?;
-            if header.body_bytes() > MAX_RECORD_BYTES as u64 {
-                return Err(SlotError::TooLong);
-            }
-            let identity = header.unlock(product_secret.expose(), &mut scratch.blocks)?;
-            let mut open = OpenSlot::new(zone, Kind::Record, header.clone(), &identity, &mut scratch.segment);
-            let length = open.read_whole(out)?.len();
-            Ok((header, identity, length))
-        })?;
+        let (generation, identity, length) = self.open_record(place, product_secret, memory, out)?;
         let record = VersionRecord::decode(&out[..length]).map_err(|_| SlotError::Malformed)?;
-        if record.device_id != identity.device_id {
-            return Err(SlotError::Malformed);
-        }
-        Ok(FoundRecord { place, generation: header.generation(), identity, record })
+        Ok(FoundRecord { place, generation, identity, record })
     }
 
     /// The newest record that opens, wherever it stands, read into `out`; `None`: no place has one. A mirror counts beside
@@ -173,26 +176,103 @@ impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
     pub fn newest_record<'o>(
         &mut self,
         product_secret: &Secret,
-        scratch: &mut Scratch,
+        memory: &mut Memory<'_>,
         out: &'o mut [u8],
     ) -> Option<FoundRecord<'o>> {
+        let place = self.newest_place(product_secret, memory, out)?;
+        self.read_record(place, product_secret, memory, out).ok()
+    }
+
+    /// The floors of the newest record; `None`: no place has one. As [`Self::newest_record`], without holding the record beside
+    /// what opening one takes.
+    pub fn newest_floors(
+        &mut self,
+        product_secret: &Secret,
+        memory: &mut Memory<'_>,
+        out: &mut [u8],
+        vendor: &PublicKey,
+        product: &str,
+    ) -> Option<Floors> {
+        let place = self.newest_place(product_secret, memory, out)?;
+        let (_, _, length) = self.open_record(place, product_secret, memory, out).ok()?;
+        floors_of(&out[..length], vendor, product)
+    }
+
+    #[inline(never)]
+    fn newest_place(&mut self, product_secret: &Secret, memory: &mut Memory<'_>, out: &mut [u8]) -> Option<Place> {
         let mut newest: Option<(u64, DeviceId, Place)> = None;
         for place in Place::RECORDS {
-            let Ok(header) = self.header(place) else { continue };
+            let Ok((generation, device_id)) =
+                self.header(place).map(|header| (header.generation(), header.device_id()))
+            else {
+                continue;
+            };
             let better = match newest {
                 None => true,
-                Some((generation, device_id, _)) => {
-                    let ours = device_id == header.device_id() || matches!(place, Place::Hidden(_));
-                    header.generation() > generation && ours
-                }
+                Some((best, of, _)) => generation > best && (of == device_id || matches!(place, Place::Hidden(_))),
             };
-            if better && self.read_record(place, product_secret, scratch, out).is_ok() {
-                newest = Some((header.generation(), header.device_id(), place));
+            if better && self.open_record(place, product_secret, memory, out).is_ok() {
+                newest = Some((generation, device_id, place));
             }
         }
-        let (_, _, place) = newest?;
-        self.read_record(place, product_secret, scratch, out).ok()
+        newest.map(|(_, _, place)| place)
     }
+
+    #[inline(never)]
+    fn open_record(
+        &mut self,
+        place: Place,
+        product_secret: &Secret,
+        memory: &mut Memory<'_>,
+        out: &mut [u8],
+    ) -> Result<(u64, Identity, usize), SlotError> {
+        self.with(place, |zone| open_record(zone, product_secret, memory, out))
+    }
+}
+
+#[inline(never)]
+fn floors_of(record: &[u8], vendor: &PublicKey, product: &str) -> Option<Floors> {
+    VersionRecord::decode(record).ok().map(|record| record.floors(vendor, product))
+}
+
+/// Whether `bytes` are a record of `device`.
+#[inline(never)]
+fn is_record_of(bytes: &[u8], device: DeviceId) -> bool {
+    VersionRecord::decode(bytes).is_ok_and(|record| record.device_id == device)
+}
+
+/// Unlocks and reads a record: its generation, whose it is, and its bytes in `out`. What unlocking, reading and decoding take is
+/// never on a microcontroller's stack at the same time, hence functions of their own.
+#[inline(never)]
+fn open_record(
+    zone: &mut dyn RawZone,
+    product_secret: &Secret,
+    memory: &mut Memory<'_>,
+    out: &mut [u8],
+) -> Result<(u64, Identity, usize), SlotError> {
+    let header = Header::read(zone, Kind::Record)?;
+    if header.body_bytes() > MAX_RECORD_BYTES as u64 {
+        return Err(SlotError::TooLong);
+    }
+    let identity = header.unlock(product_secret.expose(), memory.blocks)?;
+    let generation = header.generation();
+    let length = read_body(zone, header, &identity, memory.segment, out)?;
+    if is_record_of(&out[..length], identity.device_id) {
+        Ok((generation, identity, length))
+    } else {
+        Err(SlotError::Malformed)
+    }
+}
+
+#[inline(never)]
+fn read_body(
+    zone: &mut dyn RawZone,
+    header: Header,
+    identity: &Identity,
+    segment: &mut [u8],
+    out: &mut [u8],
+) -> Result<usize, SlotError> {
+    Ok(OpenSlot::new(zone, Kind::Record, header, identity, segment).read_whole(out)?.len())
 }
 
 /// A mirror's file as raw storage.
@@ -214,6 +294,10 @@ impl<T: ZoneFile> embedded_io::Write for MirrorFile<T> {
     }
     fn flush(&mut self) -> Result<(), ZoneError> {
         self.0.flush()
+    }
+    /// As a [`Window`](crate::storage::Window)'s.
+    fn write_fmt(&mut self, _: core::fmt::Arguments<'_>) -> Result<(), embedded_io::WriteFmtError<ZoneError>> {
+        Err(embedded_io::WriteFmtError::FmtError)
     }
 }
 

@@ -49,6 +49,7 @@ pub struct StoredContentKey {
     /// Its number.
     pub number: u32,
     /// The key.
+    #[serde(with = "crate::byte_array")]
     pub key: [u8; 32],
 }
 
@@ -130,6 +131,7 @@ impl<'a> VersionRecord<'a> {
     ///
     /// # Errors
     /// [`MalformedRecord`].
+    #[inline(never)]
     pub fn decode(bytes: &'a [u8]) -> Result<Self, MalformedRecord> {
         postcard::take_from_bytes(bytes).map(|(record, _appended)| record).map_err(|_| MalformedRecord)
     }

@@ -112,10 +112,10 @@ pub struct BodyCipher {
 }
 
 impl BodyCipher {
-    /// The cipher of the body with this salt; `associated` is authenticated with every segment.
-    pub fn new(device_key: &Secret, purpose: Purpose, salt: &[u8; SALT_BYTES], associated: &[u8]) -> Self {
+    /// The cipher of the body with this salt; what has the digest `associated` is authenticated with every segment.
+    pub fn new(device_key: &Secret, purpose: Purpose, salt: &[u8; SALT_BYTES], associated: &Digest) -> Self {
         let key = device_key.derive(salt, purpose.label());
-        Self { cipher: cipher(&key), associated: Digest::of(associated) }
+        Self { cipher: cipher(&key), associated: *associated }
     }
 
     /// Encrypts a segment in place and returns its tag.

@@ -3,7 +3,6 @@
 //! The message is `domain ‖ SHA-256(bytes)`: the domain (32 bytes, one per purpose) keeps a signature made for one
 //! format from ever counting in another, the digest keeps the message short on a microcontroller.
 
-use ed25519_dalek::{Signature, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
@@ -46,16 +45,31 @@ impl Domain {
 
 /// An Ed25519 public key, checked only when it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PublicKey(pub [u8; PUBLIC_KEY_BYTES]);
+pub struct PublicKey(#[serde(with = "crate::byte_array")] pub [u8; PUBLIC_KEY_BYTES]);
 
 impl PublicKey {
     /// Whether `signature` is this key's over `bytes` for `domain` (strict verification: no small-order keys, no
     /// malleable signatures).
     pub fn verifies(&self, domain: Domain, bytes: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
-        let Ok(key) = VerifyingKey::from_bytes(&self.0) else { return false };
-        let signature = Signature::from_bytes(signature);
-        key.verify_strict(&domain.message(&Digest::of(bytes)), &signature).is_ok()
+        verifies(&self.0, &domain.message(&Digest::of(bytes)), signature)
     }
+}
+
+#[cfg(not(feature = "ed25519-compact"))]
+fn verifies(key: &[u8; PUBLIC_KEY_BYTES], message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+    use ed25519_dalek::{Signature, VerifyingKey};
+
+    let Ok(key) = VerifyingKey::from_bytes(key) else { return false };
+    key.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
+}
+
+/// As small as it gets. It multiplies by the cofactor, so it also takes a signature whose `R` has a part of small order, which
+/// nobody can make but the key's holder.
+#[cfg(feature = "ed25519-compact")]
+fn verifies(key: &[u8; PUBLIC_KEY_BYTES], message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+    use ed25519_compact::{PublicKey, Signature};
+
+    PublicKey::new(*key).verify(message, &Signature::new(*signature)).is_ok()
 }
 
 /// An Ed25519 signing key.

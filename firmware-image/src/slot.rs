@@ -10,7 +10,7 @@
 //! Whatever is cut, a slot either opens whole or does not open.
 
 use argon2::Block;
-use crc::{CRC_32_ISO_HDLC, Crc};
+use crc::{CRC_32_ISO_HDLC, Crc, NoTable};
 use embedded_io::{ErrorType, Read, Seek, SeekFrom};
 
 use crate::digest::Hasher;
@@ -30,10 +30,12 @@ pub const MIN_SEGMENT_LOG2: u8 = 12;
 /// The largest segment, as a power of two: 64 KiB.
 pub const MAX_SEGMENT_LOG2: u8 = 16;
 /// Bytes of a buffer that holds any segment with its tag.
-pub const SEGMENT_BUFFER_BYTES: usize = (1 << MAX_SEGMENT_LOG2) + TAG_BYTES;
+pub const SEGMENT_BUFFER_BYTES: usize = segment_buffer_bytes(MAX_SEGMENT_LOG2);
 
 const SALT_AT: usize = 48;
 const SLOTS_AT: usize = SALT_AT + SALT_BYTES;
+/// Behind the last field; zeros from here to the checksum.
+const FIELDS_BYTES: usize = SLOTS_AT + KEY_SLOTS * KEY_SLOT_BYTES;
 const CRC_AT: usize = HEADER_BYTES - 4;
 
 /// What a slot holds.
@@ -82,6 +84,8 @@ pub enum SlotError {
     },
     /// The body does not fit its slot or the caller's buffer.
     TooLong,
+    /// The caller's buffer is too small for a segment of `2^n` bytes with its tag.
+    Segment(u8),
     /// The medium does not return what was written to it.
     ReadBack,
     /// The body was another one when it was read the second time.
@@ -102,6 +106,7 @@ impl core::fmt::Display for SlotError {
             Self::Locked(_) => f.write_str("no key of this product opens it"),
             Self::Damaged { segment } => write!(f, "its segment {segment} is damaged"),
             Self::TooLong => f.write_str("its content is too long"),
+            Self::Segment(log2) => write!(f, "its segments need {} bytes of memory", segment_buffer_bytes(*log2)),
             Self::ReadBack => f.write_str("the medium does not return what was written"),
             Self::Changed => f.write_str("its content changed while it was sealed"),
             Self::Zone(error) => write!(f, "{error}"),
@@ -120,7 +125,10 @@ impl From<ZoneError> for SlotError {
 /// A header whose checksum and fields are sound; nothing of it is authentic before a segment has opened.
 #[derive(Clone)]
 pub struct Header {
-    bytes: [u8; HEADER_BYTES],
+    /// Everything before the zeros.
+    bytes: [u8; FIELDS_BYTES],
+    /// Of all before the checksum.
+    digest: Digest,
 }
 
 impl Header {
@@ -149,9 +157,24 @@ impl Header {
         if !(MIN_SEGMENT_LOG2..=MAX_SEGMENT_LOG2).contains(&bytes[11]) {
             return Err(SlotError::Malformed);
         }
-        let header = Self { bytes };
+        let header = Self::of(&bytes);
         let stored_bytes = header.stored_bytes().ok_or(SlotError::Malformed)?;
         if stored_bytes > length - HEADER_BYTES as u64 { Err(SlotError::Malformed) } else { Ok(header) }
+    }
+
+    fn of(bytes: &[u8; HEADER_BYTES]) -> Self {
+        let mut fields = [0; FIELDS_BYTES];
+        fields.copy_from_slice(&bytes[..FIELDS_BYTES]);
+        Self { bytes: fields, digest: Digest::of(&bytes[..CRC_AT]) }
+    }
+
+    /// The whole header of these fields.
+    fn whole(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..FIELDS_BYTES].copy_from_slice(&self.bytes);
+        let crc = checksum(&bytes);
+        bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        bytes
     }
 
     fn word(&self, at: usize) -> u64 {
@@ -212,13 +235,14 @@ impl Header {
     }
 
     fn cipher(&self, kind: Kind, identity: &Identity) -> BodyCipher {
-        BodyCipher::new(&identity.device_key, kind.purpose(), &self.salt(), &self.bytes[..CRC_AT])
+        BodyCipher::new(&identity.device_key, kind.purpose(), &self.salt(), &self.digest)
     }
 
     /// Unlocks the identity with the product secret.
     ///
     /// # Errors
     /// `Locked`.
+    #[inline(never)]
     pub fn unlock(&self, product_secret: &[u8], blocks: &mut [Block]) -> Result<Identity, SlotError> {
         let slots = self.key_slots();
         let identity =
@@ -228,7 +252,8 @@ impl Header {
 }
 
 fn checksum(header: &[u8; HEADER_BYTES]) -> u32 {
-    Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&header[..CRC_AT])
+    // A table would be made on the stack each time, and take a kilobyte of it.
+    Crc::<u32, NoTable>::new(&CRC_32_ISO_HDLC).checksum(&header[..CRC_AT])
 }
 
 /// A sealed body, opened: reads and seeks over the plaintext, decrypting a segment at a time.
@@ -236,21 +261,16 @@ pub struct OpenSlot<'b, Z> {
     zone: Z,
     header: Header,
     cipher: BodyCipher,
-    buffer: &'b mut [u8; SEGMENT_BUFFER_BYTES],
+    buffer: &'b mut [u8],
     loaded: Option<u32>,
     position: u64,
     fault: Option<SlotError>,
 }
 
 impl<'b, Z: RawZone> OpenSlot<'b, Z> {
-    /// Opens the body under `header`, read from the start of `zone`. Each segment is authenticated when it is read.
-    pub fn new(
-        zone: Z,
-        kind: Kind,
-        header: Header,
-        identity: &Identity,
-        buffer: &'b mut [u8; SEGMENT_BUFFER_BYTES],
-    ) -> Self {
+    /// Opens the body under `header`, read from the start of `zone`. Each segment is authenticated when it is read, in
+    /// `buffer`, which holds one with its tag ([`segment_buffer_bytes`]).
+    pub fn new(zone: Z, kind: Kind, header: Header, identity: &Identity, buffer: &'b mut [u8]) -> Self {
         let cipher = header.cipher(kind, identity);
         Self { zone, header, cipher, buffer, loaded: None, position: 0, fault: None }
     }
@@ -297,7 +317,8 @@ impl<'b, Z: RawZone> OpenSlot<'b, Z> {
             return Ok(length);
         }
         self.loaded = None;
-        let stored = &mut self.buffer[..length + TAG_BYTES];
+        let too_small = SlotError::Segment(self.header.bytes[11]);
+        let stored = self.buffer.get_mut(..length + TAG_BYTES).ok_or(too_small)?;
         let at = HEADER_BYTES as u64 + u64::from(segment) * (segment_bytes + TAG_BYTES as u64);
         read_exact_at(&mut self.zone, at, stored)?;
         let (text, tag_bytes) = stored.split_at_mut(length);
@@ -372,6 +393,11 @@ pub fn slot_bytes(body_bytes: u64, segment_log2: u8) -> u64 {
     HEADER_BYTES as u64 + body_bytes + body_bytes.div_ceil(1 << segment_log2).max(1) * TAG_BYTES as u64
 }
 
+/// Bytes of a buffer that holds a segment of `2^segment_log2` with its tag.
+pub const fn segment_buffer_bytes(segment_log2: u8) -> usize {
+    (1 << segment_log2) + TAG_BYTES
+}
+
 /// What is written into a slot.
 pub struct Write<'a> {
     /// Record or backup.
@@ -385,18 +411,14 @@ pub struct Write<'a> {
 }
 
 impl Write<'_> {
-    /// Seals `body` into the slot that is all of `zone`: body, flush, read back past the cache and opened, header,
-    /// flush, read back. Returns the bytes written.
+    /// Seals `body` into the slot that is all of `zone`: erased where it has to be, body, flush, read back past the cache
+    /// and opened, header, flush, read back. Every byte is written once. `buffer` holds a segment with its tag. Returns the
+    /// bytes written.
     ///
     /// # Errors
-    /// `TooLong` where the slot is too small, `ReadBack` where the medium lies, `Changed` where the body does, or what
+    /// `TooLong` where the slot is too small, `Segment` where the buffer is, `ReadBack` where the medium lies, `Changed` where the body does, or what
     /// they report. There is no new header then.
-    pub fn write<Z: RawZone>(
-        &self,
-        zone: &mut Z,
-        body: &mut dyn Body,
-        buffer: &mut [u8; SEGMENT_BUFFER_BYTES],
-    ) -> Result<u64, SlotError> {
+    pub fn write<Z: RawZone>(&self, zone: &mut Z, body: &mut dyn Body, buffer: &mut [u8]) -> Result<u64, SlotError> {
         self.write_checked(zone, body, buffer, |open| open.verify())
     }
 
@@ -409,14 +431,22 @@ impl Write<'_> {
         &self,
         zone: &mut Z,
         body: &mut dyn Body,
-        buffer: &mut [u8; SEGMENT_BUFFER_BYTES],
+        buffer: &mut [u8],
         check: impl FnOnce(&mut OpenSlot<'_, &mut Z>) -> Result<(), SlotError>,
     ) -> Result<u64, SlotError> {
+        if !(MIN_SEGMENT_LOG2..=MAX_SEGMENT_LOG2).contains(&self.segment_log2) {
+            return Err(SlotError::Malformed);
+        }
+        if buffer.len() < segment_buffer_bytes(self.segment_log2) {
+            return Err(SlotError::Segment(self.segment_log2));
+        }
         let (header, plaintext) = self.header(body, buffer)?;
         let total = header.slot_bytes().ok_or(SlotError::TooLong)?;
-        if total > zone.len()? {
+        let zone_bytes = zone.len()?;
+        if total > zone_bytes {
             return Err(SlotError::TooLong);
         }
+        zone.erase(0..zone_bytes)?;
         let cipher = header.cipher(self.kind, self.identity);
         let segment_bytes = header.segment_bytes();
         let segments = header.segments();
@@ -442,11 +472,12 @@ impl Write<'_> {
             SlotError::Damaged { .. } => SlotError::ReadBack,
             _ => error,
         })?;
-        write_all_at(zone, 0, &header.bytes)?;
+        let bytes = header.whole();
+        write_all_at(zone, 0, &bytes)?;
         zone.flush()?;
         zone.drop_caches()?;
         let mut back = [0; 512];
-        for (i, written) in header.bytes.chunks(back.len()).enumerate() {
+        for (i, written) in bytes.chunks(back.len()).enumerate() {
             read_exact_at(zone, (i * back.len()) as u64, &mut back)?;
             if back != *written {
                 return Err(SlotError::ReadBack);
@@ -457,9 +488,6 @@ impl Write<'_> {
 
     /// The header for `body`, and the digest of the plaintext from which its salt was made.
     fn header(&self, body: &mut dyn Body, buffer: &mut [u8]) -> Result<(Header, Digest), SlotError> {
-        if !(MIN_SEGMENT_LOG2..=MAX_SEGMENT_LOG2).contains(&self.segment_log2) {
-            return Err(SlotError::Malformed);
-        }
         let mut hasher = Hasher::new();
         let mut offset = 0;
         while offset < body.len() {
@@ -483,8 +511,6 @@ impl Write<'_> {
         }
         let salt = synthetic_salt(&self.identity.device_key, self.kind.purpose(), &bytes[..CRC_AT], &plaintext);
         bytes[SALT_AT..SLOTS_AT].copy_from_slice(&salt);
-        let crc = checksum(&bytes);
-        bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-        Ok((Header { bytes }, plaintext))
+        Ok((Header::of(&bytes), plaintext))
     }
 }

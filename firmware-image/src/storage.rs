@@ -3,7 +3,9 @@
 //! Everything raw is read and written through [`embedded_io`]'s `Read`, `Write` and `Seek`. `flush` is durable: when it
 //! returns, what was written before it survives a loss of power.
 
-use embedded_io::{ErrorType, Read, Seek, SeekFrom, Write};
+use core::ops::Range;
+
+use embedded_io::{ErrorType, Read, Seek, SeekFrom, Write, WriteFmtError};
 
 use crate::ZoneError;
 
@@ -14,6 +16,16 @@ pub trait RawZone: Read + Write + Seek + ErrorType<Error = ZoneError> {
 
     /// Makes later reads come from the medium and not from a cache, where the platform can. Call it after `flush`.
     fn drop_caches(&mut self) -> Result<(), ZoneError> {
+        Ok(())
+    }
+
+    /// Gives up what stands in `range`, so that each byte of it can be written once. Flash erases; storage that can be
+    /// written over has nothing to do.
+    ///
+    /// # Errors
+    /// `Misaligned` for a range that is not of whole erase blocks, or what the storage reports.
+    fn erase(&mut self, range: Range<u64>) -> Result<(), ZoneError> {
+        let _ = range;
         Ok(())
     }
 
@@ -29,6 +41,9 @@ impl<Z: RawZone + ?Sized> RawZone for &mut Z {
     }
     fn drop_caches(&mut self) -> Result<(), ZoneError> {
         (**self).drop_caches()
+    }
+    fn erase(&mut self, range: Range<u64>) -> Result<(), ZoneError> {
+        (**self).erase(range)
     }
 }
 
@@ -128,6 +143,12 @@ impl<Z: RawZone> Write for Window<Z> {
     fn flush(&mut self) -> Result<(), ZoneError> {
         self.inner.flush()
     }
+
+    /// Nobody formats text into raw storage. The provided method would put the formatter behind every `dyn RawZone`: 2 kB of a
+    /// microcontroller's flash.
+    fn write_fmt(&mut self, _: core::fmt::Arguments<'_>) -> Result<(), WriteFmtError<ZoneError>> {
+        Err(WriteFmtError::FmtError)
+    }
 }
 
 impl<Z: RawZone> Seek for Window<Z> {
@@ -143,6 +164,12 @@ impl<Z: RawZone> RawZone for Window<Z> {
     }
     fn drop_caches(&mut self) -> Result<(), ZoneError> {
         self.inner.drop_caches()
+    }
+    fn erase(&mut self, range: Range<u64>) -> Result<(), ZoneError> {
+        if range.start > range.end || range.end > self.length {
+            return Err(ZoneError::OutOfBounds);
+        }
+        self.inner.erase(self.start + range.start..self.start + range.end)
     }
 }
 

@@ -92,7 +92,8 @@ pub struct KeyCertificate {
     pub serial: u32,
     /// The updater key.
     pub key: PublicKey,
-    signature: [[u8; 32]; 2],
+    #[serde(with = "crate::byte_array")]
+    signature: [u8; SIGNATURE_BYTES],
 }
 
 impl KeyCertificate {
@@ -108,28 +109,13 @@ impl KeyCertificate {
     #[cfg(feature = "sign")]
     pub fn issue(vendor: &crate::signature::SigningKey, serial: u32, key: PublicKey) -> Self {
         let signature = vendor.sign(Domain::KeyCertificate, &Self::message(serial, &key));
-        Self { serial, key, signature: split(&signature) }
+        Self { serial, key, signature }
     }
 
     /// Whether the vendor signed this.
     pub fn is_from(&self, vendor: &PublicKey) -> bool {
-        vendor.verifies(Domain::KeyCertificate, &Self::message(self.serial, &self.key), &join(&self.signature))
+        vendor.verifies(Domain::KeyCertificate, &Self::message(self.serial, &self.key), &self.signature)
     }
-}
-
-fn join(halves: &[[u8; 32]; 2]) -> [u8; SIGNATURE_BYTES] {
-    let mut whole = [0; SIGNATURE_BYTES];
-    whole[..32].copy_from_slice(&halves[0]);
-    whole[32..].copy_from_slice(&halves[1]);
-    whole
-}
-
-#[cfg(feature = "sign")]
-fn split(whole: &[u8; SIGNATURE_BYTES]) -> [[u8; 32]; 2] {
-    let mut halves = [[0; 32]; 2];
-    halves[0].copy_from_slice(&whole[..32]);
-    halves[1].copy_from_slice(&whole[32..]);
-    halves
 }
 
 /// A trailer's fields. Frozen: new ones are appended, and readers skip what they don't know.

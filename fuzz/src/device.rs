@@ -8,7 +8,7 @@ use firmware_image::ZoneError;
 use firmware_image::backup::Index;
 use firmware_image::device_config::DeviceConfig;
 use firmware_image::journal::{JOURNAL_SLOT_BYTES, Journal};
-use firmware_image::key_slot::{Identity, SlotKind};
+use firmware_image::key_slot::{Cost, Identity, SlotKind};
 use firmware_image::places::Scratch;
 use firmware_image::record::VersionRecord;
 use firmware_image::seal::Secret;
@@ -98,7 +98,7 @@ pub fn hidden_zone(data: &[u8]) {
     thread_local! {
         static SCRATCH: RefCell<Box<Scratch>> = RefCell::new(Box::new(Scratch::new()));
         static IDENTITY: Identity = SCRATCH.with_borrow_mut(|scratch| {
-            Identity::mint(&[4; 64], &Secret::new([3; 32]), &mut scratch.blocks).unwrap()
+            Identity::mint(&[4; 64], Cost::UNATTENDED, &Secret::new([3; 32]), &mut scratch.blocks).unwrap()
         });
     }
     let mut zone = data.to_vec();

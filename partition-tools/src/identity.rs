@@ -11,7 +11,7 @@ use firmware_image::ZoneError;
 use firmware_image::backup::{BackupBody, Index};
 use firmware_image::free_zone::{FreeZone, ZoneFile as _};
 use firmware_image::hidden::{HiddenZone, SlotName};
-use firmware_image::key_slot::Identity;
+use firmware_image::key_slot::{Cost, Identity};
 use firmware_image::paths;
 use firmware_image::places::{MirrorFile, Place, Scratch};
 use firmware_image::record::{MAX_RECORD_BYTES, VersionRecord};
@@ -33,7 +33,7 @@ pub const FIRST_GENERATION: u64 = 1;
 /// # Errors
 /// `Refused` where there is no memory for it.
 pub fn mint(random: &[u8; 64], product_secret: &Secret, scratch: &mut Scratch) -> Result<Identity, ToolError> {
-    Identity::mint(random, product_secret, &mut scratch.blocks)
+    Identity::mint(random, Cost::UNATTENDED, product_secret, &mut scratch.blocks)
         .map_err(|_| ToolError::Refused("there is no memory to make the device's identity".into()))
 }
 

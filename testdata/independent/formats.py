@@ -1,6 +1,6 @@
 """Readers and writers of the device formats, a second time and from the documents alone.
 
-Sources: docs/formats/updater-image.md, device-config.md, hidden-zone.md, journal.md. A reader returns a dict of the document's
+Sources: docs/formats/updater-image.md, device-config.md, hidden-zone.md, journal.md, device-image.md. A reader returns a dict of the document's
 field names, or raises Refused with the reason; a writer takes the same values.
 """
 
@@ -469,3 +469,17 @@ def read_launcher_note(data):
     digests, probation = parsed(read, data[6 : 6 + length])
     require(len(digests) <= 8, "over a limit", "digests")
     return digests, probation
+
+
+def write_region(data, region_bytes):
+    fields = pack("<8sHHI12x", b"HOLDFREG", 1, 0, len(data))
+    return data.ljust(region_bytes - 32, b"\xff") + fields + pack("<I", crc32(fields))
+
+
+def read_region(region):
+    """The file in a region of flash."""
+    footer = region[-32:]
+    length = unpack_from("<I", footer, 12)[0]
+    fields = pack("<8sHHI12x", b"HOLDFREG", 1, 0, length)
+    require(footer == fields + pack("<I", crc32(fields)) and length <= len(region) - 32, "no file")
+    return region[:length]

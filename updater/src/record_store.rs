@@ -6,7 +6,7 @@
 
 use firmware_image::free_zone::FreeZone;
 use firmware_image::hidden::SlotName;
-use firmware_image::key_slot::Identity;
+use firmware_image::key_slot::{Cost, Identity};
 use firmware_image::places::{MirrorFile, Place, Places, Scratch};
 use firmware_image::record::MAX_RECORD_BYTES;
 use firmware_image::seal::Secret;
@@ -65,7 +65,7 @@ impl<'z, H: RawZone, F: FreeZone, C: RawZone> RecordStore<'z, H, F, C> {
         let mut scratch = Box::<Scratch>::default();
         let mut out = vec![0; MAX_RECORD_BYTES];
         let newest = places
-            .newest_record(secret, &mut scratch, &mut out)
+            .newest_record(secret, &mut scratch.memory(), &mut out)
             .map(|found| (State::from_record(&found.record), found.identity, found.place, found.generation));
         let mut record_new = None;
         if newest.is_none() {
@@ -103,7 +103,7 @@ impl<'z, H: RawZone, F: FreeZone, C: RawZone> RecordStore<'z, H, F, C> {
     fn survey(&mut self, out: &mut [u8]) {
         let device = self.identity.device_id;
         let mut generation = |place| {
-            let found = self.places.read_record(place, &self.secret, &mut self.scratch, out).ok()?;
+            let found = self.places.read_record(place, &self.secret, &mut self.scratch.memory(), out).ok()?;
             (found.identity.device_id == device).then_some(found.generation)
         };
         self.hidden = SlotName::RECORDS.map(|slot| generation(Place::Hidden(slot)));
@@ -263,7 +263,7 @@ fn find_identity<H: RawZone, F: FreeZone, C: RawZone>(
     }
     let mut random = [0; 64];
     host.random(&mut random).map_err(EngineError::Random)?;
-    let identity = Identity::mint(&random, secret, &mut scratch.blocks)
+    let identity = Identity::mint(&random, Cost::UNATTENDED, secret, &mut scratch.blocks)
         .map_err(|_| EngineError::Internal("no memory for a new identity"))?;
     Ok((identity, Origin::Minted))
 }

@@ -138,13 +138,13 @@ fn damaged_backups_are_mended() {
 fn write_cd(world: &World, image: &[u8]) -> std::path::PathBuf {
     use firmware_image::backup::{BackupBody, Index};
     use firmware_image::host::{Access, FileZone};
-    use firmware_image::key_slot::Identity;
+    use firmware_image::key_slot::{Cost, Identity};
     use firmware_image::places::Scratch;
     use firmware_image::slot::{Kind, Write};
     let path = world.path("cd-tail.img");
     fs::write(&path, vec![0; 1 << 20]).unwrap();
     let mut scratch = Box::<Scratch>::default();
-    let identity = Identity::mint(&[77; 64], &world.config().secret, &mut scratch.blocks).unwrap();
+    let identity = Identity::mint(&[77; 64], Cost::UNATTENDED, &world.config().secret, &mut scratch.blocks).unwrap();
     let layout = Index::layout([(PLATFORM, image.len() as u64)].into_iter()).unwrap();
     let mut images = [image];
     let mut body = BackupBody::new(layout, &mut images).unwrap();

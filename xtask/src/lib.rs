@@ -5,6 +5,7 @@ pub mod bench;
 pub mod corpus;
 pub mod demo;
 pub mod fuzz;
+pub mod microcontroller;
 pub mod programs;
 pub mod run;
 pub mod server;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, demo, fuzz, test, usage};
+use xtask::{bench, demo, fuzz, microcontroller, test, usage};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Holdfast's chores: the demonstration, the tests, the benchmarks, fuzzing")]
@@ -23,6 +23,8 @@ enum Task {
     Bench(bench::Args),
     /// Give every parser of outside bytes what it never expected.
     Fuzz(fuzz::Args),
+    /// Restore an application on an emulated microcontroller, power cut at every write; hold its size against its limits.
+    Microcontroller,
     /// Run a command and write what it took.
     #[command(hide = true)]
     Usage(usage::Args),
@@ -34,6 +36,7 @@ fn main() -> Result<ExitCode> {
         Task::Test(args) => test::run(&args)?,
         Task::Bench(args) => bench::run(&args)?,
         Task::Fuzz(args) => fuzz::run(&args)?,
+        Task::Microcontroller => microcontroller::run()?,
         Task::Usage(args) => return usage::record(&args),
     }
     Ok(ExitCode::SUCCESS)

@@ -27,6 +27,7 @@ const TOOLS: &[Tool] = &[
         package: "qemu-system-x86",
         shows: "anything on a real kernel: plug, pull, heal (qemu-tests)",
     },
+    Tool { program: "qemu-system-arm", package: "qemu-system-arm", shows: "restoring on a microcontroller" },
     Tool { program: "/boot/vmlinuz", package: "linux-image-amd64", shows: "likewise: there is no kernel to boot" },
     Tool { program: "/lib/systemd/systemd", package: "systemd", shows: "likewise: the guest's first process" },
     Tool { program: "udevadm", package: "udev", shows: "likewise: the guest's udev" },

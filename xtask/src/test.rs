@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::programs::{Profile, Programs};
-use crate::{demo, fuzz, run, system, tuf_suite};
+use crate::{demo, fuzz, microcontroller, run, system, tuf_suite};
 
 /// What to test.
 #[derive(clap::Args)]
@@ -40,6 +40,7 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     part("an independent reader agrees with the vectors", &mut independent_reader)?;
     part("fuzzing, for a moment", &mut fuzzing)?;
+    part("a microcontroller, emulated", &mut microcontroller::run)?;
     part("the public conformance suite for TUF clients", &mut tuf_suite::run)?;
     let dir = tempfile::tempdir()?;
     let bin = dir.path().join("bin");

@@ -557,8 +557,8 @@ impl<Z: Zones> Run<'_, Z> {
         // A note that cannot be read says nothing, and a record that does not open has no release to watch.
         let note = opened.free.as_ref().and_then(|free| LauncherNote::read(free).ok()).unwrap_or_default();
         let secret = self.config.secret();
-        let crate::Device { mut places, scratch, .. } = opened.device(&mut self.scratch);
-        let found = places.newest_record(&secret, scratch, &mut self.record)?;
+        let crate::Device { mut places, mut memory, .. } = opened.device(&mut self.scratch);
+        let found = places.newest_record(&secret, &mut memory, &mut self.record)?;
         trial::on_probation(&found.record, &note)
     }
 

@@ -41,7 +41,7 @@ impl<H: RawZone, F: FreeZone, C: RawZone, V: RawZone> Opened<H, F, C, V> {
         Device {
             places: Places { hidden: self.hidden.take(), free: self.free.as_ref(), cd_tail: self.cd_tail.take() },
             plain: self.plain.take(),
-            scratch,
+            memory: scratch.memory(),
         }
     }
 }

@@ -17,7 +17,7 @@ use firmware_image::backup::{BackupBody, Index};
 use firmware_image::device_config::{ClientCommand, DeviceConfig, Policies, Profile, WrappedContentKey};
 use firmware_image::hidden::{HiddenLayout, HiddenZone, SlotName};
 use firmware_image::host::{Access, FileZone};
-use firmware_image::key_slot::Identity;
+use firmware_image::key_slot::{Cost, Identity};
 use firmware_image::launcher_note::LauncherNote;
 use firmware_image::places::Scratch;
 use firmware_image::record::{MAX_RECORD_BYTES, VersionRecord};
@@ -117,7 +117,7 @@ impl Device {
         fs::create_dir(&virtual_zone).unwrap();
         fs::create_dir(&free).unwrap();
         let mut scratch = Box::<Scratch>::default();
-        let identity = Identity::mint(&[7; 64], &secret(), &mut scratch.blocks).unwrap();
+        let identity = Identity::mint(&[7; 64], Cost::UNATTENDED, &secret(), &mut scratch.blocks).unwrap();
         let device = Self { virtual_zone, free, hidden, identity, policies: Policies::default(), _root: root };
         device.make_hidden(64 << 10);
         device.write_config("client/run.sh");

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use firmware_image::key_slot::Identity;
+use firmware_image::key_slot::{Cost, Identity};
 use firmware_image::places::Scratch;
 use firmware_image::seal::Secret;
 use firmware_image::signature::SigningKey;
@@ -40,7 +40,7 @@ pub fn scratch() -> Box<Scratch> {
 pub fn identity(seed: u8) -> Identity {
     let mut random = [seed; 64];
     random.iter_mut().enumerate().for_each(|(i, byte)| *byte = byte.wrapping_add(i as u8));
-    Identity::mint(&random, &product_secret(), &mut scratch().blocks).unwrap()
+    Identity::mint(&random, Cost::UNATTENDED, &product_secret(), &mut scratch().blocks).unwrap()
 }
 
 /// A program with a stamp's place, as long as asked for.

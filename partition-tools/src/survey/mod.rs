@@ -232,7 +232,7 @@ impl Survey {
         let mut out = vec![0; MAX_RECORD_BYTES];
         for place in Place::RECORDS {
             let header = places.header(place);
-            let state = match places.read_record(place, &secret, &mut scratch, &mut out) {
+            let state = match places.read_record(place, &secret, &mut scratch.memory(), &mut out) {
                 Ok(_) => State::Sound,
                 Err(error) => State::of_slot(error),
             };
@@ -262,7 +262,7 @@ impl Survey {
             self.slots.push(slot_report(place, header.ok().as_ref(), state));
             self.updaters.extend(images);
         }
-        if let Some(found) = places.newest_record(&secret, &mut scratch, &mut out) {
+        if let Some(found) = places.newest_record(&secret, &mut scratch.memory(), &mut out) {
             let floors = found.record.floors(vendor, config.product);
             self.record = Some(RecordReport {
                 place: found.place.to_string(),
@@ -353,7 +353,7 @@ fn client_state(device: &Device, free: &AnyFreeZone, config: &DeviceConfig<'_>) 
     let mut places = Places { hidden, free: Some(free), cd_tail: None::<Window<FileZone>> };
     let mut scratch = Box::<Scratch>::default();
     let mut out = vec![0; MAX_RECORD_BYTES];
-    let found = places.newest_record(&secret, &mut scratch, &mut out).ok_or("no record opens")?;
+    let found = places.newest_record(&secret, &mut scratch.memory(), &mut out).ok_or("no record opens")?;
     let release = found.record.release.ok_or("no release is installed")?;
     // Nothing here needs it, and the updater needs it for everything.
     config.content_key.unwrap(&secret).map_err(|_| "the content key does not open")?;

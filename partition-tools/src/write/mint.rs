@@ -107,7 +107,7 @@ impl Worker<'_> {
         let generation = header.generation();
         let before = header.unlock(self.secret.expose(), &mut self.scratch.blocks).map_err(failed())?;
         let mut segment = Box::new(self.scratch.segment);
-        let mut open = OpenSlot::new(old, place.kind(), header, &before, &mut segment);
+        let mut open = OpenSlot::new(old, place.kind(), header, &before, &mut segment[..]);
         if place.kind() == Kind::Backup {
             open.verify().map_err(failed())?;
             let length = open.header().body_bytes();

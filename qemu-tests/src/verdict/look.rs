@@ -88,7 +88,7 @@ impl Device {
         let hidden = device.hidden_zone().and_then(|zone| HiddenZone::new(zone, u64::from(config.align_bytes)));
         let mut places = Places { hidden: hidden.ok(), free: Some(&free), cd_tail: None::<Window<FileZone>> };
         let mut record = vec![0; MAX_RECORD_BYTES];
-        let newest = places.newest_record(&config.secret(), &mut Box::<Scratch>::default(), &mut record);
+        let newest = places.newest_record(&config.secret(), &mut Box::<Scratch>::default().memory(), &mut record);
         let recorded = newest.and_then(|found| Some(found.record.release.as_ref()?.version.to_owned()));
         Ok(Found { files, updater, recorded })
     }

@@ -13,7 +13,7 @@ use firmware_image::device_config::{
     DeviceConfig, MAX_CONFIG_BYTES, Policies, Profile as DeviceProfile, WrappedContentKey,
 };
 use firmware_image::hidden::{DISK_ALIGN_BYTES, HiddenLayout, HiddenZone, SlotName};
-use firmware_image::key_slot::Identity;
+use firmware_image::key_slot::{Cost, Identity};
 use firmware_image::paths::{self, THIS_PLATFORM};
 use firmware_image::places::Scratch;
 use firmware_image::record::VersionRecord;
@@ -99,8 +99,8 @@ impl Bench {
         fs::write(&updater, &image)?;
 
         let mut scratch = Box::new(Scratch::new());
-        let identity =
-            Identity::mint(&[7; 64], &secret, &mut scratch.blocks).map_err(|error| anyhow!("identity: {error:?}"))?;
+        let identity = Identity::mint(&[7; 64], Cost::UNATTENDED, &secret, &mut scratch.blocks)
+            .map_err(|error| anyhow!("identity: {error:?}"))?;
         let zone_bytes = HiddenLayout::zone_bytes_for(16 << 20, DISK_ALIGN_BYTES) as usize;
         let mut bytes = vec![0; zone_bytes];
         let mut zone = HiddenZone::new(MemoryZone::new(&mut bytes), DISK_ALIGN_BYTES)?;
@@ -196,7 +196,7 @@ impl Bench {
     /// What a restore cannot do without, and nothing else.
     fn by_hand(&self) -> Result<Duration> {
         const SEGMENT: usize = 1 << slot::MAX_SEGMENT_LOG2;
-        let cipher = BodyCipher::new(&self.identity.device_key, Purpose::Backup, &[0; 32], b"bench");
+        let cipher = BodyCipher::new(&self.identity.device_key, Purpose::Backup, &[0; 32], &Digest::of(b"bench"));
         let mut sealed = Vec::new();
         for (index, piece) in fs::read(&self.updater)?.chunks(SEGMENT).enumerate() {
             let mut piece = piece.to_vec();

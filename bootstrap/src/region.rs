@@ -1,0 +1,134 @@
+//! The decision for a device of the region profile: the updater is the application, it runs where it is installed, and
+//! there is no free zone. `docs/embedding.md` tells the whole.
+//!
+//! | the application in its region | then |
+//! |---|---|
+//! | sound: signature, product, platform, version and key serial not below the floors, not known to fail | it runs; nothing is written |
+//! | missing, damaged, foreign, too old, known to fail | the newest good copy from the hidden backups or the factory's region is written in its place, verified there, run |
+//! | only the factory's copy is left, and it is below the floors | the factory's copy, told to recover |
+//!
+//! Invariant: the application's region has a footer only behind a whole file that was read back, and nothing runs that was
+//! not verified where it runs. A cut at any moment leaves a region without a footer, or a whole one.
+
+use firmware_image::free_zone::NoFreeZone;
+use firmware_image::hidden::HiddenZone;
+use firmware_image::launcher_note::LauncherNote;
+use firmware_image::places::{Memory, Places};
+use firmware_image::updater_image::ImageError;
+use firmware_image::{RawZone, ZoneError, region};
+
+use crate::copies::{Candidate, Copies, Rank};
+use crate::device::{CopyFault, Device, Product, Source};
+use crate::verified::{Claim, check};
+
+/// The regions of a device, and the memory to open them with.
+pub struct Regions<'d, H, V, A> {
+    /// The hidden zone; `None` where its flash does not answer.
+    pub hidden: Option<HiddenZone<H>>,
+    /// The factory's copy.
+    pub factory: V,
+    /// The application.
+    pub application: A,
+    /// For unlocking and unsealing.
+    pub memory: Memory<'d>,
+}
+
+/// The application was verified where it stands: it may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// What its trailer says.
+    pub claim: Claim,
+    /// Where it was restored from; `None`: nothing was written.
+    pub restored_from: Option<Source>,
+    /// It is below the floors: all it may do is fetch a newer one.
+    pub recover: bool,
+}
+
+/// There is no good copy anywhere, or none could be written into the application's region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoCopy;
+
+impl core::fmt::Display for NoCopy {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("there is no good copy of the application")
+    }
+}
+
+impl core::error::Error for NoCopy {}
+
+/// Sees to it that a sound application stands in its region. `note` names applications that are known to fail (empty where
+/// nobody notes that); `record_bytes` is room for the version record, which a longer one does not open into; `on_fault` is told why a
+/// place has nothing to offer.
+///
+/// # Errors
+/// [`NoCopy`].
+pub fn settle<H: RawZone, V: RawZone, A: RawZone>(
+    product: &Product<'_>,
+    regions: Regions<'_, H, V, A>,
+    note: &LauncherNote,
+    record_bytes: &mut [u8],
+    on_fault: &mut dyn FnMut(Source, CopyFault),
+) -> Result<Settled, NoCopy> {
+    let Regions { hidden, factory, mut application, memory } = regions;
+    let plain = match region::file(factory) {
+        Ok(file) => Some(file),
+        Err(ZoneError::NotFound) => None,
+        Err(error) => {
+            on_fault(Source::Plain, error.into());
+            None
+        }
+    };
+    let places = Places { hidden, free: None::<&NoFreeZone>, cd_tail: None::<A> };
+    let mut device = Device { places, plain, memory };
+    let floors = device
+        .places
+        .newest_floors(&product.secret, &mut device.memory, record_bytes, &product.vendor, product.name)
+        .unwrap_or_default();
+    let mut present = match installed(&mut application, product) {
+        Ok(claim) if !claim.is_admitted(&floors) => {
+            on_fault(Source::Installed, ImageError::BelowFloor(claim.version).into());
+            Some(claim)
+        }
+        Ok(claim) if note.has_failed(&claim.digest) => {
+            on_fault(Source::Installed, CopyFault::FailedBefore(claim.version));
+            Some(claim)
+        }
+        Ok(claim) => return Ok(Settled { claim, restored_from: None, recover: false }),
+        Err(fault) => {
+            on_fault(Source::Installed, fault);
+            None
+        }
+    };
+    let mut copies = Copies::survey(&mut device, product, Some(Source::Installed), &mut *on_fault);
+    for rank in [Rank::Fresh, Rank::FailedBefore, Rank::Recovery] {
+        while let Some(Candidate { source, claim }) = copies.best(rank, &floors, note, &[]) {
+            let recover = rank == Rank::Recovery;
+            if present.is_some_and(|present| present.digest == claim.digest) {
+                // What stands there already is not written again at every start.
+                return Ok(Settled { claim, restored_from: None, recover });
+            }
+            present = None;
+            let written =
+                device.with_copy(source, product, |file, length| Ok(region::write(&mut application, file, length)?));
+            match written.and_then(|()| installed(&mut application, product)) {
+                Ok(claim) => return Ok(Settled { claim, restored_from: Some(source), recover }),
+                Err(fault) => {
+                    on_fault(source, fault);
+                    copies.strike(source);
+                }
+            }
+        }
+    }
+    Err(NoCopy)
+}
+
+/// Verifies the application where it stands.
+#[inline(never)]
+fn installed<A: RawZone>(application: &mut A, product: &Product<'_>) -> Result<Claim, CopyFault> {
+    let mut file = match region::file(application) {
+        Err(ZoneError::NotFound) => return Err(CopyFault::Missing),
+        file => file?,
+    };
+    let length = file.len()?;
+    Ok(check(&mut file, length, product)?)
+}
