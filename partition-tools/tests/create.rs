@@ -107,6 +107,37 @@ fn holes_stay_holes() {
 }
 
 #[test]
+fn a_device_for_several_platforms_has_every_launcher_and_every_updater_in_each_place() {
+    let product = Product::new();
+    let platforms = ["linux-aarch64", "linux-x86_64", "windows-x86_64"];
+    let programs: Vec<String> = platforms[..1]
+        .iter()
+        .chain(&platforms[2..])
+        .flat_map(|platform| {
+            ["--bootstrap".into(), format!("{platform}=bootstrap"), "--updater".into(), format!("{platform}=updater")]
+        })
+        .collect();
+    product.create("device.img", &programs.iter().map(String::as_str).collect::<Vec<_>>());
+    product.succeed(&["verify", "device.img", "--keys", "keys"]);
+    let found = product.json(&["inspect", "device.img", "--json"]);
+    let mut places = std::collections::BTreeMap::<&str, Vec<&str>>::new();
+    for updater in found["updaters"].as_array().unwrap() {
+        assert_eq!(updater["state"], "sound", "{updater}");
+        places.entry(updater["place"].as_str().unwrap()).or_default().push(updater["platform"].as_str().unwrap());
+    }
+    // Two backups in the hidden zone and their mirror; the free and the virtual zone.
+    assert_eq!(places.len(), 5, "{found}");
+    assert!(places.values().all(|held| *held == platforms), "{places:?}");
+    for platform in platforms {
+        let ending = if platform.starts_with("windows") { ".exe" } else { "" };
+        let (updater, launcher) = (format!("updater-{platform}{ending}"), format!("bootstrap-{platform}{ending}"));
+        let plain = product.run(&["virtual", "cat", "device.img", &updater]).stdout;
+        assert!(plain.len() > 1000 && product.run(&["free", "cat", "device.img", &updater]).stdout == plain);
+        assert!(product.run(&["virtual", "cat", "device.img", &launcher]).stdout.len() > 1000);
+    }
+}
+
+#[test]
 fn a_dual_device_has_its_cd_with_the_factory_backup_at_its_tail() {
     let product = Product::new();
     let arguments = ["create", "--profile", "dual", "--out", "disk.img", "--cd-out", "cd.iso", "--size", "200MiB"];

@@ -155,7 +155,7 @@ impl World {
 fn build(cache: &Path) -> Result<Programs> {
     let programs = match std::env::var_os("HOLDFAST_PROGRAMS") {
         Some(dir) => Programs::built_in(Path::new(&dir)),
-        None => Programs::build(Profile::Dev, &cache.join("programs"))?,
+        None => Programs::build(Profile::Dev, &cache.join("programs"), None)?,
     };
     let stripped = Programs::built_in(&cache.join("stripped"));
     fs::create_dir_all(cache.join("stripped"))?;

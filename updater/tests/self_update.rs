@@ -100,6 +100,31 @@ fn a_missing_or_infected_updater_in_the_free_zone_comes_back() {
 }
 
 #[test]
+fn one_host_mends_the_updaters_of_all_others_from_the_devices_own_backups() {
+    const OTHERS: [&str; 2] = ["windows-x86_64", "linux-of-another-kind"];
+    let world = World::new();
+    let own = world.updater_program("own", b"one");
+    let others = OTHERS.map(|platform| (platform.to_owned(), world.updater_program(platform, platform.as_bytes())));
+    world.publish_with("1.0.0", &first(), |request| {
+        request.updaters.push((PLATFORM.into(), own));
+        request.updaters.extend(others);
+    });
+    let server = world.serve();
+    let run = |servers: &[&str]| world.engine(servers, |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    run(&[&server.url()]);
+    let held = world.engine(&[], |engine| engine.status().unwrap()).backups;
+    assert!(held.iter().any(|backup| backup.place.starts_with("hidden") && backup.updaters.len() == 3), "{held:?}");
+
+    let paths = OTHERS.map(|platform| world.free().join(firmware_image::paths::updater_name(platform).as_str()));
+    let good = paths.each_ref().map(|path| fs::read(path).unwrap());
+    fs::write(&paths[0], b"infected").unwrap();
+    fs::remove_file(&paths[1]).unwrap();
+    // Without a server: everything comes from the device.
+    run(&[]);
+    assert!(paths.each_ref().map(|path| fs::read(path).unwrap()) == good);
+}
+
+#[test]
 fn a_rollback_of_the_client_does_not_take_the_updater_back() {
     let world = World::new();
     publish(&world, "1.0.0", b"one", "1.0.0", "0.0.0");

@@ -4,10 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, demo, fuzz, microcontroller, test, usage};
+use xtask::{bench, cross, demo, fuzz, microcontroller, test, usage};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Holdfast's chores: the demonstration, the tests, the benchmarks, fuzzing")]
+#[command(
+    name = "cargo xtask",
+    about = "Holdfast's chores: the demonstration, the tests, builds for every platform, the benchmarks, fuzzing"
+)]
 struct Args {
     #[command(subcommand)]
     task: Task,
@@ -19,6 +22,8 @@ enum Task {
     Demo(demo::Args),
     /// Pass every test; install what they need where that is allowed, and say what is skipped.
     Test(test::Args),
+    /// Build the programs of a device for every platform, into dist/.
+    Cross(cross::Args),
     /// Measure what is claimed, as ratios within the same run.
     Bench(bench::Args),
     /// Give every parser of outside bytes what it never expected.
@@ -34,6 +39,7 @@ fn main() -> Result<ExitCode> {
     match Args::parse().task {
         Task::Demo(args) => demo::run(&args)?,
         Task::Test(args) => test::run(&args)?,
+        Task::Cross(args) => cross::run(&args)?,
         Task::Bench(args) => bench::run(&args)?,
         Task::Fuzz(args) => fuzz::run(&args)?,
         Task::Microcontroller => microcontroller::run()?,

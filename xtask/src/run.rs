@@ -18,6 +18,11 @@ pub fn cargo() -> Command {
     cargo
 }
 
+/// The compiler that cargo runs.
+pub fn rustc() -> Command {
+    Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+}
+
 /// Where cargo builds.
 pub fn target_dir() -> Result<PathBuf> {
     let metadata = text(cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::cross::proof;
 use crate::programs::{Profile, Programs};
 use crate::{demo, fuzz, microcontroller, run, system, tuf_suite};
 
@@ -17,6 +18,9 @@ pub struct Args {
     /// Leave out the tests on real machines.
     #[arg(long)]
     no_machines: bool,
+    /// Leave out the builds for other platforms, and what is tried with them; the rest then uses programs for this system.
+    #[arg(long)]
+    no_cross: bool,
     /// On real machines, try every state that a power cut could have left and more moments of pulls, not a sample. Hours.
     #[arg(long)]
     full: bool,
@@ -43,15 +47,23 @@ pub fn run(args: &Args) -> Result<()> {
     part("a microcontroller, emulated", &mut microcontroller::run)?;
     part("the public conformance suite for TUF clients", &mut tuf_suite::run)?;
     let dir = tempfile::tempdir()?;
-    let bin = dir.path().join("bin");
+    let (bin, dist) = (dir.path().join("bin"), dir.path().join("dist"));
+    if !args.no_cross {
+        part("the programs of a device for every platform", &mut || proof::build(&dist))?;
+        part("the launcher as it ships passes the launcher's tests", &mut || proof::test_launchers(&dist))?;
+    }
     if !(args.no_demo && args.no_machines) {
         part("the programs", &mut || {
-            Programs::build(Profile::Dev, &bin)?;
+            Programs::build(Profile::Dev, &bin, Some(&dist))?;
             if args.no_machines {
                 return Ok(());
             }
             run::show(run::cargo().args(["test", "--package", "qemu-tests", "--quiet", "--no-run"]))
         })?;
+    }
+    if !(args.no_cross || args.no_demo && args.no_machines) {
+        let programs = Programs::built_in(&bin);
+        part("launcher and updater for ARM64 heal a device", &mut || proof::heal_on_arm(&programs, &dist, dir.path()))?;
     }
     if !args.no_demo {
         part("the demonstration", &mut || demo::tell(&Programs::built_in(&bin), &dir.path().join("demo")).map(drop))?;
@@ -95,21 +107,10 @@ fn real_machines(programs: &Path, full: bool) -> Result<()> {
     run::show(&mut cargo)
 }
 
-/// The `no_std` crates, for a microcontroller where its target is installed, else for this machine.
+/// The `no_std` crates, for this machine; for a microcontroller they are built with the programs for every platform.
 fn no_std() -> Result<()> {
-    const TARGET: &str = "thumbv7em-none-eabihf";
-    let sysroot = run::text(std::process::Command::new("rustc").args(["--print", "sysroot"]))?;
-    let installed = Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).join("lib").is_dir();
-    if !installed {
-        eprintln!("target {TARGET} is not installed (rustup target add {TARGET}); checking for this machine");
-    }
     for package in ["firmware-image", "bootstrap"] {
-        let mut cargo = run::cargo();
-        cargo.args(["check", "--quiet", "--lib", "--no-default-features", "--package", package]);
-        if installed {
-            cargo.args(["--target", TARGET]);
-        }
-        run::show(&mut cargo)?;
+        run::show(run::cargo().args(["check", "--quiet", "--lib", "--no-default-features", "--package", package]))?;
     }
     Ok(())
 }

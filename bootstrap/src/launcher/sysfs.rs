@@ -65,7 +65,7 @@ impl Unit {
             Some((unit.partition_number()?, unit))
         };
         let mut partitions: Vec<(u32, Self)> = entries(&self.0).into_iter().filter_map(numbered).collect();
-        partitions.sort_by_key(|(number, _)| *number);
+        partitions.sort_unstable_by_key(|(number, _)| *number);
         partitions.into_iter().map(|(_, unit)| unit).collect()
     }
 
@@ -82,7 +82,7 @@ impl Unit {
             .flat_map(|beside| entries(&beside.join("block")))
             .map(Self)
             .collect();
-        units.sort_by(|a, b| a.0.cmp(&b.0));
+        units.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         units
     }
 }

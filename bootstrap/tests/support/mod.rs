@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use bootstrap::decide::Start;
@@ -31,6 +32,29 @@ use firmware_image::{Digest, paths};
 
 pub const PRODUCT: &str = "acme-stick";
 pub const PLATFORM: &str = paths::THIS_PLATFORM;
+
+/// The launcher that the tests run.
+pub struct Tested {
+    pub file: PathBuf,
+    /// For which the device's updaters are made.
+    pub platform: &'static str,
+    /// What runs it where it is for another processor.
+    pub emulator: Option<&'static str>,
+    pub is_shipped: bool,
+}
+
+/// The one that was just built, or one as it ships, which `HOLDFAST_LAUNCHER` names.
+pub static TESTED: LazyLock<Tested> = LazyLock::new(|| {
+    let Some(file) = std::env::var_os("HOLDFAST_LAUNCHER").map(PathBuf::from) else {
+        let file = env!("CARGO_BIN_EXE_bootstrap").into();
+        return Tested { file, platform: PLATFORM, emulator: None, is_shipped: false };
+    };
+    // ELF, "e_machine": 183 is EM_AARCH64.
+    let arm = fs::read(&file).unwrap()[18..20] == [183, 0];
+    let emulator = (arm && PLATFORM != "linux-aarch64").then_some("qemu-aarch64");
+    Tested { file, platform: if arm { "linux-aarch64" } else { PLATFORM }, emulator, is_shipped: true }
+});
+
 /// Small, so that a sweep over thousands of devices is quick. Nothing but the zones' starts depends on it.
 pub const ALIGN: u64 = 32 << 10;
 const SEGMENT_LOG2: u8 = 12;
@@ -53,7 +77,7 @@ pub struct Maker {
 impl Maker {
     pub fn new(version: &'static str) -> Self {
         let floors = Floors::default();
-        Self { product: PRODUCT, platform: PLATFORM, version, key_serial: 1, floors, vendor_seed: 1 }
+        Self { product: PRODUCT, platform: TESTED.platform, version, key_serial: 1, floors, vendor_seed: 1 }
     }
 
     pub fn make(&self, program: &[u8]) -> Vec<u8> {
@@ -149,11 +173,11 @@ impl Device {
     }
 
     pub fn installed_path(&self) -> PathBuf {
-        self.free.join(paths::updater_name(PLATFORM).as_str())
+        self.free.join(paths::updater_name(TESTED.platform).as_str())
     }
 
     pub fn plain_path(&self) -> PathBuf {
-        self.virtual_zone.join(paths::updater_name(PLATFORM).as_str())
+        self.virtual_zone.join(paths::updater_name(TESTED.platform).as_str())
     }
 
     pub fn installed(&self) -> Option<Vec<u8>> {
@@ -186,14 +210,14 @@ impl Device {
 
     pub fn backup(&self, slot: SlotName, generation: u64, image: &[u8]) {
         let mut images = [image];
-        let index = Index::layout([(PLATFORM, image.len() as u64)].into_iter()).unwrap();
+        let index = Index::layout([(TESTED.platform, image.len() as u64)].into_iter()).unwrap();
         let mut body = BackupBody::new(index, &mut images).unwrap();
         self.write_slot(&mut self.zone().slot(slot).unwrap(), Kind::Backup, generation, &mut body);
     }
 
     pub fn mirror_backup(&self, generation: u64, image: &[u8]) {
         let mut images = [image];
-        let index = Index::layout([(PLATFORM, image.len() as u64)].into_iter()).unwrap();
+        let index = Index::layout([(TESTED.platform, image.len() as u64)].into_iter()).unwrap();
         let bytes = slot_bytes(index.body_bytes(), SEGMENT_LOG2);
         let mut body = BackupBody::new(index, &mut images).unwrap();
         let path = self.free.join(paths::BACKUP_MIRROR);
@@ -284,9 +308,9 @@ impl Device {
 
     /// The launcher, stamped with the vendor's key, in the virtual zone.
     pub fn launcher(&self) -> PathBuf {
-        let path = self.virtual_zone.join(paths::bootstrap_name(PLATFORM).as_str());
+        let path = self.virtual_zone.join(paths::bootstrap_name(TESTED.platform).as_str());
         if !path.exists() {
-            let mut program = fs::read(env!("CARGO_BIN_EXE_bootstrap")).unwrap();
+            let mut program = fs::read(&TESTED.file).unwrap();
             let vendor = SigningKey::from_seed(&[1; 32]).public();
             firmware_image::stamp::stamp(&mut program, &vendor).unwrap();
             fs::write(&path, program).unwrap();
@@ -295,9 +319,19 @@ impl Device {
         path
     }
 
+    /// The launcher without arguments.
+    pub fn bare_command(&self) -> Command {
+        let mut command = Command::new(TESTED.emulator.map_or_else(|| self.launcher(), PathBuf::from));
+        if TESTED.emulator.is_some() {
+            command.arg(self.launcher());
+        }
+        command.env_remove("HOLDFAST_LAUNCHER");
+        command
+    }
+
     /// The launcher's command line for this device.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(self.launcher());
+        let mut command = self.bare_command();
         command.arg("--virtual").arg(&self.virtual_zone).arg("--free").arg(&self.free);
         command.arg("--hidden").arg(&self.hidden);
         command

@@ -6,6 +6,7 @@ mod device;
 mod figures;
 mod launcher;
 mod page;
+mod sizes;
 mod trees;
 mod updater;
 
@@ -33,6 +34,8 @@ pub struct Args {
 enum Part {
     /// What updates of real releases cost, us and our peers: bytes, requests, time, memory, stores. Hours for all series.
     Deltas(deltas::Args),
+    /// How large the programs of a device are, beside what else starts things.
+    Sizes(sizes::Args),
 }
 
 const HEAD: &str = "# Benchmarks
@@ -44,12 +47,14 @@ are noisy, shared, with two cores. A goal that is missed stays in the table.
 
 /// Runs all benchmarks but those of a part of their own, and prints one table; or that part.
 pub fn run(args: &Args) -> Result<()> {
-    if let Some(Part::Deltas(args)) = &args.part {
-        return deltas::run(args);
+    match &args.part {
+        Some(Part::Deltas(args)) => return deltas::run(args),
+        Some(Part::Sizes(args)) => return sizes::run(args),
+        None => {}
     }
     system::prepare();
     let dir = tempfile::tempdir()?;
-    let programs = Programs::build(Profile::Release, &dir.path().join("bin"))?;
+    let programs = Programs::build(Profile::Release, &dir.path().join("bin"), None)?;
     let mut table = Table::default();
     launcher::measure(&programs, dir.path(), args.rounds, &mut table)?;
     let device = updater::measure(&programs, dir.path(), &mut table)?;

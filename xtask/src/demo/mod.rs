@@ -21,6 +21,9 @@ pub struct Args {
     /// Build quickly instead of small and fast.
     #[arg(long)]
     dev: bool,
+    /// Take launcher and updater from here, where `cargo xtask cross` has put them, and build the rest
+    #[arg(long, value_name = "DIR")]
+    shipped: Option<PathBuf>,
 }
 
 /// Builds the programs and tells the story.
@@ -38,7 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
     };
     let profile = if args.dev { Profile::Dev } else { Profile::Release };
-    let programs = Programs::build(profile, &dir.join("built"))?;
+    let programs = Programs::build(profile, &dir.join("built"), args.shipped.as_deref())?;
     let start = Instant::now();
     let told = tell(&programs, &dir)?;
     println!("\nAll of it in {:.1} s.", start.elapsed().as_secs_f64());

@@ -1,22 +1,19 @@
 //! Starting processes, the updater's two pipes, and the lock that a client holds.
 #![allow(unsafe_code)]
 
-use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
 
 use firmware_image::RawZone as _;
 use firmware_image::host::{Access, FileZone};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use super::super::{End, Program, SharedLock, Start, StartError};
 use super::image::SealedMemory;
@@ -36,7 +33,7 @@ const FAULTS: [i32; 7] =
 
 /// A running child. It is not ended by dropping this.
 pub struct Child {
-    child: std::process::Child,
+    pid: Pid,
     end: Option<End>,
     ready: Option<File>,
     client: Option<OwnedFd>,
@@ -48,70 +45,14 @@ impl Child {
     /// # Errors
     /// See [`StartError`].
     pub fn start(start: &Start<'_>) -> Result<Self, StartError> {
-        let mut inherited: Vec<RawFd> = Vec::with_capacity(4);
-        let mut command = match &start.program {
-            Program::File(path) => Command::new(path),
-            // Reached by name only where the kernel cannot execute a descriptor.
-            Program::Image(image) => Command::new(format!("/proc/self/fd/{}", image.fd().as_raw_fd())),
-        };
-        command.arg0(&start.name).args(&start.args);
-        if let Some(directory) = &start.directory {
-            command.current_dir(directory);
-        }
         let pipes = if start.pipes { Some(Pipes::new().map_err(StartError::System)?) } else { None };
-        if let Some(pipes) = &pipes {
-            // What the updater says is for people; standard output is the client's.
-            command.stdout(io::stderr().as_fd().try_clone_to_owned().map_err(StartError::System)?);
-            command.env(READY_FD, pipes.ready_in.as_raw_fd().to_string());
-            command.env(CLIENT_FD, pipes.client_out.as_raw_fd().to_string());
-            inherited.extend([pipes.ready_in.as_raw_fd(), pipes.client_out.as_raw_fd()]);
-        } else {
-            command.env_remove(READY_FD).env_remove(CLIENT_FD);
-        }
-        // No argument: an updater that does not know it must start all the same.
-        if start.all_backups {
-            command.env(ALL_BACKUPS, "1");
-        } else {
-            command.env_remove(ALL_BACKUPS);
-        }
-        if let Some(lock) = start.lock {
-            inherited.push(lock.0.as_raw_fd());
-        }
-        let image = match &start.program {
-            Program::File(_) => None,
-            Program::Image(image) => {
-                let fd = image.fd().as_raw_fd();
-                if image.bytes().starts_with(b"#!") {
-                    // The interpreter opens the script by a name of this descriptor after it has taken over.
-                    inherited.push(fd);
-                }
-                Some((fd, Vectors::new(start, command.get_envs()).map_err(StartError::System)?))
-            }
-        };
-        // SAFETY: between fork and exec the closure only makes system calls that are async-signal-safe, on descriptors that
-        // this process keeps open until `spawn` has returned, and on strings that the closure owns.
-        unsafe {
-            command.pre_exec(move || {
-                for fd in &inherited {
-                    rustix::io::fcntl_setfd(BorrowedFd::borrow_raw(*fd), rustix::io::FdFlags::empty())?;
-                }
-                let mut none = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
-                libc::sigemptyset(none.as_mut_ptr());
-                libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), core::ptr::null_mut());
-                let Some((fd, vectors)) = &image else { return Ok(()) };
-                // By descriptor and not by name: `execvp` would hand what is no program to a shell.
-                let (argv, envp) = (vectors.args.as_ptr(), vectors.env.as_ptr());
-                libc::execveat(*fd, c"".as_ptr(), argv.cast(), envp.cast(), libc::AT_EMPTY_PATH);
-                let error = io::Error::last_os_error();
-                if error.raw_os_error() == Some(libc::ENOSYS) { Ok(()) } else { Err(error) }
-            });
-        }
-        let child = command.spawn().map_err(classify)?;
+        let plan = Plan::new(start, pipes.as_ref()).map_err(StartError::System)?;
+        let pid = plan.spawn().map_err(classify)?;
         let (ready, client) = match pipes {
             Some(pipes) => (Some(File::from(pipes.ready_out)), Some(pipes.client_in)),
             None => (None, None),
         };
-        Ok(Self { child, end: None, ready, client })
+        Ok(Self { pid, end: None, ready, client })
     }
 
     /// Starts a file as [`Self::start`] does. One that lies on a mount without the right to run programs is run all the
@@ -166,11 +107,7 @@ impl Child {
 
     /// How it ended; `None`: it runs.
     pub fn end(&mut self) -> Option<End> {
-        if self.end.is_none() {
-            // An error means that it was waited for elsewhere, which nobody does.
-            self.end = self.child.try_wait().ok().flatten().map(end_of);
-        }
-        self.end
+        self.wait(WaitOptions::NOHANG)
     }
 
     /// Sends it a signal, if it runs.
@@ -178,20 +115,31 @@ impl Child {
         if self.end().is_some() {
             return;
         }
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(signal)) {
+        if let Some(signal) = Signal::from_named_raw(signal) {
             // It was not waited for, so the number is still its own. One that ended meanwhile needs no signal.
-            let _ = rustix::process::kill_process(pid, signal);
+            let _ = rustix::process::kill_process(self.pid, signal);
         }
     }
 
     /// Ends it at once and waits for that.
     pub fn kill(&mut self) {
-        if self.end().is_none() {
-            // It may have ended meanwhile, which is what is wanted.
-            let _ = self.child.kill();
-            self.end = self.child.wait().ok().map(end_of);
+        self.signal(Signal::KILL.as_raw());
+        self.wait(WaitOptions::empty());
+    }
+
+    fn wait(&mut self, options: WaitOptions) -> Option<End> {
+        while self.end.is_none() {
+            match rustix::process::waitpid(Some(self.pid), options) {
+                Ok(status) => {
+                    self.end = status.map(|(_, status)| end_of(status));
+                    break;
+                }
+                Err(Errno::INTR) => {}
+                // It was waited for elsewhere, which nobody does.
+                Err(_) => break,
+            }
         }
+        self.end
     }
 
     pub(super) fn pipe(&self) -> Option<BorrowedFd<'_>> {
@@ -199,8 +147,8 @@ impl Child {
     }
 }
 
-fn end_of(status: ExitStatus) -> End {
-    match (status.code(), status.signal()) {
+fn end_of(status: WaitStatus) -> End {
+    match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => End::Exited(code),
         (None, Some(signal)) if FAULTS.contains(&signal) => End::Fault(signal),
         (None, signal) => End::Killed(signal.unwrap_or(0)),
@@ -216,40 +164,140 @@ fn classify(error: io::Error) -> StartError {
     }
 }
 
-/// Argument and environment vectors for `execveat`.
-struct Vectors {
+/// Everything that a child does between its birth and its program, ready before it is born: from then on it may only make
+/// system calls.
+struct Plan {
+    /// A descriptor to execute.
+    image: Option<RawFd>,
+    /// A name to execute where there is no descriptor, or where the kernel cannot execute one.
+    path: CString,
+    directory: Option<CString>,
+    inherited: Vec<RawFd>,
+    stdout_is_stderr: bool,
     _strings: Vec<CString>,
     args: Vec<*const libc::c_char>,
     env: Vec<*const libc::c_char>,
 }
 
-// SAFETY: the pointers are to heap memory of `_strings`, which is never changed and lives as long as they do.
-unsafe impl Send for Vectors {}
-// SAFETY: as for `Send`; nothing here can be changed through a shared reference.
-unsafe impl Sync for Vectors {}
-
-impl Vectors {
-    fn new<'e>(start: &Start<'_>, changes: impl Iterator<Item = (&'e OsStr, Option<&'e OsStr>)>) -> io::Result<Self> {
-        let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
-        for (name, value) in changes {
-            match value {
-                Some(value) => env.insert(name.to_owned(), value.to_owned()),
-                None => env.remove(name),
-            };
+impl Plan {
+    fn new(start: &Start<'_>, pipes: Option<&Pipes>) -> io::Result<Self> {
+        let mut inherited: Vec<RawFd> = Vec::with_capacity(4);
+        let mut own: Vec<String> = Vec::with_capacity(3);
+        if let Some(pipes) = pipes {
+            for (name, end) in [(READY_FD, &pipes.ready_in), (CLIENT_FD, &pipes.client_out)] {
+                own.push(format!("{name}={}", end.as_raw_fd()));
+                inherited.push(end.as_raw_fd());
+            }
         }
-        let mut strings = Vec::with_capacity(1 + start.args.len() + env.len());
+        // No argument: an updater that does not know it must start all the same.
+        if start.all_backups {
+            own.push(format!("{ALL_BACKUPS}=1"));
+        }
+        if let Some(lock) = start.lock {
+            inherited.push(lock.0.as_raw_fd());
+        }
+        let (image, path) = match &start.program {
+            Program::File(path) => (None, CString::new(path.as_os_str().as_bytes())?),
+            Program::Image(image) => {
+                let fd = image.fd().as_raw_fd();
+                if image.bytes().starts_with(b"#!") {
+                    // The interpreter opens the script by a name of this descriptor after it has taken over.
+                    inherited.push(fd);
+                }
+                (Some(fd), CString::new(format!("/proc/self/fd/{fd}"))?)
+            }
+        };
+        let mut strings = Vec::new();
         for arg in std::iter::once(&start.name).chain(&start.args) {
             strings.push(CString::new(arg.as_bytes())?);
         }
         let count = strings.len();
-        for (name, value) in &env {
-            strings.push(CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())?);
+        for text in own {
+            strings.push(CString::new(text)?);
+        }
+        for (name, value) in std::env::vars_os() {
+            if [READY_FD, CLIENT_FD, ALL_BACKUPS].iter().all(|own| name != **own) {
+                strings.push(CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())?);
+            }
         }
         let pointers = |strings: &[CString]| {
             strings.iter().map(|string| string.as_ptr()).chain([core::ptr::null()]).collect::<Vec<_>>()
         };
         let (args, env) = (pointers(&strings[..count]), pointers(&strings[count..]));
-        Ok(Self { _strings: strings, args, env })
+        let directory = match &start.directory {
+            Some(directory) => Some(CString::new(directory.as_os_str().as_bytes())?),
+            None => None,
+        };
+        // What the updater says is for people; standard output is the client's.
+        Ok(Self { image, path, directory, inherited, stdout_is_stderr: start.pipes, _strings: strings, args, env })
+    }
+
+    /// Starts the child, and waits until it runs its program or has failed to.
+    fn spawn(&self) -> io::Result<Pid> {
+        let (failed_out, failed_in) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        // SAFETY: the child only makes system calls that are async-signal-safe, on descriptors that this process has open
+        // and on strings that `self` owns, and then ends without coming back.
+        let pid = unsafe {
+            let pid = libc::fork();
+            if pid == 0 {
+                let error = self.become_it();
+                // Nobody hears it where the pipe fails; the status says as much.
+                let _ = rustix::io::write(&failed_in, &error.to_ne_bytes());
+                libc::_exit(127);
+            }
+            pid
+        };
+        drop(failed_in);
+        let Some(pid) = Pid::from_raw(pid).filter(|_| pid > 0) else { return Err(io::Error::last_os_error()) };
+        let mut error = [0; size_of::<i32>()];
+        match File::from(failed_out).read_exact(&mut error) {
+            Ok(()) => {
+                // It ends by itself, and at once.
+                while matches!(rustix::process::waitpid(Some(pid), WaitOptions::empty()), Err(Errno::INTR)) {}
+                Err(io::Error::from_raw_os_error(i32::from_ne_bytes(error)))
+            }
+            // The pipe was closed by the program's start.
+            Err(_) => Ok(pid),
+        }
+    }
+
+    /// Makes this process the child's program; the system's error number if it does not.
+    ///
+    /// # Safety
+    /// To be called in a child after `fork`, which must end when this returns.
+    unsafe fn become_it(&self) -> i32 {
+        let failed = || io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+        // SAFETY: every pointer is to a string or a vector with a null at its end that `self` owns; the descriptors are open.
+        unsafe {
+            for fd in &self.inherited {
+                if libc::fcntl(*fd, libc::F_SETFD, 0) < 0 {
+                    return failed();
+                }
+            }
+            if self.stdout_is_stderr && libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) < 0 {
+                return failed();
+            }
+            if let Some(directory) = &self.directory
+                && libc::chdir(directory.as_ptr()) < 0
+            {
+                return failed();
+            }
+            // Rust's runtime ignores it, and ignored it would stay.
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            let mut none = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
+            libc::sigemptyset(none.as_mut_ptr());
+            libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), core::ptr::null_mut());
+            let (argv, envp) = (self.args.as_ptr(), self.env.as_ptr());
+            if let Some(fd) = self.image {
+                // By descriptor: what is executed is what was verified. As a bare system call: musl has no name for it.
+                libc::syscall(libc::SYS_execveat, fd, c"".as_ptr(), argv, envp, libc::AT_EMPTY_PATH);
+                if failed() != libc::ENOSYS {
+                    return failed();
+                }
+            }
+            libc::execve(self.path.as_ptr(), argv, envp);
+            failed()
+        }
     }
 }
 
