@@ -32,8 +32,11 @@ use exit::Exit;
 use firmware_image::paths;
 use words::Teller;
 
+use crate::platform;
+
 /// The whole program. `args` are those behind the program's name.
-pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
+pub fn main(args: impl Iterator<Item = OsString>) -> i32 {
+    platform::open_console();
     let options = match args::parse(args) {
         Ok(Parsed::Run(options)) => options,
         Ok(Parsed::Help) => {
@@ -54,12 +57,15 @@ pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
     if options.json {
         words::out(&teller.json(exit));
     }
+    if !matches!(exit, Exit::Fine | Exit::Client(0)) {
+        teller.show();
+    }
     exit.status()
 }
 
 fn run(options: &Options, teller: &mut Teller) -> Exit {
     let zones = match &options.mode {
-        Mode::Find => match find::own_device(&find::System::default()) {
+        Mode::Find => match platform::own_device() {
             Ok(found) => Ok(zones::Directories::of_device(found, teller)),
             Err(error) => {
                 teller.problem(&error.to_string(), error.hint());
