@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::programs::{Profile, Programs};
-use crate::{demo, fuzz, run, system, tuf_suite};
+use crate::{demo, fuzz, run, system, tuf_suite, windows};
 
 /// What to test.
 #[derive(clap::Args)]
@@ -41,6 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
     part("an independent reader agrees with the vectors", &mut independent_reader)?;
     part("fuzzing, for a moment", &mut fuzzing)?;
     part("the public conformance suite for TUF clients", &mut tuf_suite::run)?;
+    part("launcher and updater for Windows, under Wine", &mut || windows::test(&run::root().join("dist")))?;
     let dir = tempfile::tempdir()?;
     let bin = dir.path().join("bin");
     if !(args.no_demo && args.no_machines) {

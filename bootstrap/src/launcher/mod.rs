@@ -72,6 +72,13 @@ fn run(options: &Options, teller: &mut Teller) -> Exit {
                 return Exit::NoDevice;
             }
         },
+        Mode::Plugged { .. } if !platform::MOUNTS => {
+            teller.problem(
+                "--plugged is for systems on which the launcher mounts the device's zones. This one mounts them by itself.",
+                "Start the launcher from the device.",
+            );
+            return Exit::Usage;
+        }
         Mode::Plugged { node, allow_root } => match plugged::open(node, *allow_root, teller) {
             Ok(zones) => return session::run(&zones, options, teller),
             Err(exit) => return exit,

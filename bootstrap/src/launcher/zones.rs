@@ -237,7 +237,8 @@ impl Zones for Directories {
 
     fn open(&self, align_bytes: u64, platform: &str) -> OpenedOf<Self> {
         let hidden = self.hidden.as_deref().and_then(|path| FileZone::open(path, Access::ReadOnly).ok());
-        let plain = |zone: &Path| FileZone::open(&zone.join(paths::updater_name(platform).as_str()), Access::ReadOnly).ok();
+        let plain =
+            |zone: &Path| FileZone::open(&zone.join(paths::updater_name(platform).as_str()), Access::ReadOnly).ok();
         Opened {
             hidden: hidden.and_then(|zone| HiddenZone::new(zone, align_bytes).ok()),
             free: self.free.as_deref().and_then(|path| DirZone::open(path).ok()),

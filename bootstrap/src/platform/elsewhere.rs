@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::{End, MountFault, Start, StartError, Wakeup, ZoneMounts};
-use crate::launcher::find::{self, FindError, Found};
 use crate::device::Stored;
+use crate::launcher::find::{self, FindError, Found};
 use crate::verified::{LoadError, RunPlace, SealedBytes};
 use firmware_image::ZoneError;
 
@@ -213,6 +213,8 @@ impl Presence {
     }
 }
 
+/// Whether a launcher may have to mount zones by itself.
+pub const MOUNTS: bool = false;
 /// What to do about a zone that is out of this user's reach.
 pub const REACH_HINT: &str = "Whoever looks after this computer can change that.";
 

@@ -6,8 +6,9 @@
 #[cfg_attr(not(any(target_os = "linux", windows)), path = "elsewhere.rs")]
 mod os;
 pub use os::{
-    Child, Events, Lock, Presence, PrivateDirectory, PrivateMount, REACH_HINT, RunImage, SealedMemory, give_up_privileges, is_root,
-    make_executable, mount_privately, mount_zones, open_console, own_device, private_directory, show, try_lock_shared,
+    Child, Events, Lock, MOUNTS, Presence, PrivateDirectory, PrivateMount, REACH_HINT, RunImage, SealedMemory,
+    give_up_privileges, is_root, make_executable, mount_privately, mount_zones, open_console, own_device,
+    private_directory, show, try_lock_shared,
 };
 
 use std::ffi::OsString;

@@ -18,9 +18,10 @@ pub use process::{Child, Lock, try_lock_shared};
 
 use crate::launcher::find::{self, FindError, Found};
 
+/// Whether a launcher may have to mount zones by itself.
+pub const MOUNTS: bool = true;
 /// What to do about a zone that is out of this user's reach.
-pub const REACH_HINT: &str =
-    "Whoever looks after this computer can change that, once, with `partition-tools host`.";
+pub const REACH_HINT: &str = "Whoever looks after this computer can change that, once, with `partition-tools host`.";
 
 /// The device that this program stands on.
 ///

@@ -85,8 +85,7 @@ impl Events {
             let millis = u32::try_from(left.min(LONGEST).as_nanos().div_ceil(1_000_000)).unwrap_or(INFINITE - 1);
             // SAFETY: handles that are open: the pipe's and the children's as long as `talker` and the children live, which
             // nobody ends meanwhile.
-            let woken =
-                unsafe { WaitForMultipleObjects(handles.len() as u32, handles.as_ptr(), 0, millis) };
+            let woken = unsafe { WaitForMultipleObjects(handles.len() as u32, handles.as_ptr(), 0, millis) };
             if woken == WAIT_FAILED {
                 return Err(io::Error::last_os_error());
             }

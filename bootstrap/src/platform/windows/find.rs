@@ -65,13 +65,11 @@ fn siblings(own: Place, volumes: &[Volume]) -> Option<Siblings> {
 /// `known` to be a device's.
 fn zones_of(disk: u32, own: Place, known: bool) -> (Option<u32>, Option<PathBuf>) {
     let is_own = |partition: &Partition| own.is_disk && own.unit == disk && own.partition == partition.number;
-    let others: Vec<Partition> =
-        storage::partitions(disk).into_iter().filter(|partition| !is_own(partition)).collect();
+    let others: Vec<Partition> = storage::partitions(disk).into_iter().filter(|partition| !is_own(partition)).collect();
     let named = |name: &str| others.iter().find(|partition| partition.name == name);
     let hidden = named(HIDDEN_NAME);
     let may_be = |partition: &&Partition| partition.name != HIDDEN_NAME && partition.name != VIRTUAL_NAME;
-    let free = named(FREE_NAME)
-        .or_else(|| if known || hidden.is_some() { others.iter().find(may_be) } else { None });
+    let free = named(FREE_NAME).or_else(|| if known || hidden.is_some() { others.iter().find(may_be) } else { None });
     let device = |partition: &Partition| PathBuf::from(format!(r"\\.\Harddisk{disk}Partition{}", partition.number));
     (free.map(|partition| partition.number), hidden.map(device))
 }

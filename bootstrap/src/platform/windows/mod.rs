@@ -23,6 +23,8 @@ pub use process::{Child, Lock, try_lock_shared};
 use std::ffi::OsStr;
 use std::os::windows::ffi::OsStrExt as _;
 
+/// Whether a launcher may have to mount zones by itself.
+pub const MOUNTS: bool = false;
 /// What to do about a zone that is out of this user's reach.
 pub const REACH_HINT: &str = "Only an administrator of this computer can open it.";
 

@@ -97,9 +97,8 @@ impl Ear {
         }
         let mut count = 0;
         // SAFETY: the structure of the read that is under way, and a place for the number.
-        let done = unsafe {
-            GetOverlappedResult(self.pipe.as_raw_handle(), &raw mut (*self.read).overlapped, &mut count, 0)
-        };
+        let done =
+            unsafe { GetOverlappedResult(self.pipe.as_raw_handle(), &raw mut (*self.read).overlapped, &mut count, 0) };
         if done == 0 {
             // SAFETY: takes no memory of ours.
             if unsafe { GetLastError() } == ERROR_IO_INCOMPLETE {
