@@ -78,23 +78,23 @@ fn sized(device: Device, image: &[u8]) -> Device {
 
 trait OnWindows: Sized {
     fn with_client(self, wine: &Wine, script: &str) -> Self;
-    fn client(&self, wine: &Wine, script: &str);
-    fn launcher_command(&self, wine: &Wine) -> Command;
-    fn launch(&self, wine: &Wine, args: &[&str]) -> Ended;
+    fn client_there(&self, wine: &Wine, script: &str);
+    fn command_there(&self, wine: &Wine) -> Command;
+    fn start_there(&self, wine: &Wine, args: &[&str]) -> Ended;
 }
 
 impl OnWindows for Device {
     fn with_client(self, wine: &Wine, script: &str) -> Self {
-        OnWindows::client(&self, wine, script);
+        self.client_there(wine, script);
         self
     }
 
-    fn client(&self, wine: &Wine, script: &str) {
+    fn client_there(&self, wine: &Wine, script: &str) {
         fs::create_dir_all(self.free.join("client")).unwrap();
         fs::write(self.free.join("client/run.exe"), program(wine, script)).unwrap();
     }
 
-    fn launcher_command(&self, wine: &Wine) -> Command {
+    fn command_there(&self, wine: &Wine) -> Command {
         let mut command = wine.command(&self.stamped_launcher(&wine.program(LAUNCHER)));
         command.args(["--virtual", &there(&self.virtual_zone), "--free", &there(&self.free)]);
         command.args(["--hidden", &there(&self.hidden)]);
@@ -102,8 +102,8 @@ impl OnWindows for Device {
         command
     }
 
-    fn launch(&self, wine: &Wine, args: &[&str]) -> Ended {
-        let mut ended = Ended::of(self.launcher_command(wine).args(args).output().unwrap());
+    fn start_there(&self, wine: &Wine, args: &[&str]) -> Ended {
+        let mut ended = Ended::of(self.command_there(wine).args(args).output().unwrap());
         ended.out = ended.out.replace('\r', "");
         ended.said = ended.said.replace('\r', "");
         ended
@@ -122,12 +122,12 @@ fn updater_and_client_run_silently_the_clients_status_is_returned_and_nothing_is
     let device = sound(wine, &updater(wine, "1.0.0", "ready"));
     device.stamped_launcher(&wine.program(LAUNCHER));
     let before = everything(&device);
-    let ended = device.launch(wine, &[]);
+    let ended = device.start_there(wine, &[]);
     assert_eq!((ended.status, &*ended.out, &*ended.said), (7, "the client speaks\n", ""));
     assert_eq!(everything(&device), before);
     // Its own lock file, made by the first start, is not touched by the second.
     let before = device.everything();
-    assert_eq!(device.launch(wine, &[]).status, 7);
+    assert_eq!(device.start_there(wine, &[]).status, 7);
     assert_eq!(device.everything(), before);
 }
 
@@ -135,12 +135,12 @@ fn updater_and_client_run_silently_the_clients_status_is_returned_and_nothing_is
 fn updater_and_client_are_told_what_they_are_to_know_and_no_more() {
     let wine = wine_or_skip!();
     let device = sound(wine, &updater(wine, "1.0.0", "ready;args;vars"));
-    let ended = device.launch(wine, &["--no-client"]);
+    let ended = device.start_there(wine, &["--no-client"]);
     let [virtual_zone, free, hidden] = [&device.virtual_zone, &device.free, &device.hidden].map(|path| there(path));
     let args = format!("run --virtual {virtual_zone} --free {free} --hidden {hidden}");
     assert_eq!(ended.said, format!("{args}\nready client -\n"), "{ended:?}");
-    OnWindows::client(&device, wine, "args;where;vars");
-    let ended = device.launch(wine, &[]);
+    device.client_there(wine, "args;where;vars");
+    let ended = device.start_there(wine, &[]);
     assert_eq!(ended.out, format!("--first second\n{free}\n- - -\n"), "{ended:?}");
 }
 
@@ -150,7 +150,7 @@ fn a_missing_or_infected_updater_never_runs_and_is_restored_from_the_hidden_back
     let image = good(wine, "1.0.0");
     let device = sound(wine, &image);
     fs::remove_file(device.installed_path()).unwrap();
-    let ended = device.launch(wine, &[]);
+    let ended = device.start_there(wine, &[]);
     assert_eq!(ended.status, 7, "{ended:?}");
     let restored = "restored version 1.0.0 from hidden backup A.\nupdater 1.0.0\n";
     assert_eq!(ended.said, format!("The updater in the free zone was missing; {restored}"));
@@ -160,7 +160,7 @@ fn a_missing_or_infected_updater_never_runs_and_is_restored_from_the_hidden_back
     let at = infected.windows(6).position(|window| window == b"ready;").unwrap();
     infected[at..at + 6].copy_from_slice(b"crash;");
     device.install(&infected);
-    let ended = device.launch(wine, &[]);
+    let ended = device.start_there(wine, &[]);
     assert_eq!(ended.status, 7);
     assert!(ended.said.contains("was damaged") && ended.said.ends_with(restored), "{}", ended.said);
     assert_eq!(device.installed().unwrap(), image);
@@ -175,11 +175,11 @@ fn with_hidden_backups_gone_mirror_and_plain_copy_serve_in_this_order() {
         device.scribble(slot, 0, 4096);
     }
     fs::remove_file(device.installed_path()).unwrap();
-    let ended = device.launch(wine, &[]);
+    let ended = device.start_there(wine, &[]);
     assert!(ended.said.contains("from the backup mirror"), "{}", ended.said);
     fs::remove_file(device.free.join(paths::BACKUP_MIRROR)).unwrap();
     fs::remove_file(device.installed_path()).unwrap();
-    let ended = device.launch(wine, &[]);
+    let ended = device.start_there(wine, &[]);
     assert!(ended.said.contains("from the copy in the virtual zone"), "{}", ended.said);
     assert_eq!(device.installed().unwrap(), image);
 }
@@ -199,7 +199,7 @@ fn an_updater_that_crashes_fails_or_stays_silent_gives_way_to_the_next() {
         device.write_config("client/run.exe");
         let bad = updater(wine, "1.1.0", bad);
         device.install(&bad);
-        let ended = device.launch(wine, &[]);
+        let ended = device.start_there(wine, &[]);
         assert_eq!(ended.status, 7, "{}", ended.said);
         assert!(
             ended.said.contains("Updater 1.1.0 from the free zone is sound, but would not start"),
@@ -219,7 +219,7 @@ fn a_file_that_is_no_program_of_windows_gives_way_to_the_next() {
     let image = good(wine, "1.0.0");
     let device = sound(wine, &image);
     device.install(&maker("1.1.0").make(&[0x7f; 400]));
-    let ended = device.launch(wine, &[]);
+    let ended = device.start_there(wine, &[]);
     assert_eq!(ended.status, 7, "{ended:?}");
     assert!(ended.said.contains("this system cannot run it"), "{}", ended.said);
     assert_eq!(device.installed().unwrap(), image);
@@ -231,7 +231,7 @@ fn an_end_from_outside_is_no_crash_nothing_is_restored_and_the_client_starts() {
     let device = sound(wine, &updater(wine, "1.0.0", "exit 0xc000013a"));
     device.stamped_launcher(&wine.program(LAUNCHER));
     let before = everything(&device);
-    let ended = device.launch(wine, &[]);
+    let ended = device.start_there(wine, &[]);
     assert_eq!(ended.status, 7);
     assert!(ended.said.contains("was ended from outside"), "{}", ended.said);
     assert_eq!(everything(&device), before);
@@ -241,8 +241,8 @@ fn an_end_from_outside_is_no_crash_nothing_is_restored_and_the_client_starts() {
 fn the_client_starts_while_a_download_goes_on_and_its_end_is_told() {
     let wine = wine_or_skip!();
     let device = sound(wine, &updater(wine, "1.0.0", "ready;go;wait;say the client has ended"));
-    OnWindows::client(&device, wine, "sleep 300;say the client speaks");
-    let ended = device.launch(wine, &[]);
+    device.client_there(wine, "sleep 300;say the client speaks");
+    let ended = device.start_there(wine, &[]);
     assert_eq!((ended.status, &*ended.out, &*ended.said), (0, "the client speaks\n", "the client has ended\n"));
 }
 
@@ -250,12 +250,12 @@ fn the_client_starts_while_a_download_goes_on_and_its_end_is_told() {
 fn a_client_that_is_not_whole_is_not_started() {
     let wine = wine_or_skip!();
     let device = sound(wine, &updater(wine, "1.0.0", "ready;exit 3"));
-    let ended = device.launch(wine, &[]);
+    let ended = device.start_there(wine, &[]);
     assert_eq!((ended.status, &*ended.out), (73, ""), "{}", ended.said);
     let device = sound(wine, &good(wine, "1.0.0"));
     let state = State::Committing { plan: Digest::of(b"plan"), serial: 2 };
     Journal::default().advance(&DirZone::open(&device.free).unwrap(), state).unwrap();
-    assert_eq!(device.launch(wine, &[]).status, 73);
+    assert_eq!(device.start_there(wine, &[]).status, 73);
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn a_failed_busy_or_crashed_updater_does_not_keep_the_client_from_starting() {
         let device = sound(wine, &updater(wine, "1.0.0", end));
         device.stamped_launcher(&wine.program(LAUNCHER));
         let before = everything(&device);
-        assert_eq!(device.launch(wine, &[]).status, 7, "{end}");
+        assert_eq!(device.start_there(wine, &[]).status, 7, "{end}");
         assert_eq!(everything(&device), before, "{end}");
     }
 }
@@ -276,8 +276,8 @@ fn the_clients_status_comes_whole_and_an_exception_as_itself() {
     let device = sound(wine, &updater(wine, "1.0.0", "ready"));
     // Wine hands the lowest byte of a status on to this system, so the report tells it.
     for (script, status) in [("exit 300", 300), ("exit 0xffffffff", -1), ("crash", 0xc000_0005_u32.cast_signed())] {
-        OnWindows::client(&device, wine, script);
-        let ended = device.launch(wine, &["--json"]);
+        device.client_there(wine, script);
+        let ended = device.start_there(wine, &["--json"]);
         assert!(ended.out.starts_with(&format!("{{\"status\":{status},\"outcome\":\"client\"")), "{script}: {ended:?}");
     }
 }
@@ -287,7 +287,7 @@ fn with_no_good_copy_anywhere_every_place_is_named_and_the_way_by_hand_told() {
     let wine = wine_or_skip!();
     let device = Device::of_platform(WINDOWS);
     device.install(b"MZ infected");
-    let ended = device.launch(wine, &["--no-client"]);
+    let ended = device.start_there(wine, &["--no-client"]);
     assert_eq!((ended.status, &*ended.out), (69, ""));
     for place in ["free zone: not an updater image", "hidden backup A:", "To recover by hand:", ".exe", PRODUCT] {
         assert!(ended.said.contains(place), "{place} is missing from:\n{}", ended.said);
@@ -298,7 +298,7 @@ fn with_no_good_copy_anywhere_every_place_is_named_and_the_way_by_hand_told() {
 fn good_copies_of_which_none_starts_have_a_status_of_their_own() {
     let wine = wine_or_skip!();
     let device = sound(wine, &updater(wine, "1.0.0", "exit 5"));
-    let ended = device.launch(wine, &["--no-client"]);
+    let ended = device.start_there(wine, &["--no-client"]);
     assert_eq!(ended.status, 70);
     assert!(ended.said.contains("No copy of the updater on this device starts."), "{}", ended.said);
 }
@@ -310,7 +310,7 @@ fn below_the_floor_the_factory_copy_is_asked_to_recover() {
     let device = sound(wine, &updater(wine, "1.0.0", "ready;args"));
     let floored = Maker { floors, ..maker("2.0.0") }.make(b"");
     device.record(SlotName::RecordB, 2, &floored);
-    let ended = device.launch(wine, &[]);
+    let ended = device.start_there(wine, &[]);
     assert_eq!(ended.status, 7);
     assert!(ended.said.contains(" --recover\n"), "{}", ended.said);
 }
@@ -324,12 +324,12 @@ fn a_launcher_without_a_vendors_key_and_a_configuration_of_another_vendor_are_re
     let mut bytes = fs::read(&config).unwrap();
     bytes[100] ^= 1;
     fs::write(&config, &bytes).unwrap();
-    assert_eq!(device.launch(wine, &[]).status, 78);
+    assert_eq!(device.start_there(wine, &[]).status, 78);
     bytes[100] ^= 1;
     fs::write(&config, &bytes).unwrap();
-    assert_eq!(device.launch(wine, &[]).status, 7);
+    assert_eq!(device.start_there(wine, &[]).status, 7);
     fs::copy(wine.program(LAUNCHER), launcher).unwrap();
-    let ended = device.launch(wine, &[]);
+    let ended = device.start_there(wine, &[]);
     assert_eq!((ended.status, &*ended.out), (78, ""));
     assert!(ended.said.contains("carries no vendor's key"), "{}", ended.said);
 }
@@ -347,27 +347,27 @@ fn a_new_release_is_watched_and_what_is_seen_is_noted() {
                 Some(Release { serial: 5, version: "2.0", manifest: Digest::of(b"manifest"), published: 1 });
             record.health = Health::Unproven { failed_starts: 0 };
         });
-        OnWindows::client(&device, wine, client);
+        device.client_there(wine, client);
         device
     };
     let trial = |failed_starts, proven| Some(Trial { serial: 5, failed_starts, proven });
     let device = watch("exit 1", 30);
-    device.launch(wine, &[]);
+    device.start_there(wine, &[]);
     assert_eq!(device.note().trial, trial(1, false));
-    OnWindows::client(&device, wine, "crash");
-    device.launch(wine, &[]);
+    device.client_there(wine, "crash");
+    device.start_there(wine, &[]);
     assert_eq!(device.note().trial, trial(2, false));
-    OnWindows::client(&device, wine, "exit 0");
-    device.launch(wine, &[]);
+    device.client_there(wine, "exit 0");
+    device.start_there(wine, &[]);
     assert_eq!(device.note().trial, trial(0, true));
     let device = watch("sleep 2500;exit 1", 1);
-    device.launch(wine, &[]);
+    device.start_there(wine, &[]);
     assert_eq!(device.note().trial, trial(0, true), "it ran through the probation");
     let device = watch("exit 0xc000013a", 30);
-    device.launch(wine, &[]);
+    device.start_there(wine, &[]);
     assert_eq!(device.note().trial, None, "an end from outside says nothing");
     fs::remove_file(device.free.join("client/run.exe")).unwrap();
-    assert_eq!(device.launch(wine, &[]).status, 72);
+    assert_eq!(device.start_there(wine, &[]).status, 72);
     assert_eq!(device.note().trial, trial(1, false));
 }
 
@@ -377,7 +377,7 @@ fn what_runs_is_a_private_file_that_nobody_can_write_or_remove_and_that_is_gone_
     let device = Device::of_platform(WINDOWS);
     let image = updater(wine, "1.0.0", &format!("over {};self;ready", there(&device.installed_path())));
     let device = sized(device, &image);
-    let ended = device.launch(wine, &["--no-client"]);
+    let ended = device.start_there(wine, &["--no-client"]);
     let lines: Vec<&str> = ended.said.lines().collect();
     let [installed, own] = lines[..] else { panic!("{ended:?}") };
     // The file in the free zone does not run, so whoever may can write it; what runs is the one that was verified.
@@ -391,11 +391,11 @@ fn what_runs_is_a_private_file_that_nobody_can_write_or_remove_and_that_is_gone_
 fn a_running_client_and_an_updater_that_changes_it_keep_each_other_out() {
     let wine = wine_or_skip!();
     let device = sound(wine, &updater(wine, "1.0.0", "ready"));
-    device.launch(wine, &[]);
+    device.start_there(wine, &[]);
     let lock = there(&device.free.join(paths::CLIENT_LOCK));
     // What an updater opens it as, asked by the client itself.
-    OnWindows::client(&device, wine, &format!("over {lock}"));
-    let ended = device.launch(wine, &[]);
+    device.client_there(wine, &format!("over {lock}"));
+    let ended = device.start_there(wine, &[]);
     assert_eq!(ended.out, "refused\n", "{ended:?}");
 }
 

@@ -116,8 +116,8 @@ impl Wine {
     fn run(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("WINEPREFIX", &self.prefix).env("WINEARCH", "win64").env("WINEDEBUG", "-all");
-        // No questions, no menus, no display.
-        command.env("WINEDLLOVERRIDES", "mscoree=;mshtml=;winemenubuilder.exe=d").env_remove("DISPLAY");
+        // No questions, no menus, no debugger, no display.
+        command.env("WINEDLLOVERRIDES", "mscoree=;mshtml=;winemenubuilder.exe=d;winedbg.exe=d").env_remove("DISPLAY");
         command
     }
 
