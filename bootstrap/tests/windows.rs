@@ -134,14 +134,17 @@ fn updater_and_client_run_silently_the_clients_status_is_returned_and_nothing_is
 #[test]
 fn updater_and_client_are_told_what_they_are_to_know_and_no_more() {
     let wine = wine_or_skip!();
-    let device = sound(wine, &updater(wine, "1.0.0", "ready;args;vars"));
+    let mut device = sound(wine, &updater(wine, "1.0.0", "ready;args;vars"));
+    let free = device.free.with_file_name("free zone of an owner");
+    fs::rename(&device.free, &free).unwrap();
+    device.free = free;
     let ended = device.start_there(wine, &["--no-client"]);
     let [virtual_zone, free, hidden] = [&device.virtual_zone, &device.free, &device.hidden].map(|path| there(path));
-    let args = format!("run --virtual {virtual_zone} --free {free} --hidden {hidden}");
+    let args = format!("run|--virtual|{virtual_zone}|--free|{free}|--hidden|{hidden}");
     assert_eq!(ended.said, format!("{args}\nready client -\n"), "{ended:?}");
     device.client_there(wine, "args;where;vars");
     let ended = device.start_there(wine, &[]);
-    assert_eq!(ended.out, format!("--first second\n{free}\n- - -\n"), "{ended:?}");
+    assert_eq!(ended.out, format!("--first|second\n{free}\n- - -\n"), "{ended:?}");
 }
 
 #[test]
@@ -312,7 +315,7 @@ fn below_the_floor_the_factory_copy_is_asked_to_recover() {
     device.record(SlotName::RecordB, 2, &floored);
     let ended = device.start_there(wine, &[]);
     assert_eq!(ended.status, 7);
-    assert!(ended.said.contains(" --recover\n"), "{}", ended.said);
+    assert!(ended.said.contains("|--recover\n"), "{}", ended.said);
 }
 
 #[test]
@@ -414,7 +417,7 @@ fn a_copy_of_the_launcher_in_the_free_zone_needs_no_virtual_zone_and_no_options(
     let ended = Ended::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap());
     assert_eq!(ended.status, 7, "{ended:?}");
     assert!(ended.said.contains("restored version 1.0.0 from the backup mirror"), "{}", ended.said);
-    assert!(ended.said.contains(&format!("run --free {}", there(&device.free))), "{}", ended.said);
+    assert!(ended.said.contains(&format!("run|--free|{}\n", there(&device.free))), "{}", ended.said);
     assert_eq!(device.installed().unwrap(), image);
     // Without its configuration it is only a program in some directory.
     fs::remove_file(config).unwrap();

@@ -32,7 +32,7 @@ int main(int argc, char **argv) {
         else if (!strncmp(word, "sleep ", 6)) Sleep(strtoul(word + 6, NULL, 10));
         else if (!strncmp(word, "say ", 4)) { printf("%s\n", word + 4); fflush(stdout); }
         else if (!strcmp(word, "args")) {
-            for (int i = 1; i < argc; i++) printf("%s%s", i > 1 ? " " : "", argv[i]);
+            for (int i = 1; i < argc; i++) printf("%s%s", i > 1 ? "|" : "", argv[i]);
             printf("\n");
             fflush(stdout);
         } else if (!strcmp(word, "where")) {
