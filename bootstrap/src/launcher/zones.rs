@@ -186,7 +186,7 @@ impl Directories {
 
     /// Zones that were found. A free zone that is not mounted is mounted, where this user may.
     pub fn of_device(found: Found, teller: &mut Teller) -> Self {
-        let Found { virtual_zone, siblings } = found;
+        let Found { virtual_zone, siblings, is_complete } = found;
         let mut mount = None;
         let free = match &siblings.free {
             None => {
@@ -209,7 +209,8 @@ impl Directories {
                 }
             },
         };
-        Self { _mount: mount, ..Self::mounted(virtual_zone, free, siblings) }
+        let zones = Self::mounted(virtual_zone, free, siblings);
+        Self { _mount: mount, hidden_is_lost: zones.hidden_is_lost && is_complete, ..zones }
     }
 
     /// Zones that are mounted.

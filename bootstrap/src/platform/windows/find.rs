@@ -33,11 +33,11 @@ pub fn own_device() -> Result<Found, FindError> {
         let virtual_zone = own.and_then(|own| virtual_zone_beside(own, &volumes));
         let hidden = own.and_then(|own| zones_of(own.unit, own, true).1);
         let free = Some(Block { node: here.to_path_buf(), mounted: Some(here.to_path_buf()) });
-        return Ok(Found { virtual_zone, siblings: Siblings { cd: None, free, hidden } });
+        return Ok(Found { virtual_zone, siblings: Siblings { cd: None, free, hidden }, is_complete: own.is_some() });
     }
     let siblings = own.and_then(|own| siblings(own, &volumes));
     let siblings = siblings.ok_or_else(|| FindError::NoZones(here.to_path_buf()))?;
-    Ok(Found { virtual_zone: Some(here.to_path_buf()), siblings })
+    Ok(Found { virtual_zone: Some(here.to_path_buf()), siblings, is_complete: true })
 }
 
 /// The zones beside the virtual zone in `own`; `None`: there are none.
