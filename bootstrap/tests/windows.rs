@@ -193,6 +193,7 @@ fn an_updater_that_crashes_fails_or_stays_silent_gives_way_to_the_next() {
     for (bad, why) in [
         ("crash", "exception 0xc0000005"),
         ("exit 0xc0000409", "exception 0xc0000409"),
+        ("exit 0xe06d7363", "exception 0xe06d7363"),
         ("exit 5", "status 5"),
         ("sleep 60000", "not ready within 2 seconds"),
     ] {

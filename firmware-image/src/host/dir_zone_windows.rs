@@ -120,12 +120,21 @@ impl Root {
     /// Makes an empty file, in place of one that was there.
     pub fn create(&self, path: &str) -> Result<(File, Written), ZoneError> {
         let host = self.resolve(path)?.ok_or(ZoneError::BadPath)?;
-        match stat(&host)?.map(|found| found.kind) {
+        let removed = match stat(&host)?.map(|found| found.kind) {
             Some(Kind::Directory) => return Err(ZoneError::BadPath),
-            Some(kind) => drop(self.remove_host(&host, kind)?),
-            None => {}
-        }
-        let file = patiently(|| as_it_is(OpenOptions::new().read(true).write(true).create_new(true)).open(&host))?;
+            Some(kind) => self.remove_host(&host, kind)?,
+            None => false,
+        };
+        let open = || as_it_is(OpenOptions::new().read(true).write(true).create_new(true)).open(&host);
+        let file = patiently(|| {
+            open().map_err(|error| match error.kind() {
+                // The name goes when the last one who still has the removed file open closes it.
+                ErrorKind::PermissionDenied if removed => {
+                    io::Error::from_raw_os_error(ERROR_SHARING_VIOLATION.cast_signed())
+                }
+                _ => error,
+            })
+        })?;
         Ok((file, Written))
     }
 

@@ -399,30 +399,3 @@ pub fn try_lock_shared(directory: &Path) -> SharedLock {
         Err(_) => SharedLock::None,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::os::windows::ffi::OsStringExt as _;
-
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_so_that_they_come_apart_again() {
-        let args = ["plain", "with blank", r"ends in\", r#"a "quoted" one"#, r#"\\" "#, ""].map(OsString::from);
-        let line = command_line(Path::new(r"C:\a b\c.exe"), &args);
-        let line = OsString::from_wide(&line[..line.len() - 1]).into_string().unwrap();
-        let wanted = r#""C:\a b\c.exe" "plain" "with blank" "ends in\\" "a \"quoted\" one" "\\\\\" " """#;
-        assert_eq!(line, wanted);
-    }
-
-    #[test]
-    fn exit_codes_tell_faults_from_failures_and_from_ends_by_others() {
-        assert_eq!(end_of(0), End::Exited(0));
-        assert_eq!(end_of(u32::MAX), End::Exited(-1));
-        assert_eq!(end_of(300), End::Exited(300));
-        assert_eq!(end_of(0xc000_0005), End::Fault(codes::STATUS_ACCESS_VIOLATION));
-        assert_eq!(end_of(0xc000_0409), End::Fault(codes::STATUS_STACK_BUFFER_OVERRUN));
-        assert_eq!(end_of(0xe06d_7363), End::Fault(0xe06d_7363_u32.cast_signed()));
-        assert_eq!(end_of(0xc000_013a), End::Killed(codes::STATUS_CONTROL_C_EXIT));
-    }
-}
