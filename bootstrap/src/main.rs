@@ -1,7 +1,6 @@
 //! The launcher: checks the updater, restores it, runs it, then runs the client.
+#![cfg_attr(windows, windows_subsystem = "windows")]
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    ExitCode::from(bootstrap::launcher::main(std::env::args_os().skip(1)))
+fn main() {
+    std::process::exit(bootstrap::launcher::main(std::env::args_os().skip(1)));
 }

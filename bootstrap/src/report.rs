@@ -27,10 +27,22 @@ pub enum Crash {
 impl fmt::Display for Crash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fault(signal) => write!(f, "it ended in a fault (signal {signal}) before it was ready"),
+            Self::Fault(number) => write!(f, "it ended in a fault ({}) before it was ready", Cause(*number)),
             Self::FailedExit(status) => write!(f, "it ended with status {status} before it was ready"),
             Self::NotReady(secs) => write!(f, "it was not ready within {secs} seconds"),
             Self::NotAProgram => f.write_str("this system cannot run it"),
+        }
+    }
+}
+
+/// What ended a process, for people: the number of a signal, or an exception of Windows (an NTSTATUS, which is negative).
+pub struct Cause(pub i32);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            signal if signal >= 0 => write!(f, "signal {signal}"),
+            exception => write!(f, "exception {:#010x}", exception.cast_unsigned()),
         }
     }
 }

@@ -76,7 +76,23 @@ impl From<std::io::Error> for ZoneError {
             K::UnexpectedEof => Self::OutOfBounds,
             K::InvalidFilename | K::NotADirectory | K::IsADirectory => Self::BadPath,
             K::InvalidData => Self::Corrupt,
+            #[cfg(windows)]
+            _ => windows(error.raw_os_error().unwrap_or(0)),
+            #[cfg(not(windows))]
             _ => Self::Io(error.raw_os_error().unwrap_or(0)),
         }
+    }
+}
+
+/// What the standard library has no kind for (system error codes of Windows).
+#[cfg(all(feature = "std", windows))]
+fn windows(code: i32) -> ZoneError {
+    use windows_sys::Win32::Foundation as codes;
+    match code.cast_unsigned() {
+        codes::ERROR_SHARING_VIOLATION | codes::ERROR_LOCK_VIOLATION | codes::ERROR_USER_MAPPED_FILE => ZoneError::Busy,
+        codes::ERROR_WRITE_PROTECT => ZoneError::ReadOnly,
+        codes::ERROR_DISK_CORRUPT | codes::ERROR_FILE_CORRUPT => ZoneError::Corrupt,
+        codes::ERROR_HANDLE_EOF => ZoneError::OutOfBounds,
+        _ => ZoneError::Io(code),
     }
 }

@@ -205,3 +205,16 @@ impl FreeZone for NoFreeZone {
         match *self {}
     }
 }
+
+/// Whether Windows takes a name for one of the devices of DOS, which it finds in every directory and with every extension.
+pub fn is_device_name(name: &str) -> bool {
+    const DEVICES: [&str; 7] = ["CON", "PRN", "AUX", "NUL", "CLOCK$", "CONIN$", "CONOUT$"];
+    let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ');
+    if DEVICES.iter().any(|device| stem.eq_ignore_ascii_case(device)) {
+        return true;
+    }
+    let Some((port, number)) = stem.split_at_checked(3) else { return false };
+    let mut number = number.chars();
+    (port.eq_ignore_ascii_case("COM") || port.eq_ignore_ascii_case("LPT"))
+        && matches!((number.next(), number.next()), (Some('0'..='9' | '¹' | '²' | '³'), None))
+}

@@ -34,6 +34,12 @@ pub const CHUNK_LIST: &str = ".holdfast/trust/chunks";
 pub const CONFIG_COPY: &str = ".holdfast/trust/device.cfg";
 /// Digests of updater files that would not start here, one a line: they are not fetched again.
 pub const REFUSED_UPDATERS: &str = ".holdfast/trust/refused-updaters";
+/// Files that could not be removed because they run, moved out of the way (Windows). The next start empties it.
+pub const ASIDE_DIR: &str = ".holdfast/aside";
+/// Held by the updater at work where directories take no locks (Windows). Empty.
+pub const DEVICE_LOCK: &str = ".holdfast/lock";
+/// Held by a running client, and by an updater that changes it, where directories take no locks (Windows). Empty.
+pub const CLIENT_LOCK: &str = ".holdfast/client-lock";
 /// The bounded log.
 pub const LOG: &str = ".holdfast/log";
 /// The log before it.

@@ -10,6 +10,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use firmware_image::free_zone::is_device_name;
+
 use crate::error::StoreError;
 
 /// The longest path, in UTF-16 units and in bytes: Windows' 260 less a drive, the managed directory and a NUL.
@@ -113,7 +115,7 @@ fn check_component(name: &str) -> Result<(), PathProblem> {
     if name.encode_utf16().count() > MAX_COMPONENT_UNITS || name.len() > MAX_COMPONENT_BYTES {
         return Err(PathProblem::ComponentTooLong);
     }
-    if is_reserved(name) {
+    if is_device_name(name) {
         return Err(PathProblem::Reserved(name.to_owned()));
     }
     if is_short_alias(name) {
@@ -128,16 +130,6 @@ fn is_forbidden(c: char) -> bool {
         || matches!(c, '\\' | ':' | '<' | '>' | '"' | '|' | '?' | '*')
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         || matches!(c, '\u{feff}' | '\u{fffd}' | '\u{fffe}' | '\u{ffff}')
-}
-
-/// The devices of DOS, which Windows finds in every directory and with every extension.
-fn is_reserved(name: &str) -> bool {
-    let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ').to_ascii_uppercase();
-    if matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CLOCK$" | "CONIN$" | "CONOUT$") {
-        return true;
-    }
-    let mut rest = stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT")).unwrap_or_default().chars();
-    matches!((rest.next(), rest.next()), (Some('0'..='9' | '¹' | '²' | '³'), None))
 }
 
 /// Whether FAT could have made this name up for another file: up to eight characters that end in `~` and digits, and an

@@ -150,7 +150,7 @@ pub enum FailureKind {
     NoSpace,
     /// The caller's limit.
     Limit,
-    /// Another updater, or the client, is at work.
+    /// Another updater, or the client, is at work, or another program keeps a file to itself.
     Busy,
     /// The medium is write-protected.
     ReadOnly,
@@ -173,6 +173,7 @@ impl EngineError {
             Self::Zone { source, .. } => match source {
                 ZoneError::Full => FailureKind::NoSpace,
                 ZoneError::ReadOnly => FailureKind::ReadOnly,
+                ZoneError::Busy => FailureKind::Busy,
                 _ => FailureKind::Other,
             },
             Self::NoRecordPlace => FailureKind::ReadOnly,

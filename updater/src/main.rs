@@ -1,5 +1,5 @@
 //! Checks, downloads, stages, commits, repairs and rolls back the client on a device.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod cli;
 mod platform;

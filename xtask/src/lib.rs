@@ -14,3 +14,4 @@ pub mod system;
 pub mod test;
 pub mod tuf_suite;
 pub mod usage;
+pub mod windows;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cross::proof;
 use crate::programs::{Profile, Programs};
-use crate::{demo, fuzz, microcontroller, run, system, tuf_suite};
+use crate::{demo, fuzz, microcontroller, run, system, tuf_suite, windows};
 
 /// What to test.
 #[derive(clap::Args)]
@@ -51,6 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.no_cross {
         part("the programs of a device for every platform", &mut || proof::build(&dist))?;
         part("the launcher as it ships passes the launcher's tests", &mut || proof::test_launchers(&dist))?;
+        part("launcher and updater for Windows, under Wine", &mut || windows::test(&dist))?;
     }
     if !(args.no_demo && args.no_machines) {
         part("the programs", &mut || {

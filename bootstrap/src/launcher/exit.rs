@@ -6,8 +6,8 @@
 pub enum Exit {
     /// Everything went as it should, and no client was to be started.
     Fine,
-    /// The client's own status; 128 and the signal's number if one ended it.
-    Client(u8),
+    /// The client's own status; 128 and the signal's number if one ended it, on Windows the exception.
+    Client(i32),
     /// The command line makes no sense.
     Usage,
     /// The device, or a zone that was named, is not there.
@@ -34,7 +34,7 @@ pub enum Exit {
 
 impl Exit {
     /// The number.
-    pub fn status(self) -> u8 {
+    pub fn status(self) -> i32 {
         match self {
             Self::Fine => 0,
             Self::Client(status) => status,
@@ -48,7 +48,7 @@ impl Exit {
             Self::DeviceGone => 74,
             Self::Refused => 77,
             Self::BadConfig => 78,
-            Self::Interrupted(signal) => (signal as u8).wrapping_add(128),
+            Self::Interrupted(signal) => (signal & 0x7f) + 128,
         }
     }
 

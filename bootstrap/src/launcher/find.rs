@@ -76,10 +76,12 @@ pub struct Siblings {
 /// The device that holds this program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The virtual zone's directory.
-    pub virtual_zone: PathBuf,
+    /// The virtual zone's directory; `None`: the program stands in the free zone, and the virtual zone is not in sight.
+    pub virtual_zone: Option<PathBuf>,
     /// The zones beside it.
     pub siblings: Siblings,
+    /// Whether the system tells of all of the device's partitions, so that one that is not among them is gone.
+    pub is_complete: bool,
 }
 
 /// A device that was plugged in.
@@ -159,7 +161,7 @@ pub fn own_device(system: &System) -> Result<Found, FindError> {
     let own = Mount::of(&mounts, &virtual_zone).and_then(|mount| Unit::by_number(&system.sys, &mount.device));
     let own = own.ok_or_else(|| FindError::NoBlockDevice(virtual_zone.clone()))?;
     let siblings = siblings(system, &own, &mounts).ok_or_else(|| FindError::NoZones(own.node(&system.dev)))?;
-    Ok(Found { virtual_zone, siblings })
+    Ok(Found { virtual_zone: Some(virtual_zone), siblings, is_complete: true })
 }
 
 /// Finds the zones beside the virtual zone on `node`, which may just have appeared: waits up to `patience` until the system

@@ -32,8 +32,11 @@ use exit::Exit;
 use firmware_image::paths;
 use words::Teller;
 
+use crate::platform;
+
 /// The whole program. `args` are those behind the program's name.
-pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
+pub fn main(args: impl Iterator<Item = OsString>) -> i32 {
+    platform::open_console();
     let options = match args::parse(args) {
         Ok(Parsed::Run(options)) => options,
         Ok(Parsed::Help) => {
@@ -54,18 +57,28 @@ pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
     if options.json {
         words::out(&teller.json(exit));
     }
+    if !matches!(exit, Exit::Fine | Exit::Client(0)) {
+        teller.show();
+    }
     exit.status()
 }
 
 fn run(options: &Options, teller: &mut Teller) -> Exit {
     let zones = match &options.mode {
-        Mode::Find => match find::own_device(&find::System::default()) {
+        Mode::Find => match platform::own_device() {
             Ok(found) => Ok(zones::Directories::of_device(found, teller)),
             Err(error) => {
                 teller.problem(&error.to_string(), error.hint());
                 return Exit::NoDevice;
             }
         },
+        Mode::Plugged { .. } if !platform::MOUNTS => {
+            teller.problem(
+                "--plugged is for systems on which the launcher mounts the device's zones. This one mounts them by itself.",
+                "Start the launcher from the device.",
+            );
+            return Exit::Usage;
+        }
         Mode::Plugged { node, allow_root } => match plugged::open(node, *allow_root, teller) {
             Ok(zones) => return session::run(&zones, options, teller),
             Err(exit) => return exit,

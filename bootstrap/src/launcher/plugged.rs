@@ -106,6 +106,6 @@ impl Mounted {
                 None
             }
         };
-        Ok(Directories::mounted(virtual_zone, free, siblings))
+        Ok(Directories::mounted(Some(virtual_zone), free, siblings))
     }
 }

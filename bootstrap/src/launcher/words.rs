@@ -11,7 +11,7 @@ use firmware_image::updater_image::ImageError;
 use super::exit::Exit;
 use crate::decide::Session;
 use crate::device::{CopyFault, Source};
-use crate::platform::MountFault;
+use crate::platform::{self, MountFault};
 use crate::report::Event;
 
 /// Prints a line for people. A reader that has gone away is no reason to leave a device half healed.
@@ -187,6 +187,13 @@ impl Teller {
             paths::CLIENT_DIR
         ));
         self.say("  3. Start the launcher again. Everything else comes back by itself.");
+    }
+
+    /// Shows what was said where nobody can have read it: nothing of Linux, and a window where Windows gave no console.
+    pub fn show(&self) {
+        if !self.said.is_empty() {
+            platform::show("Holdfast", &self.said.join("\n"));
+        }
     }
 
     /// The report for scripts: the exit status, its word, and what was said.

@@ -128,7 +128,8 @@ impl Drop for ClientHome {
 
 /// Zones that are mounted directories and block devices.
 pub struct Directories {
-    virtual_zone: PathBuf,
+    /// Not in sight, where the launcher stands in the free zone: its copy of the configuration serves.
+    virtual_zone: Option<PathBuf>,
     free: Option<PathBuf>,
     hidden: Option<PathBuf>,
     cd: Option<PathBuf>,
@@ -180,12 +181,12 @@ impl Directories {
         // An empty path was refused with the command line, which is all that `absolute` refuses.
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         let (free, hidden) = (free.map(absolute), hidden.map(absolute));
-        Ok(Self { virtual_zone, free, hidden, cd: None, hidden_is_lost: false, _mount: None })
+        Ok(Self { virtual_zone: Some(virtual_zone), free, hidden, cd: None, hidden_is_lost: false, _mount: None })
     }
 
     /// Zones that were found. A free zone that is not mounted is mounted, where this user may.
     pub fn of_device(found: Found, teller: &mut Teller) -> Self {
-        let Found { virtual_zone, siblings } = found;
+        let Found { virtual_zone, siblings, is_complete } = found;
         let mut mount = None;
         let free = match &siblings.free {
             None => {
@@ -208,11 +209,12 @@ impl Directories {
                 }
             },
         };
-        Self { _mount: mount, ..Self::mounted(virtual_zone, free, siblings) }
+        let zones = Self::mounted(virtual_zone, free, siblings);
+        Self { _mount: mount, hidden_is_lost: zones.hidden_is_lost && is_complete, ..zones }
     }
 
     /// Zones that are mounted.
-    pub fn mounted(virtual_zone: PathBuf, free: Option<PathBuf>, siblings: Siblings) -> Self {
+    pub fn mounted(virtual_zone: Option<PathBuf>, free: Option<PathBuf>, siblings: Siblings) -> Self {
         let Siblings { cd, hidden, .. } = siblings;
         let hidden_is_lost = hidden.is_none();
         Self { virtual_zone, free, hidden, hidden_is_lost, cd, _mount: None }
@@ -227,22 +229,30 @@ impl Zones for Directories {
     const SHARED: bool = true;
 
     fn config(&self) -> Result<Vec<u8>, ZoneError> {
-        read_limited(&self.virtual_zone.join(paths::DEVICE_CONFIG))
+        match (&self.virtual_zone, &self.free) {
+            (Some(virtual_zone), _) => read_limited(&virtual_zone.join(paths::DEVICE_CONFIG)),
+            (None, Some(free)) => read_limited(&free.join(paths::CONFIG_COPY)),
+            (None, None) => Err(ZoneError::NotFound),
+        }
     }
 
     fn open(&self, align_bytes: u64, platform: &str) -> OpenedOf<Self> {
         let hidden = self.hidden.as_deref().and_then(|path| FileZone::open(path, Access::ReadOnly).ok());
-        let plain = self.virtual_zone.join(paths::updater_name(platform).as_str());
+        let plain =
+            |zone: &Path| FileZone::open(&zone.join(paths::updater_name(platform).as_str()), Access::ReadOnly).ok();
         Opened {
             hidden: hidden.and_then(|zone| HiddenZone::new(zone, align_bytes).ok()),
             free: self.free.as_deref().and_then(|path| DirZone::open(path).ok()),
             cd_tail: self.cd.as_deref().and_then(|path| cd_tail(FileZone::open(path, Access::ReadOnly).ok()?)),
-            plain: FileZone::open(&plain, Access::ReadOnly).ok(),
+            plain: self.virtual_zone.as_deref().and_then(plain),
         }
     }
 
     fn updater_args(&self) -> Vec<OsString> {
-        let mut args: Vec<OsString> = vec!["--virtual".into(), self.virtual_zone.clone().into()];
+        let mut args: Vec<OsString> = Vec::new();
+        if let Some(virtual_zone) = &self.virtual_zone {
+            args.extend(["--virtual".into(), virtual_zone.clone().into()]);
+        }
         if let Some(free) = &self.free {
             args.extend(["--free".into(), free.clone().into()]);
         }
@@ -263,12 +273,13 @@ impl Zones for Directories {
     }
 
     fn presence(&self) -> Presence {
-        let zones = [Some(&self.virtual_zone), self.free.as_ref(), self.hidden.as_ref()];
+        let zones = [self.virtual_zone.as_ref(), self.free.as_ref(), self.hidden.as_ref()];
         Presence::of(zones.into_iter().flatten().map(PathBuf::as_path))
     }
 
     fn virtual_zone(&self) -> String {
-        self.virtual_zone.display().to_string()
+        let zone = self.virtual_zone.as_ref();
+        zone.map_or_else(|| "the virtual zone".into(), |zone| zone.display().to_string())
     }
 
     fn is_of_use(&self) -> bool {
@@ -282,8 +293,8 @@ impl Zones for Directories {
                 let path = path.display();
                 lines.push(match error.kind() {
                     io::ErrorKind::PermissionDenied => format!(
-                        "The {name} {path} is out of this user's reach; the copies elsewhere serve. Whoever looks after this \
-                         computer can change that, once, with `partition-tools host`."
+                        "The {name} {path} is out of this user's reach; the copies elsewhere serve. {}",
+                        platform::REACH_HINT
                     ),
                     _ => format!("The {name} {path} cannot be opened: {error}."),
                 });

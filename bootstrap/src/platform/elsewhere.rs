@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{End, MountFault, Start, StartError, ZoneMounts};
+use super::{End, MountFault, Start, StartError, Wakeup, ZoneMounts};
 use crate::device::Stored;
+use crate::launcher::find::{self, FindError, Found};
 use crate::verified::{LoadError, RunPlace, SealedBytes};
 use firmware_image::ZoneError;
 
@@ -54,28 +55,6 @@ impl RunPlace for PrivateDirectory {
     fn load(&mut self, _source: &mut dyn Stored, _length: u64) -> Result<RunImage, LoadError> {
         Err(LoadError::Place(ZoneError::Denied))
     }
-}
-
-/// See Linux.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
-    /// The signal.
-    pub signal: i32,
-    /// A terminal sent it, and so to the children as well.
-    pub by_terminal: bool,
-}
-
-/// See Linux.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wakeup {
-    /// The updater's pipe has something to say.
-    Pipe,
-    /// A child may have ended.
-    Child,
-    /// See [`Asked`].
-    Asked(Asked),
-    /// It is time.
-    Deadline,
 }
 
 /// Cannot be had here.
@@ -233,3 +212,22 @@ impl Presence {
         false
     }
 }
+
+/// Whether a launcher may have to mount zones by itself.
+pub const MOUNTS: bool = false;
+/// What to do about a zone that is out of this user's reach.
+pub const REACH_HINT: &str = "Whoever looks after this computer can change that.";
+
+/// Nothing but this file's own directory is known here.
+///
+/// # Errors
+/// See [`FindError`].
+pub fn own_device() -> Result<Found, FindError> {
+    find::own_device(&find::System::default())
+}
+
+/// Standard error is there from the start.
+pub fn open_console() {}
+
+/// Nobody reads windows here.
+pub fn show(_title: &str, _text: &str) {}

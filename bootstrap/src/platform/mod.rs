@@ -1,24 +1,42 @@
 //! What the launcher asks of the operating system, and nothing else asks what it runs on: sealed memory to run from,
 //! processes, signals, locks, mounts, and whether the device is still there.
 
-#[cfg(target_os = "linux")]
-mod linux;
-#[cfg(target_os = "linux")]
-pub use linux::{
-    Asked, Child, Events, Lock, Presence, PrivateDirectory, PrivateMount, RunImage, SealedMemory, Wakeup,
-    give_up_privileges, is_root, make_executable, mount_privately, mount_zones, private_directory, try_lock_shared,
-};
-
-#[cfg(not(target_os = "linux"))]
-mod elsewhere;
-#[cfg(not(target_os = "linux"))]
-pub use elsewhere::{
-    Asked, Child, Events, Lock, Presence, PrivateDirectory, PrivateMount, RunImage, SealedMemory, Wakeup,
-    give_up_privileges, is_root, make_executable, mount_privately, mount_zones, private_directory, try_lock_shared,
+#[cfg_attr(target_os = "linux", path = "linux/mod.rs")]
+#[cfg_attr(windows, path = "windows/mod.rs")]
+#[cfg_attr(not(any(target_os = "linux", windows)), path = "elsewhere.rs")]
+mod os;
+pub use os::{
+    Child, Events, Lock, MOUNTS, Presence, PrivateDirectory, PrivateMount, REACH_HINT, RunImage, SealedMemory,
+    give_up_privileges, is_root, make_executable, mount_privately, mount_zones, open_console, own_device,
+    private_directory, show, try_lock_shared,
 };
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+use crate::report::Cause;
+
+/// Somebody asks the launcher to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The signal.
+    pub signal: i32,
+    /// A terminal sent it, and so to the children as well.
+    pub by_terminal: bool,
+}
+
+/// What was waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wakeup {
+    /// The updater's pipe has something to say.
+    Pipe,
+    /// A child may have ended.
+    Child,
+    /// See [`Asked`].
+    Asked(Asked),
+    /// It is time.
+    Deadline,
+}
 
 /// Why a zone could not be mounted.
 #[derive(Debug)]
@@ -83,11 +101,12 @@ pub enum End {
 }
 
 impl End {
-    /// What a shell would report.
-    pub fn status(self) -> u8 {
+    /// What a shell would report; the exception itself, where Windows says that it was one.
+    pub fn status(self) -> i32 {
         match self {
-            Self::Exited(status) => status as u8,
-            Self::Fault(signal) | Self::Killed(signal) => (signal as u8).wrapping_add(128),
+            Self::Exited(status) => status,
+            Self::Fault(signal) | Self::Killed(signal) if signal >= 0 => (signal & 0x7f) + 128,
+            Self::Fault(exception) | Self::Killed(exception) => exception,
         }
     }
 }
@@ -96,8 +115,8 @@ impl std::fmt::Display for End {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Exited(status) => write!(f, "ended with status {status}"),
-            Self::Fault(signal) => write!(f, "ended in a fault (signal {signal})"),
-            Self::Killed(signal) => write!(f, "was ended from outside (signal {signal})"),
+            Self::Fault(number) => write!(f, "ended in a fault ({})", Cause(*number)),
+            Self::Killed(number) => write!(f, "was ended from outside ({})", Cause(*number)),
         }
     }
 }

@@ -130,11 +130,18 @@ pub struct Device {
     pub hidden: PathBuf,
     pub identity: Identity,
     pub policies: Policies,
+    /// Whose updaters and launcher it has.
+    pub platform: &'static str,
 }
 
 impl Device {
     /// A device with an empty free zone, an empty hidden zone, and only a configuration in the virtual zone.
     pub fn new() -> Self {
+        Self::of_platform(TESTED.platform)
+    }
+
+    /// As [`Self::new`], for another platform.
+    pub fn of_platform(platform: &'static str) -> Self {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
         let (virtual_zone, free, hidden) = (at("virtual"), at("free"), at("hidden.img"));
@@ -142,7 +149,8 @@ impl Device {
         fs::create_dir(&free).unwrap();
         let mut scratch = Box::<Scratch>::default();
         let identity = Identity::mint(&[7; 64], Cost::UNATTENDED, &secret(), &mut scratch.blocks).unwrap();
-        let device = Self { virtual_zone, free, hidden, identity, policies: Policies::default(), _root: root };
+        let device =
+            Self { virtual_zone, free, hidden, identity, policies: Policies::default(), platform, _root: root };
         device.make_hidden(64 << 10);
         device.write_config("client/run.sh");
         device
@@ -157,7 +165,12 @@ impl Device {
 
     /// As the factory leaves it: the same updater everywhere.
     pub fn from_factory(image: &[u8]) -> Self {
-        let device = Self::new();
+        Self::new().made(image)
+    }
+
+    /// Puts the same updater everywhere.
+    pub fn made(self, image: &[u8]) -> Self {
+        let device = self;
         device.install(image);
         device.backup(SlotName::BackupA, 1, image);
         device.backup(SlotName::BackupB, 2, image);
@@ -173,11 +186,11 @@ impl Device {
     }
 
     pub fn installed_path(&self) -> PathBuf {
-        self.free.join(paths::updater_name(TESTED.platform).as_str())
+        self.free.join(paths::updater_name(self.platform).as_str())
     }
 
     pub fn plain_path(&self) -> PathBuf {
-        self.virtual_zone.join(paths::updater_name(TESTED.platform).as_str())
+        self.virtual_zone.join(paths::updater_name(self.platform).as_str())
     }
 
     pub fn installed(&self) -> Option<Vec<u8>> {
@@ -210,14 +223,14 @@ impl Device {
 
     pub fn backup(&self, slot: SlotName, generation: u64, image: &[u8]) {
         let mut images = [image];
-        let index = Index::layout([(TESTED.platform, image.len() as u64)].into_iter()).unwrap();
+        let index = Index::layout([(self.platform, image.len() as u64)].into_iter()).unwrap();
         let mut body = BackupBody::new(index, &mut images).unwrap();
         self.write_slot(&mut self.zone().slot(slot).unwrap(), Kind::Backup, generation, &mut body);
     }
 
     pub fn mirror_backup(&self, generation: u64, image: &[u8]) {
         let mut images = [image];
-        let index = Index::layout([(TESTED.platform, image.len() as u64)].into_iter()).unwrap();
+        let index = Index::layout([(self.platform, image.len() as u64)].into_iter()).unwrap();
         let bytes = slot_bytes(index.body_bytes(), SEGMENT_LOG2);
         let mut body = BackupBody::new(index, &mut images).unwrap();
         let path = self.free.join(paths::BACKUP_MIRROR);
@@ -308,9 +321,14 @@ impl Device {
 
     /// The launcher, stamped with the vendor's key, in the virtual zone.
     pub fn launcher(&self) -> PathBuf {
-        let path = self.virtual_zone.join(paths::bootstrap_name(TESTED.platform).as_str());
+        self.stamped_launcher(&TESTED.file)
+    }
+
+    /// This program as the launcher, stamped with the vendor's key, in the virtual zone.
+    pub fn stamped_launcher(&self, program: &Path) -> PathBuf {
+        let path = self.virtual_zone.join(paths::bootstrap_name(self.platform).as_str());
         if !path.exists() {
-            let mut program = fs::read(&TESTED.file).unwrap();
+            let mut program = fs::read(program).unwrap();
             let vendor = SigningKey::from_seed(&[1; 32]).public();
             firmware_image::stamp::stamp(&mut program, &vendor).unwrap();
             fs::write(&path, program).unwrap();

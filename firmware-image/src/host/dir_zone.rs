@@ -17,7 +17,7 @@ use crate::free_zone::Kind;
 use crate::free_zone::{FreeZone, Metadata, ZoneFile, check_path};
 
 #[cfg_attr(unix, path = "dir_zone_unix.rs")]
-#[cfg_attr(not(unix), path = "dir_zone_portable.rs")]
+#[cfg_attr(windows, path = "dir_zone_windows.rs")]
 mod os;
 
 /// A mounted directory. See the module.

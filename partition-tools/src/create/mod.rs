@@ -145,6 +145,10 @@ pub fn create(
         let path = paths::updater_name(platform);
         identity::put_file(&free, &path, &mut image.as_slice(), |_| {})?;
     }
+    // Windows mounts no ISO partition: a person finds the launcher where the client is.
+    for (platform, launcher) in launchers.iter().filter(|(platform, _)| platform == virtual_files::WINDOWS_PLATFORM) {
+        identity::put_file(&free, &paths::bootstrap_name(platform), &mut launcher.as_slice(), |_| {})?;
+    }
     // The updater keeps a copy there, and would write it at the first start.
     identity::put_file(&free, paths::CONFIG_COPY, &mut config.as_slice(), |_| {})?;
     // Made here, where nobody pulls: FAT has no way to make a directory that a cut could not leave without contents.

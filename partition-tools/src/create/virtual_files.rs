@@ -14,7 +14,7 @@ use crate::error::ToolError;
 pub const READ_ME: &str = "READ ME FIRST.html";
 const AUTORUN_SH: &str = include_str!("../../assets/autorun.sh");
 /// The launcher that Windows' autorun starts.
-const WINDOWS_PLATFORM: &str = "windows-x86_64";
+pub const WINDOWS_PLATFORM: &str = "windows-x86_64";
 
 /// All files of the virtual zone, in a fixed order.
 pub(super) fn collect(

@@ -11,7 +11,7 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// The client is not whole, and could not be mended.
 pub const NOT_WHOLE: u8 = 3;
-/// Another updater is at work, or the client is running.
+/// Another updater is at work, the client is running, or another program keeps a file to itself.
 pub const BUSY: u8 = 4;
 /// No server could be reached.
 pub const OFFLINE: u8 = 10;
@@ -35,7 +35,7 @@ Exit status:
    1  failed; the client is whole
    2  wrong usage
    3  the client is not whole and could not be mended
-   4  another updater is at work, or the client is running
+   4  another updater is at work, the client is running, or another program keeps a file to itself
   10  no server could be reached
   11  no space in the free zone
   12  not authentic: signatures do not hold, or another product's

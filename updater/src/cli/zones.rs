@@ -1,7 +1,7 @@
 //! Finding and opening the device's zones.
 
 use std::ffi::OsString;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -125,6 +125,9 @@ impl Zones {
             no_device(format!("the free zone {name} cannot be opened: {error}; is the device plugged in and mounted?"))
         })?;
         let lock = if access == Access::ReadWrite { lock(&zone, &free_dir)? } else { Locked::Held(None) };
+        if access == Access::ReadWrite {
+            empty_aside(&zone);
+        }
         let free = AnyFreeZone::Directory(zone);
         let mut notes = Vec::new();
         let mut config = None;
@@ -178,6 +181,21 @@ fn lock(zone: &DirZone, free: &Path) -> Result<Locked> {
     match platform::lock_directory(&free.join(paths::STATE_DIR)).context("cannot lock the device")? {
         Locked::Busy => Err(updater::EngineError::Busy.into()),
         held => Ok(held),
+    }
+}
+
+/// Removes programs that ran when they were replaced. One that still runs stays until the next start.
+fn empty_aside(zone: &DirZone) {
+    let mut names = Vec::new();
+    let listed = zone.list(paths::ASIDE_DIR, &mut |name, _| {
+        names.push(format!("{}/{name}", paths::ASIDE_DIR));
+        ControlFlow::Continue(())
+    });
+    // What cannot be listed or removed now is in nobody's way.
+    if listed.is_ok() {
+        for name in names {
+            let _ = zone.remove(&name);
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 pub mod full;
 #[cfg(target_os = "linux")]
 pub mod programs;
+#[cfg(target_os = "linux")]
+pub mod wine;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -149,12 +151,17 @@ impl World {
     }
 
     pub fn write_config(&self, servers: &[(String, u16)]) {
+        self.write_config_for(servers, "client/run.sh");
+    }
+
+    /// With this client command.
+    pub fn write_config_for(&self, servers: &[(String, u16)], command: &str) {
         let request = ConfigRequest {
             channel: "stable".into(),
             profile: Profile::Stick,
             align_bytes: ALIGN,
             servers: servers.to_vec(),
-            client_commands: vec![(String::new(), "client/run.sh".into())],
+            client_commands: vec![(String::new(), command.into())],
             policies: Policies { check_timeout_secs: 2, ..Policies::default() },
         };
         let source = KeySource::open(&self.path("keys")).unwrap();

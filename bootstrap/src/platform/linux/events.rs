@@ -8,29 +8,8 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::super::{Asked, Wakeup};
 use super::process::Child;
-
-/// Somebody asks the launcher to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
-    /// The signal.
-    pub signal: i32,
-    /// A terminal sent it, and so to the children as well.
-    pub by_terminal: bool,
-}
-
-/// What was waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wakeup {
-    /// The updater's pipe has something to say.
-    Pipe,
-    /// A child may have ended.
-    Child,
-    /// See [`Asked`].
-    Asked(Asked),
-    /// It is time.
-    Deadline,
-}
 
 /// Signals, taken in order and not by surprise. Children start with none of them blocked.
 pub struct Events {

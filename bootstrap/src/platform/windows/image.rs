@@ -1,0 +1,147 @@
+//! Where verified bytes run: a private file that nobody can write, rename or remove as long as it is held open, and that
+//! was read through that very handle.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::windows::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use firmware_image::ZoneError;
+use windows_sys::Win32::Storage::FileSystem::FILE_SHARE_READ;
+
+use super::places::{self, PROGRAM, private_directory};
+use crate::device::Stored;
+use crate::verified::{LoadError, RunPlace, SealedBytes};
+
+/// Bytes copied at a time.
+const PIECE_BYTES: usize = 256 << 10;
+/// A scanner may hold what was just written for a moment, and Windows what just ended.
+const TRIES: u32 = 20;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+
+/// Bytes that nobody can change, and the file that runs.
+pub struct RunImage {
+    bytes: Vec<u8>,
+    path: PathBuf,
+    /// Opened without sharing write or delete. Closed before the file is removed.
+    held: Option<File>,
+}
+
+impl RunImage {
+    /// Never: Windows runs files only.
+    pub fn is_in_memory(&self) -> bool {
+        false
+    }
+
+    /// What a child executes.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl SealedBytes for RunImage {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for RunImage {
+    fn drop(&mut self) {
+        self.held = None;
+        let Some(directory) = self.path.parent() else { return };
+        for _ in 0..TRIES {
+            places::remove(directory);
+            if !self.path.exists() {
+                return;
+            }
+            std::thread::sleep(BETWEEN_TRIES);
+        }
+        // It still runs. A later launcher removes it.
+    }
+}
+
+fn place(error: impl Into<io::Error>) -> LoadError {
+    LoadError::Place(error.into().into())
+}
+
+/// Private files. The name is that of what stands in this place on Linux.
+#[derive(Default)]
+pub struct SealedMemory;
+
+impl SealedMemory {
+    /// There is nothing else to use.
+    pub fn forbid(&mut self) {}
+}
+
+impl RunPlace for SealedMemory {
+    type Image = RunImage;
+
+    fn load(&mut self, source: &mut dyn Stored, length: u64) -> Result<RunImage, LoadError> {
+        PrivateDirectory.load(source, length)
+    }
+}
+
+/// A file in a fresh directory of this user's.
+pub struct PrivateDirectory;
+
+impl RunPlace for PrivateDirectory {
+    type Image = RunImage;
+
+    fn load(&mut self, source: &mut dyn Stored, length: u64) -> Result<RunImage, LoadError> {
+        let directory = private_directory().map_err(place)?;
+        let loaded = load_into(&directory.join(PROGRAM), source, length);
+        if loaded.is_err() {
+            places::remove(&directory);
+        }
+        loaded
+    }
+}
+
+fn load_into(path: &Path, source: &mut dyn Stored, length: u64) -> Result<RunImage, LoadError> {
+    source.seek(embedded_io::SeekFrom::Start(0)).map_err(LoadError::Read)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).share_mode(0).open(path).map_err(place)?;
+    let mut buffer = vec![0; PIECE_BYTES];
+    let mut left = length;
+    while left > 0 {
+        let take = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        match source.read(&mut buffer[..take]) {
+            Ok(0) => return Err(LoadError::Read(ZoneError::OutOfBounds)),
+            Ok(n) => {
+                file.write_all(&buffer[..n]).map_err(place)?;
+                left -= n as u64;
+            }
+            Err(error) => return Err(LoadError::Read(error)),
+        }
+    }
+    // What is open for writing does not run. Whatever happens before it is open again shows: all of it is read then.
+    drop(file);
+    let mut file = hold(path).map_err(place)?;
+    let mut bytes = Vec::new();
+    let wanted = usize::try_from(length).map_err(|_| LoadError::Place(ZoneError::Full))?;
+    bytes.try_reserve_exact(wanted).map_err(|_| LoadError::Place(ZoneError::Full))?;
+    (&mut file).take(length).read_to_end(&mut bytes).map_err(place)?;
+    Ok(RunImage { bytes, path: path.to_path_buf(), held: Some(file) })
+}
+
+/// Opens a file so that nobody else can write, rename or remove it, nor a directory above it.
+fn hold(path: &Path) -> io::Result<File> {
+    let mut tries = TRIES;
+    loop {
+        match OpenOptions::new().read(true).share_mode(FILE_SHARE_READ).open(path) {
+            Err(_) if tries > 1 => {
+                tries -= 1;
+                std::thread::sleep(BETWEEN_TRIES);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Every file may be run that may be read.
+///
+/// # Errors
+/// None.
+pub fn make_executable(_file: &File) -> io::Result<()> {
+    Ok(())
+}

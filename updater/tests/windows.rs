@@ -1,0 +1,272 @@
+//! The updater of Windows itself, run by Wine, over HTTP from a server on loopback: what the launcher and a person call.
+//! What is missing here for that is said, and nothing is tested then.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use common::programs::{assert_status, json, reserved_port, said, serve_at};
+use common::wine::{LAUNCHER, UPDATER, WINDOWS, Wine, there};
+use common::*;
+use firmware_image::paths;
+use firmware_image::updater_image::{Floors, UpdaterVersion};
+use release_store::keys::KeySource;
+
+/// Wine, or the end of the test.
+macro_rules! wine_or_skip {
+    () => {
+        match common::wine::wine(env!("CARGO_TARGET_TMPDIR")) {
+            Some(wine) => wine,
+            None => return,
+        }
+    };
+}
+
+/// Holds a file without sharing it if one is named, says that it runs, and ends when its input does.
+const HOLDER: &str = r#"
+#include <stdio.h>
+#include <windows.h>
+int main(int argc, char **argv) {
+    if (argc > 1 && CreateFileA(argv[1], GENERIC_READ, 0, NULL, OPEN_EXISTING, 0, NULL) == INVALID_HANDLE_VALUE) return 1;
+    printf("up\n");
+    fflush(stdout);
+    while (getchar() != EOF) {}
+    return 0;
+}
+"#;
+
+fn holder(wine: &Wine) -> Vec<u8> {
+    let path = wine.place().join(format!("holder-{}-{:?}.exe", std::process::id(), std::thread::current().id()));
+    wine.compile(HOLDER, &[], &path, &[]);
+    let bytes = fs::read(&path).unwrap();
+    fs::remove_file(path).unwrap();
+    bytes
+}
+
+/// A program that runs, until this is dropped.
+struct Held(Child);
+
+impl Held {
+    fn start(wine: &Wine, program: &Path, args: &[&str]) -> Self {
+        let mut command = wine.command(program);
+        let mut child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut up = [0; 2];
+        child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+        assert_eq!(&up, b"up");
+        Self(child)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+/// The updater for Windows as it ships: stamped and signed.
+fn signed(wine: &Wine, world: &World, version: &str) -> PathBuf {
+    let program = fs::read(wine.program(UPDATER)).unwrap();
+    let source = KeySource::open(&world.path("keys")).unwrap();
+    let number = UpdaterVersion::parse(version).unwrap();
+    let image = source.updater(Some(&passphrase()), WINDOWS, program, number, Floors::default()).unwrap().image;
+    let path = world.path(&format!("updater-{version}.exe"));
+    fs::write(&path, image).unwrap();
+    path
+}
+
+/// A device of directories, whose `device.cfg` names this server.
+fn device(wine: &Wine, url: &str) -> (World, PathBuf) {
+    let world = World::new();
+    world.write_config_for(&[(url.to_owned(), 1)], "client/run.exe");
+    File::create(world.path("hidden.img")).unwrap().set_len(160 << 20).unwrap();
+    let program = signed(wine, &world, "1.0.0");
+    (world, program)
+}
+
+fn publish(world: &World, version: &str, files: &[(&str, Vec<u8>)], program: &Path) {
+    world.publish_with(version, files, |request| request.updaters.push((WINDOWS.into(), program.to_owned())));
+}
+
+fn zones(world: &World, command: &mut Command) {
+    command.args(["--virtual", &there(&world.path("virtual")), "--free", &there(&world.free())]);
+    command.args(["--hidden", &there(&world.path("hidden.img"))]);
+}
+
+fn run(wine: &Wine, world: &World, program: &Path, args: &[&str]) -> Output {
+    let mut command = wine.command(program);
+    zones(world, &mut command);
+    command.args(args).output().unwrap()
+}
+
+fn installed(world: &World) -> PathBuf {
+    world.free().join(paths::updater_name(WINDOWS).as_str())
+}
+
+#[test]
+fn a_device_is_installed_verified_repaired_updated_and_rolled_back() {
+    let wine = wine_or_skip!();
+    let (listener, url) = reserved_port();
+    let (world, program) = device(wine, &url);
+    publish(&world, "1.0.0", &first(), &program);
+    let server = serve_at(&world, listener);
+    let run = |args: &[&str]| run(wine, &world, &program, args);
+
+    let output = run(&["check", "--json"]);
+    assert_status(&output, 0);
+    assert_eq!(json(&output)["newest"], "1.0.0");
+    assert_status(&run(&["update"]), 0);
+    world.assert_client(&first());
+    assert_status(&run(&["verify"]), 0);
+    fs::write(world.client().join("run.sh"), "virus").unwrap();
+    let output = run(&["verify", "--json"]);
+    assert_status(&output, 3);
+    assert_eq!(json(&output)["damaged"][0]["path"], "run.sh");
+    assert_status(&run(&["repair"]), 0);
+    world.assert_client(&first());
+    world.publish("2.0.0", &second());
+    assert_status(&run(&["update"]), 0);
+    world.assert_client(&second());
+    drop(server);
+    assert_status(&run(&["rollback"]), 0);
+    world.assert_client(&first());
+    let status = json(&run(&["status", "--json"]));
+    assert_eq!((&status["version"], &status["held"]), (&"1.0.0".into(), &true.into()));
+    assert_eq!(status["files"]["whole"], true);
+    assert_status(&run(&["check"]), 10);
+}
+
+#[test]
+fn files_that_are_in_use_wait_for_the_next_start_and_none_is_replaced_before() {
+    let wine = wine_or_skip!();
+    let (listener, url) = reserved_port();
+    let (world, program) = device(wine, &url);
+    let client = holder(wine);
+    let other = [client.clone(), b"newer".to_vec()].concat();
+    let release =
+        |program: &[u8], text: &str| vec![("run.exe", program.to_vec()), ("notes.txt", text.as_bytes().to_vec())];
+    let (old, new) = (release(&client, "old"), release(&other, "new"));
+    publish(&world, "1.0.0", &old, &program);
+    let _server = serve_at(&world, listener);
+    assert_status(&run(wine, &world, &program, &["update"]), 0);
+    publish(&world, "2.0.0", &new, &program);
+
+    let running = Held::start(wine, &world.client().join("run.exe"), &[]);
+    let output = run(wine, &world, &program, &["update"]);
+    assert_status(&output, 4);
+    assert!(said(&output).contains("The client is running: run.exe."), "{}", said(&output));
+    assert_status(&run(wine, &world, &program, &["run"]), 4);
+    world.assert_client(&old);
+    drop(running);
+
+    let outside = world.path("holder.exe");
+    fs::write(&outside, &client).unwrap();
+    let open = Held::start(wine, &outside, &[&there(&world.client().join("notes.txt"))]);
+    let output = run(wine, &world, &program, &["update"]);
+    assert_status(&output, 4);
+    assert!(said(&output).contains("notes.txt"), "{}", said(&output));
+    world.assert_client(&old);
+    drop(open);
+
+    // Whoever holds the client's lock runs it, wherever its files are.
+    let lock = Held::start(wine, &outside, &[&there(&world.free().join(paths::CLIENT_LOCK))]);
+    assert_status(&run(wine, &world, &program, &["update"]), 4);
+    drop(lock);
+
+    assert_status(&run(wine, &world, &program, &["run"]), 0);
+    world.assert_client(&new);
+}
+
+#[test]
+fn one_updater_at_a_time() {
+    let wine = wine_or_skip!();
+    let (world, program) = device(wine, "http://127.0.0.1:9");
+    let outside = world.path("holder.exe");
+    fs::write(&outside, holder(wine)).unwrap();
+    let lock = world.free().join(paths::DEVICE_LOCK);
+    fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    fs::write(&lock, []).unwrap();
+    let held = Held::start(wine, &outside, &[&there(&lock)]);
+    assert_status(&run(wine, &world, &program, &["run"]), 4);
+    drop(held);
+    assert_ne!(run(wine, &world, &program, &["run"]).status.code(), Some(4));
+}
+
+#[test]
+fn an_updater_that_runs_from_the_free_zone_is_replaced_and_cleared_away_by_the_next_start() {
+    let wine = wine_or_skip!();
+    let (listener, url) = reserved_port();
+    let (world, first_updater) = device(wine, &url);
+    publish(&world, "1.0.0", &first(), &first_updater);
+    let _server = serve_at(&world, listener);
+    fs::copy(&first_updater, installed(&world)).unwrap();
+    let run = || run(wine, &world, &installed(&world), &["run"]);
+    assert_status(&run(), 0);
+    assert_eq!(fs::read(installed(&world)).unwrap(), fs::read(&first_updater).unwrap());
+
+    let second_updater = signed(wine, &world, "2.0.0");
+    publish(&world, "2.0.0", &second(), &second_updater);
+    let before = wine.left_behind().len();
+    let output = run();
+    assert_status(&output, 0);
+    world.assert_client(&second());
+    assert_eq!(fs::read(installed(&world)).unwrap(), fs::read(&second_updater).unwrap(), "{}", said(&output));
+    // The old one was moved out of the way while it ran: it is all there is.
+    let aside = || fs::read_dir(world.free().join(paths::ASIDE_DIR)).map_or(0, Iterator::count);
+    assert_eq!(aside(), 1);
+    assert_status(&run(), 0);
+    assert_eq!(aside(), 0);
+    assert_eq!(wine.left_behind().len(), before, "trials leave nothing behind");
+}
+
+#[test]
+fn the_launcher_restores_the_updater_which_installs_the_client_which_runs() {
+    let wine = wine_or_skip!();
+    let (listener, url) = reserved_port();
+    let (world, program) = device(wine, &url);
+    let files = vec![("run.exe", holder(wine)), ("notes.txt", b"notes".to_vec())];
+    publish(&world, "1.0.0", &files, &program);
+    let _server = serve_at(&world, listener);
+    let mut launcher = fs::read(wine.program(LAUNCHER)).unwrap();
+    firmware_image::stamp::stamp(&mut launcher, world.keys.vendor_key()).unwrap();
+    let path = world.path("virtual").join(paths::bootstrap_name(WINDOWS).as_str());
+    fs::write(&path, launcher).unwrap();
+    fs::copy(&program, world.path("virtual").join(paths::updater_name(WINDOWS).as_str())).unwrap();
+    let launch = || {
+        let mut command = wine.command(&path);
+        zones(&world, &mut command);
+        command.output().unwrap()
+    };
+    // The client ends as soon as it sees that its input has ended.
+    let output = launch();
+    assert_status(&output, 0);
+    assert!(said(&output).contains("restored version 1.0.0 from the copy in the virtual zone"), "{}", said(&output));
+    world.assert_client(&files);
+    assert_eq!(fs::read(installed(&world)).unwrap(), fs::read(&program).unwrap());
+
+    // A damaged client is repaired before it is started.
+    fs::write(world.client().join("notes.txt"), "virus").unwrap();
+    let output = launch();
+    assert_status(&output, 0);
+    world.assert_client(&files);
+
+    // The updater backed itself up: with the virtual zone's copy gone as well, the hidden zone has it.
+    fs::remove_file(world.path("virtual").join(paths::updater_name(WINDOWS).as_str())).unwrap();
+    fs::write(installed(&world), "infected").unwrap();
+    let output = launch();
+    assert_status(&output, 0);
+    assert!(said(&output).contains("from hidden backup"), "{}", said(&output));
+    // All is well: not one byte is written, and nothing is said.
+    launch();
+    let before = world.fingerprint();
+    let output = launch();
+    assert_status(&output, 0);
+    let after = world.fingerprint();
+    let paths = before.keys().chain(after.keys());
+    let written: Vec<&PathBuf> = paths.filter(|path| before.get(*path) != after.get(*path)).collect();
+    assert_eq!(written, [""; 0].map(Path::new), "{}", said(&output));
+}
