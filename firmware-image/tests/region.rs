@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use firmware_image::ZoneError;
 use firmware_image::region::{self, Extent, RegionLayout};
+use firmware_image::sim::{Faults, Medium, SimDisk};
 use firmware_image::storage::{MemoryZone, SliceReader, read_exact_at};
 
 #[test]
@@ -52,13 +53,14 @@ fn a_write_that_is_cut_leaves_no_footer_before_the_file_is_whole() {
     let file: Vec<u8> = (0..1000).map(|i| i as u8).collect();
     let mut cuts = 0;
     for write in 0.. {
-        let mut bytes = vec![0xff; 2048];
-        let mut zone = CutZone::new(&mut bytes, Some((write, 3)));
-        let written = region::write(&mut zone, &mut SliceReader::new(&file), 1000);
+        let faults = Faults { cut: Some((write, 3)), ..Faults::default() };
+        let mut disk = SimDisk::faulty(Medium::of(&[0xff; 2048]), faults);
+        let written = region::write(&mut disk, &mut SliceReader::new(&file), 1000);
         if written.is_ok() {
             break;
         }
         cuts += 1;
+        let mut bytes = disk.medium().bytes(0, 2048);
         assert_eq!(region::file_bytes(&mut MemoryZone::new(&mut bytes)), Err(ZoneError::NotFound), "write {write}");
     }
     assert_eq!(cuts, 5, "four pieces and a footer");

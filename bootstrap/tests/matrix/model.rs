@@ -99,7 +99,7 @@ impl Model {
             free: None::<&Fat>,
             cd_tail: None::<Window<SimDisk>>,
         };
-        let found = places.newest_record(&config.secret(), &mut scratch, &mut body).unwrap();
+        let found = places.newest_record(&config.secret(), &mut scratch.memory(), &mut body).unwrap();
         let (record, mut identity) = (found.record, found.identity);
         let cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
         let (id, key, secret) = (identity.device_id, &identity.device_key, config.secret());
@@ -183,7 +183,7 @@ impl Model {
             .and_then(|zone| Ok((HiddenZone::new(zone, align)?, self.fat(disk)?)));
         let (hidden, fat) = opened.map_err(|error| format!("a zone cannot be opened: {error}"))?;
         let places = Places { hidden: Some(hidden), free: Some(&fat), cd_tail: None };
-        Ok(work(&mut bootstrap::Device { places, plain: Some(MemoryZone::new(plain)), scratch }))
+        Ok(work(&mut bootstrap::Device { places, plain: Some(MemoryZone::new(plain)), memory: scratch.memory() }))
     }
 
     /// One plug-in: the launcher's decisions, the updater, and what the launcher notes of them. `online`: the store is in
