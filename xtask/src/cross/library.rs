@@ -76,7 +76,7 @@ impl Library {
     pub fn prepare(&self, cargo: &mut Command, small: bool) -> Vec<String> {
         let Self::Source { rustc, immediate_abort } = self else { return Vec::new() };
         cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=std,panic_abort");
-        // Any feature named here takes away those that unwind and print backtraces: every program of a device aborts.
+        // A feature named here takes the place of those that unwind: every program of a device aborts.
         cargo.arg("-Zbuild-std-features=optimize_for_size");
         if small && *immediate_abort { IMMEDIATE_ABORT.map(str::to_owned).to_vec() } else { Vec::new() }
     }

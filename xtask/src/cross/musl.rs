@@ -26,12 +26,27 @@ pub fn specs(arch: &str, work: &Path) -> Result<PathBuf> {
     Ok(specs)
 }
 
-/// A directory with an empty `libunwind.a`: the library asks for one by name, and a program that aborts calls nothing in it.
-pub fn no_unwinding(work: &Path) -> Result<PathBuf> {
-    let dir = work.join("no-unwinding");
+/// What Rust's library asks of a `libunwind` for a program that aborts: backtraces, which find nothing here.
+const UNWINDING: &str = "\
+/* _URC_END_OF_STACK */
+int _Unwind_Backtrace(void *step, void *argument) { return 5; }
+unsigned long _Unwind_GetIP(void *context) { return 0; }
+unsigned long _Unwind_GetCFA(void *context) { return 0; }
+void *_Unwind_FindEnclosingFunction(void *address) { return 0; }
+";
+
+/// A directory with a `libunwind.a` for programs that never unwind.
+///
+/// # Errors
+/// The compiler fails.
+pub fn no_unwinding(gcc: &str, arch: &str, work: &Path) -> Result<PathBuf> {
+    let dir = work.join(format!("no-unwinding-{arch}"));
     std::fs::create_dir_all(&dir)?;
-    // An archive without members is its magic (ar(5)).
-    std::fs::write(dir.join("libunwind.a"), "!<arch>\n")?;
+    let [source, object] = ["unwind.c", "unwind.o"].map(|name| dir.join(name));
+    std::fs::write(&source, UNWINDING)?;
+    run::text(Command::new(gcc).args(["-Os", "-ffunction-sections", "-w", "-c"]).arg(&source).arg("-o").arg(&object))?;
+    // The linker takes a script for a library (ld(1)), so no archiver for this processor is wanted.
+    std::fs::write(dir.join("libunwind.a"), format!("INPUT(\"{}\")\n", object.display()))?;
     Ok(dir)
 }
 

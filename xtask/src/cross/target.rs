@@ -75,7 +75,7 @@ impl Target {
             tools.flags_from_source = vec![
                 format!("-Clinker={gcc}"),
                 format!("-Clink-arg={specs}"),
-                format!("-Lnative={}", musl::no_unwinding(work)?.display()),
+                format!("-Lnative={}", musl::no_unwinding(&gcc, arch, work)?.display()),
                 "-Clink-self-contained=no".into(),
                 // musl's specs know no position-independent static programs.
                 "-Crelocation-model=static".into(),
