@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::run;
+use crate::{run, windows};
 
 /// A program from the system's packages, and what goes untested without it.
 struct Tool {
@@ -28,6 +28,7 @@ const TOOLS: &[Tool] = &[
         shows: "anything on a real kernel: plug, pull, heal (qemu-tests)",
     },
     Tool { program: "qemu-system-arm", package: "qemu-system-arm", shows: "restoring on a microcontroller" },
+    Tool { program: windows::WINE, package: "wine64", shows: "launcher and updater for Windows" },
     Tool { program: "/boot/vmlinuz", package: "linux-image-amd64", shows: "likewise: there is no kernel to boot" },
     Tool { program: "/lib/systemd/systemd", package: "systemd", shows: "likewise: the guest's first process" },
     Tool { program: "udevadm", package: "udev", shows: "likewise: the guest's udev" },

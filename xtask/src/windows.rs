@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{run, system};
 
 /// Where Debian's package has Wine; nothing in the path leads there.
-const WINE: &str = "/usr/lib/wine/wine64";
+pub const WINE: &str = "/usr/lib/wine/wine64";
 const COMPILER: &str = "x86_64-w64-mingw32-gcc";
 
 /// Runs them with the programs in `dist`. What is missing for that is named, and they are left out.

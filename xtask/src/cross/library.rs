@@ -78,6 +78,8 @@ impl Library {
         cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=std,panic_abort");
         // A feature named here takes the place of those that unwind: every program of a device aborts.
         cargo.arg("-Zbuild-std-features=optimize_for_size");
+        // One function an object: the linker for Windows leaves out whole objects only.
+        cargo.args(["--config", "profile.launcher.package.compiler_builtins.codegen-units=10000"]);
         if small && *immediate_abort { IMMEDIATE_ABORT.map(str::to_owned).to_vec() } else { Vec::new() }
     }
 
