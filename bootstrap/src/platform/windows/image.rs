@@ -121,6 +121,10 @@ fn load_into(path: &Path, source: &mut dyn Stored, length: u64) -> Result<RunIma
     let wanted = usize::try_from(length).map_err(|_| LoadError::Place(ZoneError::Full))?;
     bytes.try_reserve_exact(wanted).map_err(|_| LoadError::Place(ZoneError::Full))?;
     (&mut file).take(length).read_to_end(&mut bytes).map_err(place)?;
+    if file.metadata().map_err(place)?.len() != length {
+        // Somebody wrote to it in between.
+        return Err(LoadError::Place(ZoneError::Corrupt));
+    }
     Ok(RunImage { bytes, path: path.to_path_buf(), held: Some(file) })
 }
 
