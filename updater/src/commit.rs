@@ -168,10 +168,29 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                         self.undo_for_room(&plan, &mut journal)?;
                         Ok(Recovery::Undone)
                     }
+                    Err(error) if self.may_undo(&plan, &error) => {
+                        // A place on the medium that takes no file of the new release must not keep the old one from
+                        // starting. Where going back fails as well, the first error says why.
+                        match self.undo_commit(&plan, &mut journal, None) {
+                            Ok(()) => Ok(Recovery::Undone),
+                            Err(_) => Err(error),
+                        }
+                    }
                     Err(error) => Err(error),
                 }
             }
         }
+    }
+
+    /// Whether a commit that `error` keeps from being finished can be taken back.
+    fn may_undo(&self, plan: &CommitPlan, error: &EngineError) -> bool {
+        let passes = matches!(error.kind(), FailureKind::ReadOnly | FailureKind::Busy);
+        !passes && !self.is_applied(plan) && plan.intent.keeps_undo()
+    }
+
+    /// Whether the release of `plan` is the installed one already.
+    fn is_applied(&self, plan: &CommitPlan) -> bool {
+        self.state.release.as_ref().is_some_and(|installed| installed.serial == plan.release.serial)
     }
 
     /// Whether the journal says that the managed directory may be a mixture.
@@ -542,8 +561,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// # Errors
     /// `NoSpaceInside` where even that takes more room than there is, or where there is nothing to go back to.
     fn undo_for_room(&mut self, plan: &CommitPlan, journal: &mut Journal) -> Result<(), EngineError> {
-        let applied = self.state.release.as_ref().is_some_and(|installed| installed.serial == plan.release.serial);
-        if applied || !plan.intent.keeps_undo() {
+        if self.is_applied(plan) || !plan.intent.keeps_undo() {
             return Err(self.no_room_inside(plan)?);
         }
         let undone = match self.undo_commit(plan, journal, None) {

@@ -28,10 +28,11 @@ pub(crate) enum Staged {
 }
 
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
-    /// Removes what earlier runs staged and this plan does not want, or did not finish.
+    /// Removes what earlier runs staged and this plan does not take as it is.
     pub(crate) fn clear_leftovers(&mut self, plan: &Plan) -> Result<(), EngineError> {
-        let mut wanted: HashMap<Digest, u64> =
-            plan.contents.iter().map(|content| (content.digest, content.size)).collect();
+        // What is not whole is made anew: until then it would take its room twice.
+        let staged = plan.contents.iter().filter(|content| content.way == Way::Staged);
+        let mut wanted: HashMap<Digest, u64> = staged.map(|content| (content.digest, content.size)).collect();
         wanted.insert(plan.release.manifest, plan.verified.bytes().len() as u64);
         let kept = [&plan.sealed_list, &plan.statement, &plan.previous_statement].into_iter().flatten();
         wanted.extend(kept.map(|bytes| (Digest::of(bytes), bytes.len() as u64)));

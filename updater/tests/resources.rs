@@ -428,6 +428,25 @@ fn where_somebody_takes_all_room_that_is_given_back_what_is_missing_is_said_and_
 }
 
 #[test]
+fn a_bad_place_for_one_new_file_keeps_the_old_release_running() {
+    for path in ["client/app/new.bin", "client/app/new-name.dat"] {
+        let filling = Filling::new();
+        let room = Room::without_a_place_for(path);
+        for start in 0..3 {
+            let at = format!("no place for {path}, start {start}");
+            let (error, whole) = filling.attempt(&room).unwrap_err();
+            assert!(whole, "{at}: {error}");
+            assert!(!one_whole_release(&filling.world, &at), "{at}: the new release cannot be there");
+            assert_users_files(&filling.world, &at);
+        }
+        // A commit that a cut left open ends the same way.
+        filling.restore();
+        filling.attempt(&Room::endless()).unwrap();
+        assert!(one_whole_release(&filling.world, path));
+    }
+}
+
+#[test]
 fn without_memory_an_updater_ends_with_an_error_and_damages_nothing() {
     let behind = Behind::new(false);
     let (mut fine, mut failed, mut aborted) = (0, 0, 0);

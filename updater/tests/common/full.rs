@@ -18,16 +18,25 @@ pub struct Room {
     free: Cell<u64>,
     /// Whether somebody else takes at once what is given back.
     greedy: bool,
+    /// A file for which the medium has no sound place.
+    bad: Option<&'static str>,
 }
 
 impl Room {
     /// Room for `changes` changes, and then for nothing but what is given back; where others are `greedy`, not even for that.
     pub fn for_changes(changes: u64, greedy: bool) -> Rc<Self> {
-        Rc::new(Self { changes: Cell::new(changes), free: Cell::new(0), greedy })
+        Rc::new(Self { changes: Cell::new(changes), free: Cell::new(0), greedy, bad: None })
     }
     /// Room that does not end, and what was used of it.
     pub fn endless() -> Rc<Self> {
         Self::for_changes(u64::MAX, false)
+    }
+    /// Room that does not end, but none for the file at this path, which fails whenever it is written.
+    pub fn without_a_place_for(path: &'static str) -> Rc<Self> {
+        Rc::new(Self { changes: Cell::new(u64::MAX), free: Cell::new(0), greedy: false, bad: Some(path) })
+    }
+    fn is_bad(&self, path: &str) -> Result<(), ZoneError> {
+        if self.bad == Some(path) { Err(ZoneError::Io(5)) } else { Ok(()) }
     }
     pub fn used(&self) -> u64 {
         u64::MAX - self.changes.get()
@@ -84,6 +93,7 @@ impl<'z> FreeZone for FullZone<'z> {
         Ok(FullFile(self.0.open_rw(path)?, self.1.clone(), 0))
     }
     fn create(&self, path: &str) -> Result<FullFile, ZoneError> {
+        self.1.is_bad(path)?;
         match self.length(path)? {
             Some(length) => self.1.give_back(length),
             None => self.1.entry()?,
@@ -101,6 +111,7 @@ impl<'z> FreeZone for FullZone<'z> {
         self.0.remove(path)
     }
     fn rename(&self, from: &str, to: &str) -> Result<(), ZoneError> {
+        self.1.is_bad(to)?;
         self.1.give_back(self.length(to)?.unwrap_or(0));
         self.0.rename(from, to)
     }

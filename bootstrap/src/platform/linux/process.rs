@@ -245,10 +245,13 @@ impl Plan {
                 let _ = rustix::io::write(&failed_in, &error.to_ne_bytes());
                 libc::_exit(127);
             }
+            if pid < 0 {
+                return Err(io::Error::last_os_error());
+            }
             pid
         };
         drop(failed_in);
-        let Some(pid) = Pid::from_raw(pid).filter(|_| pid > 0) else { return Err(io::Error::last_os_error()) };
+        let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
         let mut error = [0; size_of::<i32>()];
         match File::from(failed_out).read_exact(&mut error) {
             Ok(()) => {
