@@ -35,6 +35,8 @@ enum Installed {
     Worthless,
     /// A sound one that would not start: another is installed once it has shown that it starts.
     WillNotStart,
+    /// This computer would not take it to where it runs, or not have it read: others may run, and it stays.
+    NotTaken,
 }
 
 /// A copy to start now.
@@ -113,7 +115,12 @@ impl<'c> Session<'c> {
                     return Some(self.start(copy, Source::Installed, false));
                 }
                 Err(fault) => {
-                    self.installed = if is_worthless(&fault) { Installed::Worthless } else { Installed::NoGood };
+                    self.installed = match fault {
+                        CopyFault::Image(ImageError::Zone(ZoneError::Denied)) => Installed::NotTaken,
+                        CopyFault::NoRoomToRun(_) if self.stands_sound(device) => Installed::NotTaken,
+                        _ if is_worthless(&fault) => Installed::Worthless,
+                        _ => Installed::NoGood,
+                    };
                     self.report.add(Event::Unusable { source: Source::Installed, fault });
                 }
             }
@@ -171,12 +178,19 @@ impl<'c> Session<'c> {
         if self.installed != Installed::WillNotStart || start.recover {
             return;
         }
+        if !self.stands_sound(device) {
+            self.install(device.free(), &start.copy, start.source, Present::Kept);
+        }
+    }
+
+    /// Whether the installed updater, looked at where it stands, may run.
+    fn stands_sound<H: RawZone, F: FreeZone, C: RawZone, V: RawZone>(
+        &self,
+        device: &mut Device<'_, H, F, C, V>,
+    ) -> bool {
         let present =
             device.with_copy(Source::Installed, &self.product, |file, length| Ok(check(file, length, &self.product)?));
-        if present.is_ok_and(|present| present.is_admitted(&self.floors) && !self.note.has_failed(&present.digest)) {
-            return;
-        }
-        self.install(device.free(), &start.copy, start.source, Present::Kept);
+        present.is_ok_and(|present| present.is_admitted(&self.floors) && !self.note.has_failed(&present.digest))
     }
 
     fn start<I: SealedBytes>(&mut self, copy: VerifiedCopy<I>, source: Source, recover: bool) -> Start<I> {
@@ -195,7 +209,7 @@ impl<'c> Session<'c> {
         device: &mut Device<'_, H, F, C, V>,
     ) -> Copies {
         let Self { product, report, .. } = self;
-        let skip = (self.installed == Installed::Worthless).then_some(Source::Installed);
+        let skip = matches!(self.installed, Installed::Worthless | Installed::NotTaken).then_some(Source::Installed);
         let copies = Copies::survey(device, product, skip, |source, fault| {
             if source != Source::Installed {
                 report.add(Event::Unusable { source, fault });
@@ -252,7 +266,7 @@ impl<'c> Session<'c> {
         match self.installed {
             Installed::NoGood => self.install(free, copy, from, Present::Kept),
             Installed::Worthless => self.install(free, copy, from, Present::Worthless),
-            Installed::Unseen | Installed::Sound(_) | Installed::WillNotStart => {}
+            Installed::Unseen | Installed::Sound(_) | Installed::WillNotStart | Installed::NotTaken => {}
         }
     }
 

@@ -95,6 +95,24 @@ fn a_damaged_backup_is_passed_over_wherever_it_is_damaged() {
 }
 
 #[test]
+fn a_sound_updater_that_this_computer_does_not_take_stays_while_an_older_one_runs() {
+    let device = Device::from_factory(&image("1.1.0"));
+    device.backup(SlotName::BackupB, 3, &image("1.0.0"));
+    let launched = device.launch_only(&image("1.0.0"));
+    assert_eq!((launched.last().source, launched.last().bytes.as_slice()), (B, image("1.0.0").as_slice()));
+    assert_eq!(launched.restored_from(), None);
+    assert_eq!(fault(&launched, Source::Installed), Some(CopyFault::NoRoomToRun(ZoneError::Denied)));
+    assert_eq!(device.installed().unwrap(), image("1.1.0"));
+
+    // One that is damaged as well is healed from what runs here.
+    let mut infected = image("1.1.0");
+    infected[100] ^= 1;
+    device.install(&infected);
+    assert_eq!(device.launch_only(&image("1.0.0")).restored_from(), Some(B));
+    assert_eq!(device.installed().unwrap(), image("1.0.0"));
+}
+
+#[test]
 fn with_both_backups_damaged_the_mirror_heals_and_then_the_virtual_zone() {
     let device = Device::from_factory(&image("1.0.0"));
     device.scribble(SlotName::BackupA, 0, 4096);

@@ -91,6 +91,8 @@ fn windows(code: i32) -> ZoneError {
     match code.cast_unsigned() {
         codes::ERROR_SHARING_VIOLATION | codes::ERROR_LOCK_VIOLATION | codes::ERROR_USER_MAPPED_FILE => ZoneError::Busy,
         codes::ERROR_WRITE_PROTECT => ZoneError::ReadOnly,
+        // A scanner refuses it.
+        codes::ERROR_VIRUS_INFECTED | codes::ERROR_VIRUS_DELETED => ZoneError::Denied,
         codes::ERROR_DISK_CORRUPT | codes::ERROR_FILE_CORRUPT => ZoneError::Corrupt,
         codes::ERROR_HANDLE_EOF => ZoneError::OutOfBounds,
         _ => ZoneError::Io(code),

@@ -55,9 +55,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> i32 {
     let mut teller = Teller::new(options.verbose);
     let exit = run(&options, &mut teller);
     if options.json {
+        // Read by a program, which waits for the end of this one.
         words::out(&teller.json(exit));
-    }
-    if !matches!(exit, Exit::Fine | Exit::Client(0)) {
+    } else if !matches!(exit, Exit::Fine | Exit::Client(0)) {
         teller.show();
     }
     exit.status()

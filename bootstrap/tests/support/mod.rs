@@ -28,7 +28,7 @@ use firmware_image::slot::{Kind, Write, slot_bytes};
 use firmware_image::updater_image::{
     Floors, IMAGE_ALIGN, KeyCertificate, MAX_TRAILER_BYTES, Statement, UpdaterVersion, make_trailer,
 };
-use firmware_image::{Digest, paths};
+use firmware_image::{Digest, ZoneError, paths};
 
 pub const PRODUCT: &str = "acme-stick";
 pub const PLATFORM: &str = paths::THIS_PLATFORM;
@@ -302,6 +302,12 @@ impl Device {
         launch(&zones, fate)
     }
 
+    /// As [`Self::launch`], on a computer that lets nothing run but `image`.
+    pub fn launch_only(&self, image: &[u8]) -> Launched {
+        let zones = Directories::given(&self.virtual_zone, Some(&self.free), Some(&self.hidden)).unwrap();
+        launch_in(&zones, &mut Picky(image), |_| Fate::Ready)
+    }
+
     /// Every file, its bytes and its time, and those of directories.
     pub fn everything(&self) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
         let mut out = BTreeMap::new();
@@ -505,9 +511,27 @@ impl RunPlace for Memory {
     }
 }
 
+/// A place on a computer that has these bytes only and no others.
+pub struct Picky<'b>(pub &'b [u8]);
+
+impl RunPlace for Picky<'_> {
+    type Image = Bytes;
+
+    fn load(&mut self, source: &mut dyn Stored, length: u64) -> Result<Bytes, LoadError> {
+        let loaded = Memory.load(source, length)?;
+        if loaded.0 == self.0 { Ok(loaded) } else { Err(LoadError::Place(ZoneError::Denied)) }
+    }
+}
+
 /// Runs the library over zones until a copy is ready or none is left.
-pub fn launch<Z: bootstrap::launcher::zones::Zones>(
+pub fn launch<Z: bootstrap::launcher::zones::Zones>(zones: &Z, fate: impl FnMut(&Start<Bytes>) -> Fate) -> Launched {
+    launch_in(zones, &mut Memory, fate)
+}
+
+/// As [`launch`], in this place.
+pub fn launch_in<Z: bootstrap::launcher::zones::Zones>(
     zones: &Z,
+    place: &mut impl RunPlace<Image = Bytes>,
     mut fate: impl FnMut(&Start<Bytes>) -> Fate,
 ) -> Launched {
     let vendor = SigningKey::from_seed(&[1; 32]).public();
@@ -518,7 +542,7 @@ pub fn launch<Z: bootstrap::launcher::zones::Zones>(
     let mut runs = Vec::new();
     loop {
         let mut opened = zones.open(ALIGN, PLATFORM);
-        let Some(start) = session.next(&mut opened.device(&mut scratch), &mut Memory) else { break };
+        let Some(start) = session.next(&mut opened.device(&mut scratch), place) else { break };
         let (source, recover) = (start.source, start.recover);
         runs.push(Run { bytes: start.copy.bytes().to_vec(), source, recover });
         let mut opened = zones.open(ALIGN, PLATFORM);

@@ -17,11 +17,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{
-    ERROR_LOCK_VIOLATION, ERROR_SHARING_VIOLATION, ERROR_USER_MAPPED_FILE, GENERIC_WRITE,
+    ERROR_ACCESS_DENIED, ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER, ERROR_LOCK_VIOLATION, ERROR_NOT_SUPPORTED,
+    ERROR_SHARING_VIOLATION, ERROR_USER_MAPPED_FILE, GENERIC_WRITE,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT,
-    GetDiskFreeSpaceExW, MOVEFILE_DELAY_UNTIL_REBOOT, MOVEFILE_REPLACE_EXISTING, MOVEFILE_WRITE_THROUGH, MoveFileExW,
+    DELETE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_BACKUP_SEMANTICS,
+    FILE_FLAG_OPEN_REPARSE_POINT, GetDiskFreeSpaceExW, MOVEFILE_DELAY_UNTIL_REBOOT, MOVEFILE_REPLACE_EXISTING,
+    MOVEFILE_WRITE_THROUGH, MoveFileExW,
 };
 
 use crate::free_zone::{Kind, Metadata, is_device_name};
@@ -210,10 +212,13 @@ impl Root {
         }
         let Err(error @ (ZoneError::Busy | ZoneError::Denied)) = done else { return done };
         let is_file = stat(&to)?.is_some_and(|found| found.kind == Kind::File);
-        let Some(aside) = is_file.then(|| self.put_aside(&to)).flatten() else { return Err(error) };
+        if !is_file || is_kept(&from) {
+            return Err(error);
+        }
+        let Some(aside) = self.put_aside(&to) else { return Err(error) };
         patiently(replace).inspect_err(|_| {
             // It was not what kept the other from its name.
-            let _ = move_file(&aside, &to);
+            let _ = patiently(|| move_file(&aside, &to));
         })
     }
 
@@ -250,17 +255,16 @@ impl Root {
     /// Flushes the directory, where this file system lets an ordinary user; where not, its driver orders its directories by
     /// itself, and renames were written through.
     pub fn sync_dir(&self, path: &str) -> Result<(), ZoneError> {
+        /// What a driver answers that does not let this user flush a directory, or does not know how.
+        const NOT_HERE: [u32; 4] =
+            [ERROR_ACCESS_DENIED, ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_INVALID_PARAMETER];
         let host = self.resolve(path)?.filter(|host| host.is_dir()).ok_or(ZoneError::NotFound)?;
-        let options = &mut OpenOptions::new();
-        let opened = options.access_mode(GENERIC_WRITE).custom_flags(FILE_FLAG_BACKUP_SEMANTICS).open(host);
-        if let Ok(Err(error)) = opened.map(|directory| directory.sync_all()) {
-            return match ZoneError::from(error) {
-                // The device is gone, or full.
-                error @ (ZoneError::Full | ZoneError::NotFound | ZoneError::Corrupt) => Err(error),
-                _ => Ok(()),
-            };
-        }
-        Ok(())
+        let mut options = OpenOptions::new();
+        options.access_mode(GENERIC_WRITE).custom_flags(FILE_FLAG_BACKUP_SEMANTICS);
+        patiently(|| match options.open(&host).and_then(|directory| directory.sync_all()) {
+            Err(error) if error.raw_os_error().is_some_and(|code| NOT_HERE.contains(&code.cast_unsigned())) => Ok(()),
+            done => done,
+        })
     }
 
     /// No such mark here: a name's ending decides.
@@ -310,6 +314,11 @@ fn patiently<T>(mut act: impl FnMut() -> io::Result<T>) -> Result<T, ZoneError> 
 fn is_held(error: &io::Error) -> bool {
     const HELD: [u32; 3] = [ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION, ERROR_USER_MAPPED_FILE];
     error.raw_os_error().is_some_and(|code| HELD.contains(&code.cast_unsigned()))
+}
+
+/// Whether somebody keeps what stands there from another name.
+fn is_kept(host: &Path) -> bool {
+    as_it_is(OpenOptions::new().access_mode(DELETE)).open(host).is_err()
 }
 
 /// Takes the attribute *read-only* off, which no mount stands behind. `false`: it was not there.

@@ -83,10 +83,12 @@ impl Host for Machine {
 
     fn lock_client(&self) -> Result<Option<Guard>, String> {
         let Some(client) = &self.client else { return Ok(Some(Box::new(()))) };
-        match platform::lock_directory(client).map_err(|error| error.to_string())? {
-            Locked::Busy => Ok(None),
-            Locked::Held(guard) if self.users().is_empty() => Ok(Some(Box::new(guard))),
-            Locked::Held(_) => Ok(None),
+        // Its files are looked at whether there is a lock or not.
+        match platform::lock_directory(client) {
+            Ok(Locked::Busy) => Ok(None),
+            _ if !self.users().is_empty() => Ok(None),
+            Ok(Locked::Held(guard)) => Ok(Some(Box::new(guard))),
+            Err(error) => Err(error.to_string()),
         }
     }
 

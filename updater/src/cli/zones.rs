@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use embedded_io::{Read as _, Seek as _, SeekFrom};
 use firmware_image::device_config::MAX_CONFIG_BYTES;
 use firmware_image::host::{Access, DirZone, FileZone};
@@ -178,9 +178,11 @@ fn lock(zone: &DirZone, free: &Path) -> Result<Locked> {
             error => return Err(no_device(format!("{} cannot be used: {error}", free.display()))),
         }
     }
-    match platform::lock_directory(&free.join(paths::STATE_DIR)).context("cannot lock the device")? {
-        Locked::Busy => Err(updater::EngineError::Busy.into()),
-        held => Ok(held),
+    match platform::lock_directory(&free.join(paths::STATE_DIR)) {
+        Ok(Locked::Busy) => Err(updater::EngineError::Busy.into()),
+        Ok(held) => Ok(held),
+        // The device's fault: no other updater would do better.
+        Err(error) => Err(no_device(format!("{} cannot be locked: {error}", free.display()))),
     }
 }
 

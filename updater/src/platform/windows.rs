@@ -9,21 +9,24 @@ use std::os::windows::fs::OpenOptionsExt as _;
 use std::os::windows::io::{FromRawHandle as _, RawHandle};
 use std::os::windows::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use firmware_image::paths;
+use firmware_image::digest::Hasher;
+use firmware_image::{Digest, paths};
 use updater::host::Probe;
-use windows_sys::Win32::Foundation::{
-    ERROR_LOCK_VIOLATION, ERROR_SHARING_VIOLATION, ERROR_USER_MAPPED_FILE, HANDLE_FLAG_INHERIT, SetHandleInformation,
-};
-use windows_sys::Win32::Storage::FileSystem::{FILE_TYPE_PIPE, GetFileType};
+use windows_sys::Win32::Foundation as codes;
+use windows_sys::Win32::Foundation::{HANDLE_FLAG_INHERIT, SetHandleInformation};
+use windows_sys::Win32::Storage::FileSystem::{FILE_SHARE_READ, FILE_TYPE_PIPE, GetFileType};
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
 use super::{CLIENT_FD, Locked, Pipes, READY_FD};
 
 /// How private directories begin, the launcher's and those of trials.
 const PRIVATE: &str = "holdfast-";
+/// How often something that is held is tried, as scanners hold what they look at, and how long between.
+const TRIES: u32 = 10;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 /// The deepest directory, the most entries, and the most files in use that are looked at.
 const MAX_DEPTH: usize = 64;
 const MAX_ENTRIES: usize = 262_144;
@@ -38,20 +41,63 @@ pub fn lock_directory(directory: &Path) -> io::Result<Locked> {
     let (Some(zone), true) = (directory.parent(), directory.is_dir()) else { return Ok(Locked::Held(None)) };
     let is_state = directory.file_name().is_some_and(|name| name == paths::STATE_DIR);
     let path = zone.join(if is_state { paths::DEVICE_LOCK } else { paths::CLIENT_LOCK });
-    // Whoever may only read holds it with `read`, and this wants to write.
-    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).share_mode(0).open(path);
-    match opened {
+    match patiently(|| open_lock(&path)) {
         Ok(file) => Ok(Locked::Held(Some(file))),
         Err(error) if is_held(&error) => Ok(Locked::Busy),
-        // No state directory yet, and so nobody who could hold a lock in it.
+        // No state directory yet, and so nobody who could hold a lock in it; or no right to make one.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Locked::Held(None)),
         Err(error) => Err(error),
     }
 }
 
+/// Opens a lock's file as nobody else has it, made if it is missing. Where it cannot be written, it is read: what counts is that
+/// it is not shared.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).share_mode(0).open(path);
+    let cannot_write = |error: &io::Error| {
+        error.kind() == io::ErrorKind::PermissionDenied
+            || is_any(error, &[codes::ERROR_WRITE_PROTECT, codes::ERROR_ACCESS_DENIED])
+    };
+    match open() {
+        Err(error) if cannot_write(&error) => {}
+        done => return done,
+    }
+    if make_writable(path)
+        && let Ok(file) = open()
+    {
+        return Ok(file);
+    }
+    OpenOptions::new().read(true).share_mode(0).open(path)
+}
+
+/// Takes the attribute *read-only* off. `false`: it was not there, or stays.
+fn make_writable(path: &Path) -> bool {
+    let Ok(mut permissions) = std::fs::metadata(path).map(|found| found.permissions()) else { return false };
+    if !permissions.readonly() {
+        return false;
+    }
+    #[allow(clippy::permissions_set_readonly_false, reason = "the attribute of Windows, which is about everybody")]
+    permissions.set_readonly(false);
+    std::fs::set_permissions(path, permissions).is_ok()
+}
+
+/// Tries again what somebody else holds.
+fn patiently<T>(act: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..TRIES {
+        match act() {
+            Err(error) if is_held(&error) => std::thread::sleep(BETWEEN_TRIES),
+            done => return done,
+        }
+    }
+    act()
+}
+
+fn is_any(error: &io::Error, codes: &[u32]) -> bool {
+    error.raw_os_error().is_some_and(|code| codes.contains(&code.cast_unsigned()))
+}
+
 fn is_held(error: &io::Error) -> bool {
-    const HELD: [u32; 3] = [ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION, ERROR_USER_MAPPED_FILE];
-    error.raw_os_error().is_some_and(|code| HELD.contains(&code.cast_unsigned()))
+    is_any(error, &[codes::ERROR_SHARING_VIOLATION, codes::ERROR_LOCK_VIOLATION, codes::ERROR_USER_MAPPED_FILE])
 }
 
 /// The files in `directory` that somebody uses in a way that keeps them from being replaced: programs that run, libraries
@@ -126,22 +172,60 @@ pub fn probe(image: &mut dyn Read, args: &[OsString], limit: Duration) -> Probe 
         return Probe::NotTried(error.to_string());
     }
     let directory = std::env::temp_dir().join(format!("{PRIVATE}{:016x}", u64::from_ne_bytes(random)));
-    let result = try_probe(&directory, image, args, limit);
+    let result = match start_probe(&directory, image, args) {
+        Ok((child, _held)) => wait_for_probe(child, limit).unwrap_or_else(|error| Probe::Failed(error.to_string())),
+        Err(error) if is_any(&error, &NO_PROGRAM) => Probe::Failed(error.to_string()),
+        // This computer's doing (no room, a scanner that refuses it, a policy): it says nothing of the program.
+        Err(error) => Probe::NotTried(error.to_string()),
+    };
     // What stays behind is a copy of a public program in a temporary directory, which a later launcher removes.
     let _ = std::fs::remove_dir_all(&directory);
-    result.unwrap_or_else(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => Probe::NotTried(error.to_string()),
-        _ => Probe::Failed(error.to_string()),
-    })
+    result
 }
 
-fn try_probe(directory: &Path, image: &mut dyn Read, args: &[OsString], limit: Duration) -> io::Result<Probe> {
+/// What Windows answers when the file itself is no program that it could run.
+const NO_PROGRAM: [u32; 5] = [
+    codes::ERROR_BAD_EXE_FORMAT,
+    codes::ERROR_BAD_FORMAT,
+    codes::ERROR_EXE_MACHINE_TYPE_MISMATCH,
+    codes::ERROR_INVALID_EXE_SIGNATURE,
+    codes::ERROR_EXE_MARKED_INVALID,
+];
+
+/// Passes bytes on, and hashes them.
+struct Hashed<'r>(&'r mut dyn Read, Hasher);
+
+impl<'r> Hashed<'r> {
+    /// Copies all that `from` reads, and returns its digest.
+    fn copy(from: &'r mut dyn Read, to: &mut dyn io::Write) -> io::Result<Digest> {
+        let mut hashed = Self(from, Hasher::new());
+        io::copy(&mut hashed, to)?;
+        Ok(hashed.1.finish())
+    }
+}
+
+impl Read for Hashed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(buffer)?;
+        self.1.update(&buffer[..n]);
+        Ok(n)
+    }
+}
+
+/// Starts the image from a file which nobody can write, rename or remove as long as the returned handle is open, and which was
+/// read through that handle.
+fn start_probe(directory: &Path, image: &mut dyn Read, args: &[OsString]) -> io::Result<(Child, File)> {
     std::fs::create_dir(directory)?;
     let program = directory.join("updater.exe");
     let mut file = OpenOptions::new().write(true).create_new(true).share_mode(0).open(&program)?;
-    io::copy(image, &mut file)?;
+    let digest = Hashed::copy(image, &mut file)?;
+    // What is open for writing does not run.
     drop(file);
-    let mut child = Command::new(&program)
+    let mut held = patiently(|| OpenOptions::new().read(true).share_mode(FILE_SHARE_READ).open(&program))?;
+    if Hashed::copy(&mut held, &mut io::sink())? != digest {
+        return Err(io::Error::other("somebody changed its private copy"));
+    }
+    let child = Command::new(&program)
         .args(args)
         .env_remove(READY_FD)
         .env_remove(CLIENT_FD)
@@ -150,6 +234,11 @@ fn try_probe(directory: &Path, image: &mut dyn Read, args: &[OsString], limit: D
         .stderr(Stdio::null())
         .creation_flags(CREATE_NO_WINDOW)
         .spawn()?;
+    Ok((child, held))
+}
+
+/// Waits for its end, and ends it when the time is over.
+fn wait_for_probe(mut child: Child, limit: Duration) -> io::Result<Probe> {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(status) = child.try_wait()? {

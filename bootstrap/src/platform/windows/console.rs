@@ -3,10 +3,14 @@
 #![allow(unsafe_code)]
 
 use windows_sys::Win32::Foundation::INVALID_HANDLE_VALUE;
+use windows_sys::Win32::Storage::FileSystem::{FILE_TYPE_UNKNOWN, GetFileType};
 use windows_sys::Win32::System::Console::{
     ATTACH_PARENT_PROCESS, AttachConsole, GetConsoleCP, GetStdHandle, STD_ERROR_HANDLE, STD_HANDLE, STD_OUTPUT_HANDLE,
 };
-use windows_sys::Win32::UI::WindowsAndMessaging::{MB_ICONWARNING, MB_OK, MB_SETFOREGROUND, MessageBoxW};
+use windows_sys::Win32::System::StationsAndDesktops::{
+    GetProcessWindowStation, GetUserObjectInformationW, UOI_FLAGS, USEROBJECTFLAGS,
+};
+use windows_sys::Win32::UI::WindowsAndMessaging::{MB_ICONWARNING, MB_OK, MB_SETFOREGROUND, MessageBoxW, WSF_VISIBLE};
 
 use super::wide;
 
@@ -18,9 +22,9 @@ pub fn open_console() {
     }
 }
 
-/// Shows a text in a window until somebody closes it, if nobody can have read it elsewhere.
+/// Shows a text in a window until somebody closes it, if nobody can have read it elsewhere, and somebody can see the window.
 pub fn show(title: &str, text: &str) {
-    if leads_somewhere(STD_ERROR_HANDLE) {
+    if leads_somewhere(STD_ERROR_HANDLE) || !is_seen() {
         return;
     }
     let (title, text) = (wide(title), wide(text));
@@ -30,11 +34,26 @@ pub fn show(title: &str, text: &str) {
     };
 }
 
-/// Whether something was given to write to.
+/// Whether windows of this process are shown to anybody; those of services are not.
+fn is_seen() -> bool {
+    let mut flags = USEROBJECTFLAGS::default();
+    // SAFETY: room of the length that is told, for plain numbers; the station is the process's own, and need not be closed.
+    let found = unsafe {
+        let station = GetProcessWindowStation();
+        let room = (&raw mut flags).cast();
+        GetUserObjectInformationW(station, UOI_FLAGS, room, size_of_val(&flags) as u32, std::ptr::null_mut())
+    };
+    found != 0 && flags.dwFlags & WSF_VISIBLE.cast_unsigned() != 0
+}
+
+/// Whether something was given to read from or to write to. The desktop starts programs with the number of a screen in the
+/// place of standard output, which is no handle.
 pub fn leads_somewhere(which: STD_HANDLE) -> bool {
-    // SAFETY: takes no memory of ours.
-    let handle = unsafe { GetStdHandle(which) };
-    !handle.is_null() && handle != INVALID_HANDLE_VALUE
+    // SAFETY: takes no memory of ours; what is no handle has no type.
+    unsafe {
+        let handle = GetStdHandle(which);
+        !handle.is_null() && handle != INVALID_HANDLE_VALUE && GetFileType(handle) != FILE_TYPE_UNKNOWN
+    }
 }
 
 /// Whether this process has a console, which its children then share.

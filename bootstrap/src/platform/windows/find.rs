@@ -31,7 +31,7 @@ pub fn own_device() -> Result<Found, FindError> {
     let volumes = if own.is_some() { storage::volumes() } else { Vec::new() };
     if in_free_zone {
         let virtual_zone = own.and_then(|own| virtual_zone_beside(own, &volumes));
-        let hidden = own.and_then(|own| zones_of(own.unit, own, true).1);
+        let hidden = own.filter(|own| own.is_disk).and_then(|own| zones_of(own.unit, own, false).1);
         let free = Some(Block { node: here.to_path_buf(), mounted: Some(here.to_path_buf()) });
         return Ok(Found { virtual_zone, siblings: Siblings { cd: None, free, hidden }, is_complete: own.is_some() });
     }
@@ -43,8 +43,9 @@ pub fn own_device() -> Result<Found, FindError> {
 /// The zones beside the virtual zone in `own`; `None`: there are none.
 fn siblings(own: Place, volumes: &[Volume]) -> Option<Siblings> {
     let disks = if own.is_disk { vec![own.unit] } else { storage::beside(own, true) };
-    // A target with one disk is the device's, also if no name is left on it; and so is the disk that holds the virtual zone.
-    let known = disks.len() == 1;
+    let is_virtual = |partition: &Partition| partition.number == own.partition && partition.name == VIRTUAL_NAME;
+    // The disk that holds the virtual zone is the device's; and so is a USB device's only one, also if no name is left on it.
+    let known = if own.is_disk { storage::partitions(own.unit).iter().any(is_virtual) } else { disks.len() == 1 };
     for disk in disks {
         let (free, hidden) = zones_of(disk, own, known);
         let place = |partition| Place { is_disk: true, unit: disk, partition };
@@ -75,12 +76,13 @@ fn zones_of(disk: u32, own: Place, known: bool) -> (Option<u32>, Option<PathBuf>
 }
 
 /// The virtual zone of the device whose free zone is `own`: a volume of the same disk or of a CD-ROM beside it, with a
-/// configuration.
+/// configuration. Never `own` itself, where everybody can write.
 fn virtual_zone_beside(own: Place, volumes: &[Volume]) -> Option<PathBuf> {
     let cds = storage::beside(own, false);
     let belongs = |place: &Place| {
         if place.is_disk { own.is_disk && place.unit == own.unit } else { cds.contains(&place.unit) }
     };
     let is_virtual = |root: &Path| root.join(paths::DEVICE_CONFIG).is_file();
-    volumes.iter().find(|volume| belongs(&volume.place) && is_virtual(&volume.root)).map(|volume| volume.root.clone())
+    let mut others = volumes.iter().filter(|volume| volume.place != own && belongs(&volume.place));
+    others.find(|volume| is_virtual(&volume.root)).map(|volume| volume.root.clone())
 }

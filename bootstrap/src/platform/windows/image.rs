@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use firmware_image::ZoneError;
+use firmware_image::digest::Hasher;
 use windows_sys::Win32::Storage::FileSystem::FILE_SHARE_READ;
 
 use super::places::{self, PROGRAM, private_directory};
@@ -103,12 +104,14 @@ fn load_into(path: &Path, source: &mut dyn Stored, length: u64) -> Result<RunIma
     let mut file = OpenOptions::new().write(true).create_new(true).share_mode(0).open(path).map_err(place)?;
     let mut buffer = vec![0; PIECE_BYTES];
     let mut left = length;
+    let mut hasher = Hasher::new();
     while left > 0 {
         let take = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         match source.read(&mut buffer[..take]) {
             Ok(0) => return Err(LoadError::Read(ZoneError::OutOfBounds)),
             Ok(n) => {
                 file.write_all(&buffer[..n]).map_err(place)?;
+                hasher.update(&buffer[..n]);
                 left -= n as u64;
             }
             Err(error) => return Err(LoadError::Read(error)),
@@ -121,8 +124,10 @@ fn load_into(path: &Path, source: &mut dyn Stored, length: u64) -> Result<RunIma
     let wanted = usize::try_from(length).map_err(|_| LoadError::Place(ZoneError::Full))?;
     bytes.try_reserve_exact(wanted).map_err(|_| LoadError::Place(ZoneError::Full))?;
     (&mut file).take(length).read_to_end(&mut bytes).map_err(place)?;
-    if file.metadata().map_err(place)?.len() != length {
-        // Somebody wrote to it in between.
+    let mut again = Hasher::new();
+    again.update(&bytes);
+    if file.metadata().map_err(place)?.len() != length || again.finish() != hasher.finish() {
+        // Somebody wrote to it in between, as a scanner that disinfects does: that says nothing of the copy.
         return Err(LoadError::Place(ZoneError::Corrupt));
     }
     Ok(RunImage { bytes, path: path.to_path_buf(), held: Some(file) })

@@ -86,14 +86,15 @@ impl Child {
             inherited.push(handle);
             Ok(inherited.last().map_or(std::ptr::null_mut(), |handle| handle.as_raw_handle()))
         };
+        // One that cannot be handed on is none: nothing is worth less than the child.
         let mut standard = |which: STD_HANDLE| match leads_somewhere(which) {
             // SAFETY: takes no memory of ours.
-            true => inherit(unsafe { GetStdHandle(which) }),
-            false => Ok(std::ptr::null_mut()),
+            true => inherit(unsafe { GetStdHandle(which) }).unwrap_or(std::ptr::null_mut()),
+            false => std::ptr::null_mut(),
         };
         // What the updater says is for people; standard output is the client's.
         let output = if start.pipes { STD_ERROR_HANDLE } else { STD_OUTPUT_HANDLE };
-        let standard = [standard(STD_INPUT_HANDLE)?, standard(output)?, standard(STD_ERROR_HANDLE)?];
+        let standard = [standard(STD_INPUT_HANDLE), standard(output), standard(STD_ERROR_HANDLE)];
         let (mut ready, mut client) = (None, None);
         let mut environment = vec![(READY_FD, None), (CLIENT_FD, None)];
         environment.push((ALL_BACKUPS, start.all_backups.then(|| "1".to_owned())));
@@ -370,7 +371,9 @@ fn classify(error: io::Error) -> StartError {
         | codes::ERROR_VIRUS_INFECTED
         | codes::ERROR_VIRUS_DELETED
         | codes::ERROR_ACCESS_DISABLED_BY_POLICY
-        | codes::ERROR_ELEVATION_REQUIRED => StartError::Refused(error),
+        | codes::ERROR_ELEVATION_REQUIRED
+        | codes::ERROR_SYSTEM_INTEGRITY_POLICY_VIOLATION
+        | codes::ERROR_SYSTEM_INTEGRITY_POLICY_NOT_SIGNED => StartError::Refused(error),
         codes::ERROR_FILE_NOT_FOUND | codes::ERROR_PATH_NOT_FOUND => StartError::Missing(error),
         _ => StartError::System(error),
     }

@@ -6,8 +6,9 @@ use std::os::windows::io::AsRawHandle as _;
 use std::path::{Path, PathBuf};
 
 use windows_sys::Win32::Devices::DeviceAndDriverInstallation::{
-    CM_GET_DEVICE_INTERFACE_LIST_PRESENT, CM_Get_Device_Interface_List_SizeW, CM_Get_Device_Interface_ListW,
-    CM_Get_Device_Interface_PropertyW, CM_Get_Parent, CM_LOCATE_DEVNODE_NORMAL, CM_Locate_DevNodeW, CR_SUCCESS,
+    CM_GET_DEVICE_INTERFACE_LIST_PRESENT, CM_Get_Device_IDW, CM_Get_Device_Interface_List_SizeW,
+    CM_Get_Device_Interface_ListW, CM_Get_Device_Interface_PropertyW, CM_Get_Parent, CM_LOCATE_DEVNODE_NORMAL,
+    CM_Locate_DevNodeW, CR_SUCCESS,
 };
 use windows_sys::Win32::Devices::Properties::DEVPKEY_Device_InstanceId;
 use windows_sys::Win32::Foundation::INVALID_HANDLE_VALUE;
@@ -31,6 +32,8 @@ const NAME_UNITS: usize = 4096;
 const MAX_UNITS: usize = 256;
 /// Room for the layout of a disk with so many partitions, in bytes.
 const LAYOUT_BYTES: usize = 64 << 10;
+/// How the instance ids of USB devices and of their functions begin; those of controllers begin with that of their bus.
+const USB: &str = r"USB\";
 /// The types of devices (ntddstor.h).
 const FILE_DEVICE_CD_ROM: u32 = 2;
 const FILE_DEVICE_DISK: u32 = 7;
@@ -169,23 +172,26 @@ pub fn partitions(disk: u32) -> Vec<Partition> {
     let count = unsafe { (&raw const (*layout).PartitionCount).read() } as usize;
     let mut found = Vec::new();
     for i in 0..count.min(room).min(MAX_UNITS) {
-        // SAFETY: the entry lies within the bytes that the system has written.
-        let entry = unsafe { (&raw const (*layout).PartitionEntry).cast::<PARTITION_INFORMATION_EX>().add(i).read() };
-        // What has no number is a gap, or a table within the table.
-        if entry.PartitionNumber == 0 {
-            continue;
-        }
-        let name = match entry.PartitionStyle {
-            // SAFETY: the style says which of the two it is.
-            PARTITION_STYLE_GPT => text(unsafe { &entry.Anonymous.Gpt.Name }),
-            _ => String::new(),
+        // SAFETY: the entry lies within the bytes that the system has written. Only numbers are read: whatever a driver has put
+        // there is one, while other fields are `bool`.
+        let (number, style, name) = unsafe {
+            let entry = (&raw const (*layout).PartitionEntry).cast::<PARTITION_INFORMATION_EX>().add(i);
+            let number = (&raw const (*entry).PartitionNumber).read();
+            (number, (&raw const (*entry).PartitionStyle).read(), (&raw const (*entry).Anonymous.Gpt.Name).read())
         };
-        found.push(Partition { number: entry.PartitionNumber, name });
+        // What has no number is a gap, or a table within the table.
+        if number != 0 {
+            found.push(Partition {
+                number,
+                name: if style == PARTITION_STYLE_GPT { text(&name) } else { String::new() },
+            });
+        }
     }
     found
 }
 
-/// The disks (or CD-ROMs) that are units of the same USB device as `own`.
+/// The disks (or CD-ROMs) that are units of the same USB device as `own`; none where it is on no USB device: a controller's
+/// units belong to the computer.
 pub fn beside(own: Place, disks: bool) -> Vec<u32> {
     let of_kind = |disks| units(if disks { &GUID_DEVINTERFACE_DISK } else { &GUID_DEVINTERFACE_CDROM });
     let own_units = of_kind(own.is_disk);
@@ -222,7 +228,7 @@ fn units(kind: &GUID) -> Vec<(Place, u32)> {
     paths.filter_map(|path| Some((place_of_device(&PathBuf::from(text(path)))?, parent_of(&text(path))?))).collect()
 }
 
-/// The device that has the interface's device as a part.
+/// The USB device that has the interface's device as a part.
 fn parent_of(interface: &str) -> Option<u32> {
     let mut kind = 0;
     let mut name = [0_u16; NAME_UNITS];
@@ -238,6 +244,8 @@ fn parent_of(interface: &str) -> Option<u32> {
             && name.last() == Some(&0)
             && CM_Locate_DevNodeW(&mut own, name.as_ptr(), CM_LOCATE_DEVNODE_NORMAL) == CR_SUCCESS
             && CM_Get_Parent(&mut parent, own, 0) == CR_SUCCESS
+            && CM_Get_Device_IDW(parent, name.as_mut_ptr(), NAME_UNITS as u32, 0) == CR_SUCCESS
     };
-    found.then_some(parent)
+    let is_usb = || text(&name).get(..USB.len()).is_some_and(|start| start.eq_ignore_ascii_case(USB));
+    (found && is_usb()).then_some(parent)
 }
