@@ -67,6 +67,11 @@ impl Claim {
         floors.admits(self.version, self.key_serial)
     }
 
+    /// What makes one newer than another: the version, then the key's serial.
+    pub fn age(&self) -> (UpdaterVersion, u32) {
+        (self.version, self.key_serial)
+    }
+
     fn of(trailer: &Trailer<'_>) -> Self {
         let body = trailer.body();
         Self { version: body.version, key_serial: body.certificate.serial, digest: body.sha256 }

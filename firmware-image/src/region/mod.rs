@@ -103,15 +103,6 @@ where
     zone.flush()
 }
 
-/// Removes the file from the region that is all of `zone`.
-///
-/// # Errors
-/// What the medium reports.
-pub fn remove<Z: RawZone + ?Sized>(zone: &mut Z) -> Result<(), ZoneError> {
-    let region_bytes = zone.len()?;
-    zone.erase(0..region_bytes)
-}
-
 /// Calls `use_piece` with each piece of the first `length` bytes of `source`.
 fn each_piece<R>(
     source: &mut R,
