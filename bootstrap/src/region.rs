@@ -121,7 +121,7 @@ pub fn settle<H: RawZone, V: RawZone, A: RawZone>(
             }
             let Some(Candidate { source, claim }) = best else { break };
             let recover = rank == Rank::Recovery;
-            if present.is_some_and(|present| present.digest == claim.digest) {
+            if present == Some(claim) {
                 // What stands there already is not written again at every start.
                 return Ok(Settled { claim, restored_from: None, recover });
             }

@@ -96,8 +96,14 @@ fn trailer<'b>(
 pub fn check(file: &mut dyn Stored, length: u64, product: &Product<'_>) -> Result<Claim, ImageError> {
     let mut buffer = [0; MAX_TRAILER_BYTES];
     let trailer = trailer(file, length, product, &mut buffer)?;
-    trailer.verify_image(file, length, &mut [0; HASH_BUFFER_BYTES])?;
+    verify_image(&trailer, file, length)?;
     Ok(Claim::of(&trailer))
+}
+
+/// A function of its own: a microcontroller's stack need not hold this buffer while signatures are verified.
+#[inline(never)]
+fn verify_image(trailer: &Trailer<'_>, file: &mut dyn Stored, length: u64) -> Result<(), ImageError> {
+    trailer.verify_image(file, length, &mut [0; HASH_BUFFER_BYTES])
 }
 
 /// An updater for this product and platform, signed by its vendor, verified where it runs. Says nothing of floors.
