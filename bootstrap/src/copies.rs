@@ -77,7 +77,7 @@ impl Copies {
             .iter()
             .filter(|candidate| !tried.contains(&candidate.claim.digest) && Rank::of(candidate, floors, note) == rank);
         // `max_by_key` takes the last of equals, so the order is turned round.
-        untried.rev().max_by_key(|candidate| (candidate.claim.version, candidate.claim.key_serial)).copied()
+        untried.rev().max_by_key(|candidate| candidate.claim.age()).copied()
     }
 
     /// Every copy that is left.

@@ -4,11 +4,14 @@
 //! | the application in its region | then |
 //! |---|---|
 //! | sound: signature, product, platform, version and key serial not below the floors, not known to fail | it runs; nothing is written |
+//! | sound, and has asked for a newer one | as above, unless a newer copy is good: that is written in its place, verified there, run |
 //! | missing, damaged, foreign, too old, known to fail | the newest good copy from the hidden backups or the factory's region is written in its place, verified there, run |
+//! | known to fail, and no copy is good that is not | the newest of those that are known to fail: what stands there already, where none is newer |
 //! | only the factory's copy is left, and it is below the floors | the factory's copy, told to recover |
 //!
-//! Invariant: the application's region has a footer only behind a whole file that was read back, and nothing runs that was
-//! not verified where it runs. A cut at any moment leaves a region without a footer, or a whole one.
+//! Invariant: the application's region is erased only for a copy that was read and verified whole, it has a footer only
+//! behind a whole file that was read back, and nothing runs that was not verified where it runs. A cut at any moment leaves a
+//! region without a footer, or a whole one.
 
 use firmware_image::free_zone::NoFreeZone;
 use firmware_image::hidden::HiddenZone;
@@ -56,9 +59,14 @@ impl core::fmt::Display for NoCopy {
 
 impl core::error::Error for NoCopy {}
 
+/// Times that a copy is written before the next one is taken: flash may fail at a write and take the next, and the next
+/// copy may be an older one.
+const WRITES: u32 = 2;
+
 /// Sees to it that a sound application stands in its region. `note` names applications that are known to fail (empty where
-/// nobody notes that); `record_bytes` is room for the version record, which a longer one does not open into; `on_fault` is told why a
-/// place has nothing to offer.
+/// nobody notes that); `record_bytes` is room for the version record, which a longer one does not open into; `wants_newer` is
+/// the application's wish that a newer copy is looked for although it is sound itself; `on_fault` is told why a place has
+/// nothing to offer, and of [`Source::Installed`] also why it did not take a copy.
 ///
 /// # Errors
 /// [`NoCopy`].
@@ -67,6 +75,7 @@ pub fn settle<H: RawZone, V: RawZone, A: RawZone>(
     regions: Regions<'_, H, V, A>,
     note: &LauncherNote,
     record_bytes: &mut [u8],
+    wants_newer: bool,
     on_fault: &mut dyn FnMut(Source, CopyFault),
 ) -> Result<Settled, NoCopy> {
     let Regions { hidden, factory, mut application, memory } = regions;
@@ -84,16 +93,17 @@ pub fn settle<H: RawZone, V: RawZone, A: RawZone>(
         .places
         .newest_floors(&product.secret, &mut device.memory, record_bytes, &product.vendor, product.name)
         .unwrap_or_default();
+    let rank_of = |claim| Rank::of(&Candidate { source: Source::Installed, claim }, &floors, note);
     let mut present = match installed(&mut application, product) {
-        Ok(claim) if !claim.is_admitted(&floors) => {
-            on_fault(Source::Installed, ImageError::BelowFloor(claim.version).into());
+        Ok(claim) => {
+            match rank_of(claim) {
+                Rank::Fresh if !wants_newer => return Ok(Settled { claim, restored_from: None, recover: false }),
+                Rank::Fresh => {}
+                Rank::FailedBefore => on_fault(Source::Installed, CopyFault::FailedBefore(claim.version)),
+                _ => on_fault(Source::Installed, ImageError::BelowFloor(claim.version).into()),
+            }
             Some(claim)
         }
-        Ok(claim) if note.has_failed(&claim.digest) => {
-            on_fault(Source::Installed, CopyFault::FailedBefore(claim.version));
-            Some(claim)
-        }
-        Ok(claim) => return Ok(Settled { claim, restored_from: None, recover: false }),
         Err(fault) => {
             on_fault(Source::Installed, fault);
             None
@@ -101,22 +111,34 @@ pub fn settle<H: RawZone, V: RawZone, A: RawZone>(
     };
     let mut copies = Copies::survey(&mut device, product, Some(Source::Installed), &mut *on_fault);
     for rank in [Rank::Fresh, Rank::FailedBefore, Rank::Recovery] {
-        while let Some(Candidate { source, claim }) = copies.best(rank, &floors, note, &[]) {
+        loop {
+            let best = copies.best(rank, &floors, note, &[]);
+            if let Some(claim) = present.filter(|claim| rank_of(*claim) == rank)
+                && best.is_none_or(|best| best.claim.age() <= claim.age())
+            {
+                // It stands there, and no copy is better.
+                return Ok(Settled { claim, restored_from: None, recover: false });
+            }
+            let Some(Candidate { source, claim }) = best else { break };
             let recover = rank == Rank::Recovery;
-            if present.is_some_and(|present| present.digest == claim.digest) {
+            if present == Some(claim) {
                 // What stands there already is not written again at every start.
                 return Ok(Settled { claim, restored_from: None, recover });
             }
-            present = None;
-            let written =
-                device.with_copy(source, product, |file, length| Ok(region::write(&mut application, file, length)?));
-            match written.and_then(|()| installed(&mut application, product)) {
-                Ok(claim) => return Ok(Settled { claim, restored_from: Some(source), recover }),
-                Err(fault) => {
-                    on_fault(source, fault);
-                    copies.strike(source);
+            for _ in 0..WRITES {
+                // What stands in the region is given up only for a copy that is whole.
+                let written = device.with_copy(source, product, |file, length| {
+                    check(file, length, product)?;
+                    Ok(region::write(&mut application, file, length))
+                });
+                let Ok(written) = written.map_err(|fault| on_fault(source, fault)) else { break };
+                match written.map_err(CopyFault::from).and_then(|()| installed(&mut application, product)) {
+                    Ok(claim) => return Ok(Settled { claim, restored_from: Some(source), recover }),
+                    Err(fault) => on_fault(Source::Installed, fault),
                 }
+                present = installed(&mut application, product).ok();
             }
+            copies.strike(source);
         }
     }
     Err(NoCopy)

@@ -67,6 +67,11 @@ impl Claim {
         floors.admits(self.version, self.key_serial)
     }
 
+    /// What makes one newer than another: the version, then the key's serial.
+    pub fn age(&self) -> (UpdaterVersion, u32) {
+        (self.version, self.key_serial)
+    }
+
     fn of(trailer: &Trailer<'_>) -> Self {
         let body = trailer.body();
         Self { version: body.version, key_serial: body.certificate.serial, digest: body.sha256 }
@@ -91,8 +96,14 @@ fn trailer<'b>(
 pub fn check(file: &mut dyn Stored, length: u64, product: &Product<'_>) -> Result<Claim, ImageError> {
     let mut buffer = [0; MAX_TRAILER_BYTES];
     let trailer = trailer(file, length, product, &mut buffer)?;
-    trailer.verify_image(file, length, &mut [0; HASH_BUFFER_BYTES])?;
+    verify_image(&trailer, file, length)?;
     Ok(Claim::of(&trailer))
+}
+
+/// A function of its own: a microcontroller's stack need not hold this buffer while signatures are verified.
+#[inline(never)]
+fn verify_image(trailer: &Trailer<'_>, file: &mut dyn Stored, length: u64) -> Result<(), ImageError> {
+    trailer.verify_image(file, length, &mut [0; HASH_BUFFER_BYTES])
 }
 
 /// An updater for this product and platform, signed by its vendor, verified where it runs. Says nothing of floors.

@@ -12,12 +12,16 @@ use embedded_io::{ErrorType, Read, Seek, SeekFrom, Write};
 use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind};
 
 use crate::ZoneError;
+use crate::region::FOOTER_BYTES;
 use crate::storage::{RawZone, seek_target};
 
-/// The largest unit of reading or writing, in bytes.
+/// The largest unit of reading, in bytes. A unit of writing is at most a footer, and divides it.
 pub const MAX_UNIT_BYTES: usize = 64;
 
 /// A driver's flash as a zone. Any number of zones may stand on one driver: each call borrows it for as long as it takes.
+///
+/// A flash whose write units do not divide a [footer](FOOTER_BYTES) does not compile: a region would lose its file at the first
+/// restore, since no footer could be written behind it.
 ///
 /// A write begins on a write unit or where the last one ended. `flush` fills the unit that was begun with ones; nothing
 /// can be written behind them before the next erase.
@@ -31,8 +35,8 @@ pub struct FlashZone<'f, F> {
 
 impl<'f, F: NorFlash> FlashZone<'f, F> {
     const UNITS_FIT: () = assert!(
-        F::READ_SIZE <= MAX_UNIT_BYTES && F::WRITE_SIZE <= MAX_UNIT_BYTES,
-        "this flash's units are larger than MAX_UNIT_BYTES"
+        F::READ_SIZE <= MAX_UNIT_BYTES && FOOTER_BYTES.is_multiple_of(F::WRITE_SIZE),
+        "this flash's read units are larger than MAX_UNIT_BYTES, or a region's footer is not whole write units"
     );
 
     /// The whole of `flash`.

@@ -6,6 +6,10 @@ use core::panic::PanicInfo;
 
 use cortex_m_semihosting::{debug, hprintln};
 
+#[path = "../../device/src/handover.rs"]
+#[allow(dead_code)] // It asks for nothing.
+mod handover;
+
 /// Something to be whole: 12 KiB that the program can check by itself.
 static TABLE: [u32; 3072] = {
     let mut table = [0; 3072];
@@ -28,6 +32,10 @@ fn main() -> ! {
         // the compiler knows.
         state == unsafe { core::ptr::read_volatile(&raw const TABLE[i]) }
     });
+    // SAFETY: the word is behind this program's memory.
+    if unsafe { handover::read() } == handover::RECOVER {
+        hprintln!("application: must fetch a newer one");
+    }
     if whole {
         hprintln!("application: runs");
         debug::exit(debug::EXIT_SUCCESS);

@@ -6,9 +6,11 @@ use core::cell::RefCell;
 use core::panic::PanicInfo;
 use core::ptr::addr_of_mut;
 
+use cortex_m::peripheral::SCB;
 use cortex_m_semihosting::debug;
 use firmware_image::stamp;
 use holdfast_device::flash::SimFlash;
+use holdfast_device::handover;
 use holdfast_device::start::{Blocks, Buffers, start};
 use holdfast_device::table::{FLASH_BYTES, LAYOUT};
 
@@ -39,7 +41,9 @@ fn main() -> ! {
     };
     let Some(vendor) = stamp::vendor_key() else { refuse("was never stamped") };
     let flash = RefCell::new(SimFlash::new(memory, None));
-    let settled = start(&flash, vendor, buffers, blocks, &mut |place, fault| {
+    // SAFETY: the word is behind this program's memory.
+    let wants_newer = unsafe { handover::read() } == handover::INSTALL_NEWER;
+    let settled = start(&flash, vendor, buffers, blocks, wants_newer, &mut |place, fault| {
         Line::begin(say::place(place)).text(": ").text(say::fault(fault)).end();
     });
     Line::begin("stack ").number(stack::most_used()).text(" bytes").end();
@@ -52,8 +56,13 @@ fn main() -> ! {
             }
             Line::begin("").number(flash.borrow().operations() as usize).text(" flash operations").end();
             let vectors = (FLASH_AT + LAYOUT.application.start as usize) as *const u32;
-            // SAFETY: what stands there was verified: an application for this device begins with its vector table.
-            unsafe { cortex_m::asm::bootload(vectors) }
+            // SAFETY: the word is behind this program's memory. What stands in the region was verified: an application for this
+            // device begins with its vector table, at a multiple of what VTOR can say.
+            unsafe {
+                handover::write(if settled.recover { handover::RECOVER } else { handover::NOTHING });
+                (*SCB::PTR).vtor.write(vectors as u32);
+                cortex_m::asm::bootload(vectors)
+            }
         }
         Err(_) => refuse("nothing may run"),
     }

@@ -3,5 +3,6 @@
 #![no_std]
 
 pub mod flash;
+pub mod handover;
 pub mod start;
 pub mod table;

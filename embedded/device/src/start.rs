@@ -51,7 +51,8 @@ pub enum StartError {
     NoCopy(NoCopy),
 }
 
-/// Sees to it that a sound application stands in its region. `on_fault` is told what had nothing to offer.
+/// Sees to it that a sound application stands in its region; with `wants_newer`, the newest. `on_fault` is told what had
+/// nothing to offer.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -60,6 +61,7 @@ pub fn start<F: NorFlash>(
     vendor: PublicKey,
     buffers: &mut Buffers,
     blocks: &mut Blocks,
+    wants_newer: bool,
     on_fault: &mut dyn FnMut(Source, CopyFault),
 ) -> Result<Settled, StartError> {
     let zone = || FlashZone::new(flash);
@@ -68,10 +70,11 @@ pub fn start<F: NorFlash>(
     let config = DeviceConfig::open(config, &vendor).map_err(StartError::Untrusted)?;
     let product = Product { vendor, name: config.product, platform: PLATFORM, secret: config.secret() };
     let regions = Regions {
-        hidden: HiddenZone::new(region(LAYOUT.hidden)?, config.align_bytes.into()).ok(),
+        hidden: HiddenZone::new(region(LAYOUT.hidden)?, LAYOUT.align_bytes.into()).ok(),
         factory: region(LAYOUT.factory)?,
         application: region(LAYOUT.application)?,
         memory: Memory { blocks, segment: &mut buffers.segment },
     };
-    settle(&product, regions, &LauncherNote::default(), &mut buffers.record, on_fault).map_err(StartError::NoCopy)
+    let note = LauncherNote::default();
+    settle(&product, regions, &note, &mut buffers.record, wants_newer, on_fault).map_err(StartError::NoCopy)
 }

@@ -48,7 +48,7 @@ impl Bench {
     fn is_cut(&mut self, cut: Cut) -> bool {
         self.starts += 1;
         let flash = RefCell::new(SimFlash::new(self.flash, Some(cut)));
-        let settled = start(&flash, self.vendor, self.buffers, self.blocks, &mut |_, _| {});
+        let settled = start(&flash, self.vendor, self.buffers, self.blocks, false, &mut |_, _| {});
         let is_cut = flash.borrow().is_cut();
         if !is_cut && settled.is_err() {
             hprintln!("sweep: {:?} without a cut", settled);
@@ -61,7 +61,7 @@ impl Bench {
     fn heals(&mut self) -> bool {
         self.starts += 1;
         let flash = RefCell::new(SimFlash::new(self.flash, None));
-        let settled = start(&flash, self.vendor, self.buffers, self.blocks, &mut |_, _| {});
+        let settled = start(&flash, self.vendor, self.buffers, self.blocks, false, &mut |_, _| {});
         settled.is_ok() && self.flash[application()] == self.copy[application()]
     }
 }

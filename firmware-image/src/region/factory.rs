@@ -4,6 +4,7 @@
 //! end of its line, once it has made random bytes for an identity.
 
 use crate::backup::{BackupBody, Index};
+use crate::device_config::{DeviceConfig, Profile};
 use crate::hidden::{HiddenZone, SlotName};
 use crate::key_slot::Identity;
 use crate::places::Memory;
@@ -36,8 +37,9 @@ impl Factory<'_> {
     /// Writes all regions of `flash`. `record_bytes` is room for the encoded record: as much as the device's program will give.
     ///
     /// # Errors
-    /// `TooLong` for what does not fit its region, else what sealing or the flash reports. The device is then to be written
-    /// again.
+    /// `Malformed` where `config` is none, or says another profile or another `align_bytes` than `layout`: nothing is written
+    /// then. `TooLong` for what does not fit its region, else what sealing or the flash reports: the device is then to be
+    /// written again.
     pub fn write<Z: RawZone>(
         &self,
         flash: &mut Z,
@@ -45,6 +47,10 @@ impl Factory<'_> {
         record_bytes: &mut [u8],
     ) -> Result<(), SlotError> {
         let layout = &self.layout;
+        let config = DeviceConfig::read_unverified(self.config).map_err(|_| SlotError::Malformed)?;
+        if config.profile != Profile::Region || config.align_bytes != layout.align_bytes {
+            return Err(SlotError::Malformed);
+        }
         file(flash, layout.config, self.config)?;
         file(flash, layout.factory, self.application)?;
         file(flash, layout.application, self.application)?;

@@ -81,6 +81,7 @@ pub fn read<'o, Z: RawZone + ?Sized>(zone: &mut Z, out: &'o mut [u8]) -> Result<
 /// # Errors
 /// `Full` where the region is too small (nothing is erased then), `Corrupt` where the medium does not return what was
 /// written, or what source and medium report. There is no footer then.
+#[inline(never)] // A microcontroller's stack need not hold these buffers while the source is verified.
 pub fn write<Z, R>(zone: &mut Z, source: &mut R, length: u64) -> Result<(), ZoneError>
 where
     Z: RawZone + ?Sized,
@@ -101,15 +102,6 @@ where
     })?;
     write_all_at(zone, footer_at, &footer)?;
     zone.flush()
-}
-
-/// Removes the file from the region that is all of `zone`.
-///
-/// # Errors
-/// What the medium reports.
-pub fn remove<Z: RawZone + ?Sized>(zone: &mut Z) -> Result<(), ZoneError> {
-    let region_bytes = zone.len()?;
-    zone.erase(0..region_bytes)
 }
 
 /// Calls `use_piece` with each piece of the first `length` bytes of `source`.
