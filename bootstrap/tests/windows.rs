@@ -80,7 +80,6 @@ trait OnWindows: Sized {
     fn with_client(self, wine: &Wine, script: &str) -> Self;
     fn client_there(&self, wine: &Wine, script: &str);
     fn command_there(&self, wine: &Wine) -> Command;
-    fn zones_there(&self, command: &mut Command);
     fn start_there(&self, wine: &Wine, args: &[&str]) -> Ended;
 }
 
@@ -97,14 +96,10 @@ impl OnWindows for Device {
 
     fn command_there(&self, wine: &Wine) -> Command {
         let mut command = wine.command(&self.stamped_launcher(&wine.program(LAUNCHER)));
-        self.zones_there(&mut command);
-        command
-    }
-
-    fn zones_there(&self, command: &mut Command) {
         command.args(["--virtual", &there(&self.virtual_zone), "--free", &there(&self.free)]);
         command.args(["--hidden", &there(&self.hidden)]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     fn start_there(&self, wine: &Wine, args: &[&str]) -> Ended {
@@ -277,40 +272,6 @@ fn a_failed_busy_or_crashed_updater_does_not_keep_the_client_from_starting() {
         assert_eq!(device.start_there(wine, &[]).status, 7, "{end}");
         assert_eq!(everything(&device), before, "{end}");
     }
-}
-
-/// Starts its arguments with the number of a screen in the place of standard output, as the desktop does.
-const DESKTOP: &str = r#"
-#include <string.h>
-#include <windows.h>
-int main(void) {
-    char *line = GetCommandLineA();
-    line = *line == '"' ? strchr(line + 1, '"') + 1 : line + strcspn(line, " ");
-    STARTUPINFOA start = { .cb = sizeof start, .dwFlags = STARTF_USESTDHANDLES };
-    start.hStdInput = GetStdHandle(STD_INPUT_HANDLE);
-    start.hStdOutput = (HANDLE)0x10001;
-    start.hStdError = GetStdHandle(STD_ERROR_HANDLE);
-    PROCESS_INFORMATION made;
-    if (!CreateProcessA(NULL, line + strspn(line, " "), NULL, NULL, TRUE, 0, NULL, NULL, &start, &made)) return 98;
-    WaitForSingleObject(made.hProcess, INFINITE);
-    DWORD code = 97;
-    GetExitCodeProcess(made.hProcess, &code);
-    return (int)code;
-}
-"#;
-
-#[test]
-fn a_standard_output_that_is_no_handle_keeps_nothing_from_starting() {
-    let wine = wine_or_skip!();
-    let device = sound(wine, &good(wine, "1.0.0"));
-    device.client_there(wine, "exit 7");
-    let desktop = device.free.with_file_name("desktop.exe");
-    wine.compile(DESKTOP, &[], &desktop, &[]);
-    let mut command = wine.command(&desktop);
-    command.arg(there(&device.stamped_launcher(&wine.program(LAUNCHER))));
-    device.zones_there(&mut command);
-    let ended = Ended::of(command.output().unwrap());
-    assert_eq!((ended.status, ended.said.trim_end()), (7, "updater 1.0.0"), "{ended:?}");
 }
 
 #[test]
