@@ -7,16 +7,20 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use firmware_image::backup::{BackupBody, Index};
 use firmware_image::device_config::{DeviceConfig, MAX_CONFIG_BYTES, Policies, Profile, WrappedContentKey};
+use firmware_image::hidden::{HiddenZone, SlotName};
 use firmware_image::key_slot::Identity;
 use firmware_image::places::Scratch;
+use firmware_image::record::VersionRecord;
 use firmware_image::region::factory::Factory;
 use firmware_image::seal::Secret;
 use firmware_image::signature::SigningKey;
+use firmware_image::slot::{self, Body, SlotError};
 use firmware_image::stamp;
-use firmware_image::storage::MemoryZone;
+use firmware_image::storage::{MemoryZone, SliceReader};
 use firmware_image::updater_image::{
-    Floors, IMAGE_ALIGN, KeyCertificate, MAX_TRAILER_BYTES, Statement, UpdaterVersion, make_trailer,
+    Floors, IMAGE_ALIGN, KeyCertificate, MAX_TRAILER_BYTES, Statement, UpdaterVersion, make_trailer, read_trailer,
 };
 use table::{FLASH_BYTES, LAYOUT, PLATFORM, RECORD_BYTES, SEGMENT_LOG2, UNLOCK_COST};
 
@@ -25,8 +29,14 @@ use crate::{run, system};
 #[path = "../../embedded/device/src/table.rs"]
 pub mod table;
 
+#[path = "../../embedded/device/src/handover.rs"]
+#[allow(dead_code)] // Nobody speaks here.
+mod handover;
+
 const TARGET: &str = "thumbv7em-none-eabihf";
 const QEMU: &str = "qemu-system-arm";
+/// The generation of what the application seals.
+const SECOND_GENERATION: u64 = 2;
 const PRODUCT: &str = "Pump Controller";
 /// Where the board has the device's flash, and the copy that the sweep begins from.
 const FLASH_AT: u32 = 0x2100_0000;
@@ -62,22 +72,33 @@ fn emulated() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let bootstrap = keys.stamped(&programs.join("holdfast-bootstrap"), dir.path())?;
     let sweep = keys.stamped(&programs.join("holdfast-sweep"), dir.path())?;
-    let application = keys.application(&loadable(&std::fs::read(programs.join("holdfast-application"))?)?)?;
-    let factory = keys.device(&application)?;
+    let program = loadable(&std::fs::read(programs.join("holdfast-application"))?)?;
+    let factory = keys.device(&keys.application(&program, 0)?)?;
+    let next = keys.application(&program, 1)?;
+    let mut sealed = factory.clone();
+    keys.seal_backup_b(&mut sealed, &next)?;
+    let mut raised = sealed.clone();
+    keys.raise_floors(&mut raised, &next)?;
     let machine = Machine { dir: dir.path(), factory: &factory };
 
     let mut stack = 0;
     for case in CASES {
-        let mut device = factory.clone();
+        let mut device = match case.device {
+            Made::Factory => factory.clone(),
+            Made::Sealed => sealed.clone(),
+            Made::Raised => raised.clone(),
+        };
         (case.damage)(&mut device);
-        let said = machine.run(&bootstrap, &device, case.succeeds).with_context(|| format!("{}: failed", case.name))?;
+        let said = machine
+            .run(&bootstrap, &device, case.said, case.succeeds)
+            .with_context(|| format!("{}: failed", case.name))?;
         for line in case.says {
             ensure!(said.lines().any(|said| said == *line), "{}: nobody said {line:?}:\n{said}", case.name);
         }
         let used = said.lines().find_map(|line| line.strip_prefix("bootstrap: stack ")?.strip_suffix(" bytes"));
         stack = stack.max(used.context("nobody said how deep the stack was")?.parse::<u64>()?);
     }
-    eprintln!("{} devices: sound, damaged in {} ways, all as they should be", CASES.len(), CASES.len() - 1);
+    eprintln!("{} devices: sound, damaged, updated: all as they should be", CASES.len());
 
     let sizes = Sizes::read(&std::fs::read(&bootstrap)?)?;
     eprintln!("flash {} bytes of {MAX_FLASH}", sizes.flash);
@@ -88,7 +109,7 @@ fn emulated() -> Result<()> {
     ensure!(ram < MAX_RAM, "the bootstrap takes {ram} bytes of memory, or more");
 
     let start = Instant::now();
-    let said = machine.run(&sweep, &factory, true)?;
+    let said = machine.run(&sweep, &factory, handover::NOTHING, true)?;
     eprintln!("{}{:.1} s for the sweep", said, start.elapsed().as_secs_f64());
     Ok(())
 }
@@ -96,20 +117,37 @@ fn emulated() -> Result<()> {
 /// A device that is started once.
 struct Case {
     name: &'static str,
+    device: Made,
+    /// What the application said before the reset.
+    said: u32,
     damage: fn(&mut [u8]),
     succeeds: bool,
     says: &'static [&'static str],
 }
 
+/// What a device has behind it.
+enum Made {
+    /// The factory: version 1.0.0.
+    Factory,
+    /// The application sealed version 1.1.0 into backup B.
+    Sealed,
+    /// And raised the floors to it.
+    Raised,
+}
+
 const CASES: &[Case] = &[
     Case {
         name: "sound",
+        device: Made::Factory,
+        said: handover::NOTHING,
         damage: |_| {},
         succeeds: true,
         says: &["bootstrap: application 1.0.0 is sound", "bootstrap: 0 flash operations", "application: runs"],
     },
     Case {
         name: "application erased",
+        device: Made::Factory,
+        said: handover::NOTHING,
         damage: |device| region(device, LAYOUT.application).fill(0xff),
         succeeds: true,
         says: &[
@@ -120,6 +158,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "application damaged, backup A too",
+        device: Made::Factory,
+        said: handover::NOTHING,
         damage: |device| {
             region(device, LAYOUT.application)[4000] ^= 1;
             backup(device, 0)[4096 + 9000] ^= 1;
@@ -134,6 +174,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "application gone, hidden zone erased",
+        device: Made::Factory,
+        said: handover::NOTHING,
         damage: |device| {
             region(device, LAYOUT.application).fill(0);
             region(device, LAYOUT.hidden).fill(0xff);
@@ -142,7 +184,51 @@ const CASES: &[Case] = &[
         says: &["bootstrap: application 1.0.0 restored from factory copy", "application: runs"],
     },
     Case {
+        name: "sealed its successor, and asked for nothing",
+        device: Made::Sealed,
+        said: !0,
+        damage: |_| {},
+        succeeds: true,
+        says: &["bootstrap: application 1.0.0 is sound", "bootstrap: 0 flash operations", "application: runs"],
+    },
+    Case {
+        name: "sealed its successor, and asked for it",
+        device: Made::Sealed,
+        said: handover::INSTALL_NEWER,
+        damage: |_| {},
+        succeeds: true,
+        says: &["bootstrap: application 1.1.0 restored from backup B", "application: runs"],
+    },
+    Case {
+        name: "sealed a successor that is damaged, and asked for it",
+        device: Made::Sealed,
+        said: handover::INSTALL_NEWER,
+        damage: |device| backup(device, 1)[4096 + 9000] ^= 1,
+        succeeds: true,
+        says: &[
+            "bootstrap: backup B: does not open",
+            "bootstrap: application 1.0.0 is sound",
+            "bootstrap: 0 flash operations",
+            "application: runs",
+        ],
+    },
+    Case {
+        name: "below the floors, and nothing newer left",
+        device: Made::Raised,
+        said: handover::NOTHING,
+        damage: |device| backup(device, 1).fill(0xff),
+        succeeds: true,
+        says: &[
+            "bootstrap: application: too old",
+            "bootstrap: application 1.0.0 is sound",
+            "application: must fetch a newer one",
+            "application: runs",
+        ],
+    },
+    Case {
         name: "no copy left",
+        device: Made::Factory,
+        said: handover::NOTHING,
         damage: |device| {
             region(device, LAYOUT.application).fill(0);
             region(device, LAYOUT.factory)[100] ^= 8;
@@ -190,18 +276,64 @@ impl Keys {
         Ok(path)
     }
 
-    /// The application, signed.
-    fn application(&self, program: &[u8]) -> Result<Vec<u8>> {
+    /// The application, signed as version 1.`minor`.0, behind which none may go back.
+    fn application(&self, program: &[u8], minor: u16) -> Result<Vec<u8>> {
         let mut image = program.to_vec();
         image.resize(image.len().next_multiple_of(IMAGE_ALIGN), 0);
         let certificate = KeyCertificate::issue(&self.vendor, 1, self.updater.public());
-        let version = UpdaterVersion { major: 1, minor: 0, patch: 0 };
-        let statement = Statement { product: PRODUCT, platform: PLATFORM, version, floors: Floors::default() };
+        let version = UpdaterVersion { major: 1, minor, patch: 0 };
+        let floors = Floors { version, key_serial: 1 };
+        let statement = Statement { product: PRODUCT, platform: PLATFORM, version, floors };
         let mut trailer = [0; MAX_TRAILER_BYTES];
         let trailer = make_trailer(&image, &statement, &certificate, &self.updater, &mut trailer)
             .map_err(|error| anyhow!("the application cannot be signed: {error}"))?;
         image.extend_from_slice(trailer);
         Ok(image)
+    }
+
+    /// Who the device is.
+    fn identity(&self, scratch: &mut Scratch) -> Result<Identity> {
+        let random = std::array::from_fn(|i| i as u8);
+        Identity::mint(&random, UNLOCK_COST, &self.product_secret, &mut scratch.blocks)
+            .map_err(|error| anyhow!("identity: {error:?}"))
+    }
+
+    /// What an application does that has received its successor.
+    fn seal_backup_b(&self, flash: &mut [u8], image: &[u8]) -> Result<()> {
+        let index = Index::layout([(PLATFORM, image.len() as u64)].into_iter());
+        let mut images = [image];
+        let body = BackupBody::new(index.map_err(|error| anyhow!("index: {error:?}"))?, &mut images);
+        self.seal(flash, SlotName::BackupB, &mut body.map_err(|error| anyhow!("backup: {error}"))?)
+    }
+
+    /// What an application does that has shown that it works.
+    fn raise_floors(&self, flash: &mut [u8], image: &[u8]) -> Result<()> {
+        let mut trailer = [0; MAX_TRAILER_BYTES];
+        let trailer = read_trailer(&mut SliceReader::new(image), image.len() as u64, &mut trailer)
+            .map_err(|error| anyhow!("trailer: {error}"))?;
+        let mut record = VersionRecord::new(self.identity(&mut Box::<Scratch>::default())?.device_id);
+        record.backup_generation = SECOND_GENERATION;
+        record.statement = trailer;
+        let mut bytes = [0; RECORD_BYTES];
+        let mut encoded = record.encode(&mut bytes).map_err(|error| anyhow!("record: {error:?}"))?;
+        self.seal(flash, SlotName::RecordA, &mut encoded)
+    }
+
+    fn seal(&self, flash: &mut [u8], slot: SlotName, body: &mut dyn Body) -> Result<()> {
+        let mut scratch = Box::<Scratch>::default();
+        let identity = self.identity(&mut scratch)?;
+        let write = slot::Write {
+            kind: slot.kind(),
+            generation: SECOND_GENERATION,
+            identity: &identity,
+            segment_log2: SEGMENT_LOG2,
+        };
+        let hidden = LAYOUT.hidden.of(MemoryZone::new(flash)).map_err(|error| anyhow!("hidden zone: {error}"))?;
+        HiddenZone::new(hidden, LAYOUT.align_bytes.into())
+            .map_err(SlotError::from)
+            .and_then(|mut hidden| write.write(&mut hidden.slot(slot)?, body, &mut scratch.segment))
+            .map_err(|error| anyhow!("{slot} cannot be sealed: {error}"))?;
+        Ok(())
     }
 
     /// The device's flash as the factory writes it.
@@ -221,9 +353,7 @@ impl Keys {
         let mut signed = vec![0; MAX_CONFIG_BYTES];
         let config = config.sign(&self.vendor, &mut signed).map_err(|error| anyhow!("configuration: {error}"))?;
         let mut scratch = Box::<Scratch>::default();
-        let random = std::array::from_fn(|i| i as u8);
-        let identity = Identity::mint(&random, UNLOCK_COST, &self.product_secret, &mut scratch.blocks)
-            .map_err(|error| anyhow!("identity: {error:?}"))?;
+        let identity = self.identity(&mut scratch)?;
         let mut flash = vec![0xff; FLASH_BYTES as usize];
         let factory = Factory {
             layout: LAYOUT,
@@ -247,8 +377,9 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// Starts `program` beside a flash with what `device` holds; what it said, if it ended as it should.
-    fn run(&self, program: &Path, device: &[u8], succeeds: bool) -> Result<String> {
+    /// Starts `program` beside a flash with what `device` holds, after the application said `word`; what it said, if it ended as
+    /// it should.
+    fn run(&self, program: &Path, device: &[u8], word: u32, succeeds: bool) -> Result<String> {
         let (flash, copy) = (self.dir.join("device.img"), self.dir.join("factory.img"));
         std::fs::write(&flash, device)?;
         std::fs::write(&copy, self.factory)?;
@@ -259,6 +390,7 @@ impl Machine<'_> {
             .args(["-semihosting-config", "enable=on,target=native", "-kernel"])
             .arg(program)
             .args(["-device", &loader(&flash, FLASH_AT), "-device", &loader(&copy, COPY_AT)])
+            .args(["-device", &format!("loader,addr={:#x},data={word:#x},data-len=4", handover::AT)])
             .stdin(std::process::Stdio::null())
             .stdout(std::fs::File::create(&said)?)
             .stderr(std::fs::File::create(&errors)?);

@@ -144,7 +144,8 @@ impl World {
         record.backup_generation = generation;
         record.statement = trailer;
         let mut bytes = [0; RECORD_BYTES];
-        assert!(!self.seal(flash, SlotName::RecordA, generation, &mut &*record.encode(&mut bytes).unwrap(), None));
+        let mut encoded = record.encode(&mut bytes).unwrap();
+        assert!(!self.seal(flash, SlotName::RecordA, generation, &mut encoded, None));
     }
 
     fn seal(&self, flash: &mut [u8], slot: SlotName, generation: u64, body: &mut dyn Body, cut: Option<Cut>) -> bool {
