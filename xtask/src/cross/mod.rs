@@ -108,7 +108,7 @@ pub fn run(args: &Args) -> Result<()> {
     let targets: Vec<&Target> = if args.targets.is_empty() { TARGETS.iter().collect() } else { args.targets.clone() };
     let programs: &[Program] =
         if args.launchers { &[Program::Launcher] } else { &[Program::Launcher, Program::Updater] };
-    let built = build(&targets, programs, &run::root().join(&args.dist))?;
+    let built = build(&targets, programs, &run::root().join(&args.dist), false)?;
     print!("{built}");
     if !built.skipped.is_empty() {
         bail!("{}", built.skipped.join("\n"));
@@ -116,17 +116,19 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds for every target that can be built here, into `dist`.
+/// Builds for every target that can be built here, into `dist`: launchers as they ship, updaters without optimising across
+/// crates, which takes most of the time and changes nothing that a test looks at.
 ///
 /// # Errors
 /// Something does not compile, or is not what it must be.
 pub fn build_all(dist: &Path) -> Result<Built> {
-    build(&TARGETS.iter().collect::<Vec<_>>(), &[Program::Launcher, Program::Updater], dist)
+    build(&TARGETS.iter().collect::<Vec<_>>(), &[Program::Launcher, Program::Updater], dist, true)
 }
 
-fn build(targets: &[&Target], programs: &[Program], dist: &Path) -> Result<Built> {
+fn build(targets: &[&Target], programs: &[Program], dist: &Path, hurried: bool) -> Result<Built> {
     let work = run::target_dir()?.join("cross");
     std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+    let order = Order { work: &work, dist, hurried };
     let mut built = Built::default();
     for target in targets {
         let tools = match target.tools(&work) {
@@ -140,12 +142,22 @@ fn build(targets: &[&Target], programs: &[Program], dist: &Path) -> Result<Built
             None => check(target, &work, &mut built)?,
             Some(platform) => {
                 for program in programs.iter().filter(|program| target.programs.contains(program)) {
-                    make(target, platform, *program, &tools, &work, dist, &mut built)?;
+                    make(target, platform, *program, &tools, &order, &mut built)?;
                 }
             }
         }
     }
     Ok(built)
+}
+
+/// How programs are built.
+struct Order<'a> {
+    /// Where cargo works.
+    work: &'a Path,
+    /// Where the programs go.
+    dist: &'a Path,
+    /// Updaters are optimised crate by crate.
+    hurried: bool,
 }
 
 /// Builds one program and puts it into `dist`.
@@ -154,10 +166,10 @@ fn make(
     platform: &str,
     program: Program,
     tools: &Tools,
-    work: &Path,
-    dist: &Path,
+    order: &Order<'_>,
     built: &mut Built,
 ) -> Result<()> {
+    let Order { work, dist, hurried } = *order;
     let small = program == Program::Launcher;
     let library = match Library::find(target.triple, small) {
         Ok(library) => library,
@@ -173,6 +185,9 @@ fn make(
     cargo.args(["build", "--quiet", "--package", package, "--bin", package, "--profile", profile]);
     if small {
         cargo.args(["--no-default-features", "--features", "launcher"]);
+    }
+    if hurried && !small {
+        cargo.env("CARGO_PROFILE_DEVICE_LTO", "off").env("CARGO_PROFILE_DEVICE_CODEGEN_UNITS", "16");
     }
     // One directory for each set of flags: cargo would build the library anew at every change between two.
     cargo.args(["--target", target.triple]).arg("--target-dir").arg(work.join(package));
