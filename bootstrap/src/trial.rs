@@ -36,3 +36,20 @@ pub fn enter(note: &mut LauncherNote, serial: u64, run: ClientRun) -> bool {
     note.trial = Some(next);
     changed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_proven_itself_is_not_noted_again_for_one_bad_run() {
+        let mut note = LauncherNote::default();
+        assert!(enter(&mut note, 5, ClientRun::Well));
+        let proven = note.trial;
+        assert!(!enter(&mut note, 5, ClientRun::Failed));
+        assert!(!enter(&mut note, 5, ClientRun::Unclear));
+        assert_eq!(note.trial, proven);
+        assert!(enter(&mut note, 6, ClientRun::Failed), "another release");
+        assert_eq!(note.trial, Some(Trial { serial: 6, failed_starts: 1, proven: false }));
+    }
+}

@@ -2,7 +2,8 @@
 //! updater and is sound again, or says what is wrong and what to do; a user's files stay as they were.
 //!
 //! Each case is a plug-in of a whole device image in this process, with the engine in the updater's place; some of them
-//! are run by the real launcher as well. `HOLDFAST_FULL=1` flips every byte of what is small.
+//! are run by the real launcher as well. `HOLDFAST_FULL=1` flips every byte of what is small;
+//! `HOLDFAST_PLACE=journal` takes only what has that in its name.
 #![cfg(feature = "image")]
 
 mod matrix;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use firmware_image::device_config::Profile;
 use firmware_image::hidden::{DISK_ALIGN_BYTES, HiddenLayout, SlotName};
 use firmware_image::host::Access;
+use firmware_image::sim::figures;
 use firmware_image::{FreeZone as _, paths};
 use matrix::{CLIENT_STATUS, Factory, Family, Unit, noise, write};
 use support::PLATFORM;
@@ -239,7 +241,8 @@ fn targets(unit: &Unit) -> Vec<Target> {
         add("factory backup on the CD: header", Place::Cd(start, 4096), &["the factory backup"]);
         add("factory backup on the CD: first segments", Place::Cd(start + 4096, 16 << 10), &["the factory backup"]);
     }
-    found.retain(|target| contents(unit, &target.place).is_some());
+    let wanted = std::env::var("HOLDFAST_PLACE").unwrap_or_default();
+    found.retain(|target| target.name.contains(&wanted) && contents(unit, &target.place).is_some());
     found
 }
 
@@ -383,7 +386,7 @@ fn damage_of_every_kind_in_every_place_heals_or_is_clearly_reported() {
     for ((name, verdict), count) in score.verdicts.lock().unwrap().iter() {
         println!("{name}: {verdict:?} {count}");
     }
-    println!("damage cases: {} tried, {} not healed or not clearly reported", score.tried.into_inner(), faults.len());
+    figures::count(figures::DAMAGE, "damage times place", score.tried.into_inner(), faults.len());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
@@ -422,5 +425,5 @@ fn the_real_launcher_reports_or_runs_the_same_damage() {
             unit.put_back();
         }
     }
-    println!("damage cases with the real launcher: {tried}");
+    figures::count(figures::DAMAGE, "damage, with the real launcher", tried, 0);
 }

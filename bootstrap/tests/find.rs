@@ -314,6 +314,20 @@ fn the_free_zone_is_found_whatever_a_stick_has_lost_beside_its_virtual_partition
 }
 
 #[test]
+fn a_boards_own_partitions_behind_the_zones_are_never_taken_for_the_free_zone() {
+    for (fourth_starts, free) in [(900_000, None), (8192, Some("/dev/sdb4"))] {
+        let fake = Fake::new();
+        fake.block(DISK, "8:16");
+        let partitions = [(2, "HOLDFAST-VIRTUAL", 500_000), (3, "HOLDFAST-HIDDEN", 600_000), (4, "", fourth_starts)];
+        for (number, name, start) in partitions.into_iter().chain([(5, "root", 1_000_000)]) {
+            fake.partition(DISK, number, &format!("8:{}", 16 + number), name);
+            fake.write(&format!("sys/devices/{DISK}/sdb{number}/start"), &format!("{start}\n"));
+        }
+        assert_eq!(zones(&fake, "/dev/sdb2"), (free.map(PathBuf::from), Some("/dev/sdb3".into())));
+    }
+}
+
+#[test]
 fn a_foreign_disk_is_never_taken() {
     let fake = Fake::new();
     fake.block(CD, "11:0");

@@ -44,6 +44,7 @@ impl RawDevice {
         let hidden_bytes = HiddenLayout::zone_bytes_for(1, DISK_ALIGN_BYTES);
         let layout = Layout {
             disk_bytes: MIN_FREE_BYTES + hidden_bytes + (24 << 20),
+            leave_bytes: 0,
             hidden_bytes,
             product: support::PRODUCT.into(),
             volume_id: 7,

@@ -27,6 +27,7 @@ fn status_of(image: &RunImage, args: &[&str]) -> End {
         args,
         directory: None,
         pipes: true,
+        client_beside: true,
         all_backups: false,
         lock: None,
     };

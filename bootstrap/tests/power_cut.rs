@@ -9,7 +9,7 @@ use firmware_image::host::{DirZone, FileZone};
 use firmware_image::paths;
 use firmware_image::places::{Places, Scratch};
 use firmware_image::record::MAX_RECORD_BYTES;
-use firmware_image::sim::{CutZone, Power};
+use firmware_image::sim::{CutZone, Power, figures};
 use firmware_image::storage::Window;
 use support::{ALIGN, Device, Fate, Memory, image};
 
@@ -76,7 +76,7 @@ fn sweep(prepare: impl Fn(&Device)) {
             assert_eq!(launched.last().source, Source::Installed, "cut {cut}, {again}: healed for good");
         }
     }
-    println!("restore in a mounted directory: {writes} changes, {tried} cut states tried, 0 not healed");
+    figures::count(figures::CUT_STATES, "restore in a mounted directory", tried, 0);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use firmware_image::device_config::Policies;
 use firmware_image::hidden::SlotName;
 use firmware_image::host::DirZone;
 use firmware_image::journal::{Journal, State};
-use firmware_image::launcher_note::Trial;
+use firmware_image::launcher_note::{LauncherNote, Trial};
 use firmware_image::record::{Health, Release};
 use firmware_image::{Digest, paths};
 use support::{Device, Ended, Maker, PRODUCT, TESTED, digest_of, good_script, script, set_mode};
@@ -46,6 +46,16 @@ fn the_updater_is_told_which_device() {
 }
 
 #[test]
+fn an_updater_knows_whether_a_client_can_be_let_go_beside_it() {
+    let ends = |more: &str| format!("printf R >&$HOLDFAST_READY_FD; [ {more} \"$HOLDFAST_CLIENT_FD\" ] && exit 3");
+    for (arguments, more, status) in [(&["--no-client"][..], "-n", 0), (&["--no-client"], "-z", 73), (&[], "-n", 73)] {
+        let device = sound(&script("1.0.0", &ends(more)));
+        device.launcher();
+        assert_eq!(device.start(arguments).status, status, "{arguments:?} {more}");
+    }
+}
+
+#[test]
 fn a_missing_updater_is_restored_and_people_are_told() {
     let device = sound(&good_script("1.0.0"));
     fs::remove_file(device.installed_path()).unwrap();
@@ -54,6 +64,36 @@ fn a_missing_updater_is_restored_and_people_are_told() {
     assert_eq!(ended.said, "The updater in the free zone was missing; restored version 1.0.0 from hidden backup A.\n");
     assert_eq!(device.installed().unwrap(), good_script("1.0.0"));
     assert_eq!(trace(&device).len(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_updater_that_this_user_may_not_read_stays_while_a_copy_runs() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    use std::os::unix::process::CommandExt as _;
+    const NOBODY: u32 = 65534;
+
+    let device = sound(&good_script("1.0.0"));
+    device.launcher();
+    let mut command = device.command();
+    let root = device.free.parent().unwrap();
+    // Root may read everything.
+    if root.metadata().unwrap().uid() == 0 {
+        let mut left = vec![root.to_path_buf()];
+        while let Some(path) = left.pop() {
+            chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            if path.is_dir() {
+                left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        }
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    set_mode(&device.installed_path(), 0);
+    let ended = Ended::of(support::patiently(|| command.output()));
+    assert_eq!((ended.status, &*ended.out), (7, "the client speaks\n"), "{}", ended.said);
+    assert_eq!(trace(&device).len(), 1);
+    let kept = device.installed_path().metadata().unwrap();
+    assert_eq!((kept.mode() & 0o777, kept.len()), (0, good_script("1.0.0").len() as u64), "{}", ended.said);
 }
 
 #[test]
@@ -175,6 +215,9 @@ fn a_client_that_is_not_whole_is_not_started() {
         let device = sound(&good_script("1.0.0"));
         Journal::default().advance(&DirZone::open(&device.free).unwrap(), state).unwrap();
         assert_eq!(device.start(&[]).status, status, "{state:?}");
+        // Whoever starts the client after this launcher goes by its status.
+        let alone = if status == 7 { 0 } else { status };
+        assert_eq!(device.start(&["--no-client"]).status, alone, "{state:?}");
     }
 }
 
@@ -186,6 +229,28 @@ fn a_failed_or_busy_updater_does_not_keep_the_client_from_starting() {
         let before = device.everything();
         assert_eq!(device.start(&[]).status, 7, "{end}");
         assert_eq!(device.everything(), before, "{end}");
+    }
+}
+
+#[test]
+fn whoever_starts_the_client_themselves_is_told_only_what_an_updater_has_seen() {
+    let ready = |end: &str| format!("printf R >&$HOLDFAST_READY_FD; {end}");
+    for (end, alone) in [
+        (ready("exit 0"), 0),
+        (ready("exit 1"), 0),
+        (ready("exit 4"), 0),
+        (ready("exit 5"), 73),
+        (ready("exit 2"), 73),
+        (ready("kill -SEGV $$"), 73),
+        (ready("kill -KILL $$"), 73),
+        ("kill -KILL $$".into(), 73),
+        ("exit 0".into(), 73),
+        ("exit 4".into(), 73),
+    ] {
+        let device = sound(&script("1.0.0", &end));
+        device.launcher();
+        assert_eq!(device.start(&["--no-client"]).status, alone, "{end}");
+        assert_eq!(device.start(&[]).status, 7, "{end}");
     }
 }
 
@@ -277,18 +342,19 @@ fn a_launcher_without_a_vendors_key_trusts_nobody() {
 
 #[test]
 fn a_new_release_is_watched_and_what_is_seen_is_noted() {
-    let watch = |client: &str, probation_secs| {
+    let installed = |client: &str, probation_secs, health| {
         let mut device = Device::from_factory(&good_script("1.0.0"));
         device.policies = Policies { probation_secs, ..Policies::default() };
         device.write_config("client/run.sh");
         device.record_with(SlotName::RecordB, 2, &[], |record| {
             record.release =
                 Some(Release { serial: 5, version: "2.0", manifest: Digest::of(b"manifest"), published: 1 });
-            record.health = Health::Unproven { failed_starts: 0 };
+            record.health = health;
         });
         device.client(client);
         device
     };
+    let watch = |client: &str, probation_secs| installed(client, probation_secs, Health::Unproven { failed_starts: 0 });
     let trial = |failed_starts, proven| Some(Trial { serial: 5, failed_starts, proven });
     let device = watch("exit 1", 30);
     device.start(&[]);
@@ -317,6 +383,16 @@ fn a_new_release_is_watched_and_what_is_seen_is_noted() {
     fs::remove_file(device.free.join("client/run.sh")).unwrap();
     assert_eq!(device.start(&[]).status, 72);
     assert_eq!(device.note().trial, trial(1, false));
+
+    let device = installed("exit 1", 30, Health::Proven);
+    device.start(&[]);
+    assert_eq!(device.note().trial, None, "nobody watches what has proven itself");
+    let device = watch("exit 1", 30);
+    let before = Trial { serial: 4, failed_starts: 0, proven: true };
+    let note = LauncherNote { trial: Some(before), ..LauncherNote::default() };
+    note.write(&DirZone::open(&device.free).unwrap()).unwrap();
+    device.start(&[]);
+    assert_eq!(device.note().trial, trial(1, false), "the release before proves nothing");
 }
 
 #[test]

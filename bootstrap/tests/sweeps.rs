@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use embedded_io::Write as _;
 use firmware_image::launcher_note::{LauncherNote, Trial};
-use firmware_image::sim::{Effort, Faults, Medium, Random, SimDisk, State};
+use firmware_image::sim::{Effort, Faults, Medium, Random, SimDisk, State, figures};
 use firmware_image::{Digest, FreeZone as _, ZoneFile as _, paths};
 use matrix::Factory;
 use matrix::model::Model;
@@ -206,6 +206,7 @@ impl Scenario<'_> {
             faults.len(),
             began.elapsed().as_secs_f64()
         );
+        figures::count(figures::CUT_STATES, self.name, tried.iter().sum(), faults.len());
         faults
     }
 

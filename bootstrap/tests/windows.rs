@@ -138,12 +138,13 @@ fn updater_and_client_are_told_what_they_are_to_know_and_no_more() {
     let free = device.free.with_file_name("free zone of an owner");
     fs::rename(&device.free, &free).unwrap();
     device.free = free;
-    let ended = device.start_there(wine, &["--no-client"]);
     let [virtual_zone, free, hidden] = [&device.virtual_zone, &device.free, &device.hidden].map(|path| there(path));
     let args = format!("run|--virtual|{virtual_zone}|--free|{free}|--hidden|{hidden}");
-    assert_eq!(ended.said, format!("{args}\nready client -\n"), "{ended:?}");
+    let ended = device.start_there(wine, &["--no-client"]);
+    assert_eq!(ended.said, format!("{args}\nready - -\n"), "no client is beside it: {ended:?}");
     device.client_there(wine, "args;where;vars");
     let ended = device.start_there(wine, &[]);
+    assert_eq!(ended.said, format!("{args}\nready client -\n"), "{ended:?}");
     assert_eq!(ended.out, format!("--first|second\n{free}\n- - -\n"), "{ended:?}");
 }
 

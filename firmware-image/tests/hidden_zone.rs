@@ -8,7 +8,7 @@ use firmware_image::hidden::{DISK_ALIGN_BYTES, HiddenLayout, HiddenZone, SlotNam
 use firmware_image::key_slot::{Cost, Identity, KeySlot, SlotKind, UnlockError};
 use firmware_image::record::{Health, ModuleVersion, Release, StoredContentKey, VersionRecord};
 use firmware_image::seal::Secret;
-use firmware_image::sim::{Effort, Faults, Medium, SimDisk};
+use firmware_image::sim::{Effort, Faults, Medium, SimDisk, figures};
 use firmware_image::slot::{self, Header, Kind, OpenSlot, SlotError};
 use firmware_image::storage::{MemoryZone, Window, read_exact_at};
 use firmware_image::{Digest, RawZone, ZoneError};
@@ -224,7 +224,7 @@ fn a_cut_at_any_write_of_a_seal_and_at_any_of_doing_it_again_leaves_the_old_body
         (Kind::Backup, [SlotName::BackupA, SlotName::BackupB], 12_000),
     ] {
         let (once, twice) = sweep(kind, slots, body_bytes);
-        println!("seal, {kind:?}: {once} cut states tried, {twice} cut again, 0 not healed");
+        figures::count(figures::CUT_STATES, &format!("seal, {kind:?}"), once + twice, 0);
         assert!(once > 50 && twice > 1000, "only {once} and {twice} states were tried");
     }
 }

@@ -180,6 +180,43 @@ fn two_thousand_files_are_made_changed_moved_and_removed_and_fsck_finds_nothing(
 }
 
 #[test]
+fn what_is_in_use_is_all_that_a_volume_needs() {
+    let dir = fast_dir();
+    let path = dir.path().join("x");
+    let zone = volume(&path, 200 * MIB);
+    zone.create_dir_all("d").unwrap();
+    for number in 0..40 {
+        put(&zone, &format!("d/{number}"), &noise(number + 1, 10_000 * number as usize));
+    }
+    (0..40).step_by(3).for_each(|number| assert!(zone.remove(&format!("d/{number}")).unwrap()));
+    zone.close().unwrap();
+    let zone = RawFat::open(FileZone::open(&path, Access::ReadOnly).unwrap(), true).unwrap();
+    let used = zone.used().unwrap();
+    assert!(
+        used.len() > 10 && used[0].start == 0 && used.windows(2).all(|pair| pair[0].end < pair[1].start),
+        "{used:?}"
+    );
+    let bytes: u64 = used.iter().map(|range| range.end - range.start).sum();
+    assert!(bytes < 12 * MIB, "{bytes}");
+    // All else is nobody's.
+    let whole = std::fs::read(&path).unwrap();
+    let mut copy = vec![0xAA; whole.len()];
+    for range in used {
+        let range = range.start as usize..range.end as usize;
+        copy[range.clone()].copy_from_slice(&whole[range]);
+    }
+    let other = dir.path().join("y");
+    std::fs::write(&other, copy).unwrap();
+    assert_sound(&other);
+    let other = RawFat::open(FileZone::open(&other, Access::ReadOnly).unwrap(), true).unwrap();
+    for number in 0..40 {
+        let expected = (number % 3 != 0).then(|| noise(number + 1, 10_000 * number as usize));
+        assert!(get(&other, &format!("d/{number}")) == expected, "{number}");
+    }
+    assert_eq!(other.used().unwrap(), zone.used().unwrap());
+}
+
+#[test]
 fn rename_replaces_a_file_and_refuses_directories() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x");

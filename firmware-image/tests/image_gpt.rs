@@ -137,3 +137,22 @@ fn a_plan_that_does_not_fit_is_refused() {
     assert_eq!(Plan::new(0, None, 16 * MIB), Err(ZoneError::Full));
     assert_eq!(Plan::new(u64::MAX, Some(u64::MAX), 16 * MIB), Err(ZoneError::Full));
 }
+
+#[test]
+fn of_a_protective_mbr_only_the_length_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    disk(&path);
+    let table = Table::read(open(&path)).unwrap();
+    // The active flag (`parted disk_set pmbr_boot on`), an end in heads and cylinders as another tool counts them, and code.
+    let sector = || std::fs::read(&path).unwrap()[..512].to_vec();
+    overwrite(&path, 0, &[0xEB; 446]);
+    overwrite(&path, 446, &[0x80]);
+    overwrite(&path, 451, &[1, 2, 3]);
+    let mut expected = sector();
+    open(&path).set_len(300 * MIB).unwrap();
+    table.write(open(&path), None).unwrap();
+    expected[458..462].copy_from_slice(&(300 * 2048_u32 - 1).to_le_bytes());
+    assert_eq!(sector(), expected);
+    assert!(Table::read(open(&path)).unwrap().both_agree);
+}

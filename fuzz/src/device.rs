@@ -11,10 +11,11 @@ use firmware_image::journal::{JOURNAL_SLOT_BYTES, Journal};
 use firmware_image::key_slot::{Cost, Identity, SlotKind};
 use firmware_image::places::Scratch;
 use firmware_image::record::VersionRecord;
+use firmware_image::region;
 use firmware_image::seal::Secret;
 use firmware_image::signature::{Domain, SIGNATURE_BYTES, SigningKey};
 use firmware_image::slot::{self, Body, HEADER_BYTES, Header, Kind, OpenSlot, SEGMENT_BUFFER_BYTES};
-use firmware_image::storage::{MemoryZone, SliceReader};
+use firmware_image::storage::{MemoryZone, RawZone as _, SliceReader};
 use firmware_image::updater_image::{self, KeyCertificate, MAX_TRAILER_BYTES};
 
 static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
@@ -162,5 +163,30 @@ pub fn journal(data: &[u8]) {
     slot[crc_at..].copy_from_slice(&crc.to_le_bytes());
     if let Ok(Some(journal)) = Journal::decode(&slot) {
         assert_eq!(Journal::decode(&journal.encode()).unwrap().unwrap().state(), journal.state());
+    }
+}
+
+/// A region of flash: as it is, and with a checksum that fits.
+pub fn region(data: &[u8]) {
+    let mut zone = data.to_vec();
+    for mended in [false, true] {
+        if mended && zone.len() >= region::FOOTER_BYTES {
+            let (footer, end) = (zone.len() - region::FOOTER_BYTES, zone.len());
+            zone[footer..footer + 8].copy_from_slice(&region::FOOTER_MAGIC);
+            let crc = CRC.checksum(&zone[footer..end - 4]);
+            zone[end - 4..].copy_from_slice(&crc.to_le_bytes());
+        }
+        let mut out = [0; 512];
+        let read = region::read(&mut MemoryZone::new(&mut zone), &mut out).map(<[u8]>::len);
+        let Ok(length) = region::file_bytes(&mut MemoryZone::new(&mut zone)) else {
+            assert!(read.is_err());
+            continue;
+        };
+        assert!(length as usize + region::FOOTER_BYTES <= zone.len());
+        assert_eq!(read.is_ok(), length as usize <= out.len());
+        let mut file = region::file(MemoryZone::new(&mut zone)).unwrap();
+        assert_eq!(file.len().unwrap(), length);
+        let mut head = [0; MAX_TRAILER_BYTES];
+        let _ = updater_image::read_trailer(&mut file, length, &mut head);
     }
 }

@@ -54,7 +54,18 @@ pub fn gpt(data: &[u8]) {
         for place in places.into_iter().flatten() {
             assert!(place.end() <= DISK.len() as u64, "{place:?}");
         }
-        let _ = (table.is_holdfast(), table.guids());
+        for other in table.others() {
+            assert!(other.extent.end() <= DISK.len() as u64, "{other:?}");
+        }
+        // Carried over to another disk, it says the same.
+        let mut disk = Changed::new(&DISK, &[]);
+        if table.write(&mut disk, Some(&Guids::from_random([9; 64]))).is_ok() {
+            let written = Table::read(&mut disk).unwrap();
+            assert_eq!(written.partitions.len(), table.partitions.len());
+            for (new, old) in written.partitions.iter().zip(&table.partitions) {
+                assert_eq!((new.number, &new.name, new.extent), (old.number, &old.name, old.extent));
+            }
+        }
     }
 }
 

@@ -64,9 +64,22 @@ impl SystemFile {
 
 /// The mark of a file: whose it is, in one line.
 pub fn mark(of: &str) -> String {
-    // One line, whatever a product is called.
-    let of: String = of.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("{MARK}{of}")
+    format!("{MARK}{}", one_line(of))
+}
+
+/// A text as one line of a file, whatever it holds: a backslash at its end would draw the next line to it.
+pub fn one_line(text: &str) -> String {
+    let plain = |c: char| match c {
+        '\\' => '/',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    text.chars().map(plain).collect()
+}
+
+/// A text in one line of a unit's file (systemd.unit(5), *Specifiers*).
+pub fn unit_text(text: &str) -> String {
+    one_line(text).replace('%', "%%")
 }
 
 /// A word for file names: lower case letters, digits, and dashes between them.

@@ -122,3 +122,157 @@ fn write_refuses_small_targets_directories_and_damaged_images() {
     assert!(product.fail(4, &["write", "noise", "--to", "small", "--force-fixed"]).contains("not a Holdfast"));
     product.fail(1, &["write", "device.img", "--to", "gone", "--force-fixed"]);
 }
+
+/// A card that holds something else already.
+fn used_card(product: &Product, name: &str, bytes: usize) {
+    std::fs::write(product.path(name), vec![0xAA; bytes]).unwrap();
+}
+
+/// The table as `sfdisk -d` shows it: a line for each partition, by number.
+fn partitions(disk: &str) -> Option<Vec<String>> {
+    let output = tool("sfdisk", &["-d", disk])?;
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines = said.lines().filter(|line| line.starts_with(disk));
+    Some(lines.map(|line| line[disk.len()..].split_whitespace().collect::<Vec<_>>().join(" ")).collect())
+}
+
+/// Adds a board's partitions behind the zones, with bytes in each.
+fn add_a_boards_partitions(product: &Product, image: &str) {
+    use std::io::Write as _;
+    let mut sfdisk = std::process::Command::new("sfdisk");
+    sfdisk.args(["--quiet", "--append", "--no-reread", "--no-tell-kernel"]).arg(product.path(image));
+    sfdisk.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+    let mut child = sfdisk.spawn().unwrap();
+    let script = b"size=16MiB, type=uefi, name=boot, attrs=\"LegacyBIOSBootable\"\ntype=linux, name=root\n";
+    child.stdin.take().unwrap().write_all(script).unwrap();
+    assert!(child.wait().unwrap().success());
+    // At their beginning only: what comes behind that is zeros, and no less theirs.
+    for (place, byte) in others(product, image).into_iter().zip([0xB0, 0xF5]) {
+        support::poke(&product.path(image), place.start as u64, &[byte; 4096]);
+    }
+}
+
+/// Where the partitions are that are no zone.
+fn others(product: &Product, disk: &str) -> Vec<std::ops::Range<usize>> {
+    let shown = product.json(&["inspect", disk, "--json"]);
+    let others = shown["others"].as_array().unwrap().clone();
+    let names: Vec<&str> = others.iter().map(|other| other["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["boot", "root"]);
+    let number = |other: &serde_json::Value, name: &str| other[name].as_u64().unwrap() as usize;
+    others.iter().map(|other| number(other, "start")..number(other, "start") + number(other, "bytes")).collect()
+}
+
+#[test]
+fn a_boards_own_partitions_survive_write_to_a_larger_card_from_either_copy_of_the_table() {
+    let product = Product::new();
+    if tool("sfdisk", &["--version"]).is_none() {
+        return;
+    }
+    product.create("card.img", &["--leave", "48MiB"]);
+    add_a_boards_partitions(&product, "card.img");
+    let before = partitions(&product.text("card.img")).unwrap();
+    assert_eq!(before.len(), 5);
+    for (card, damaged) in [("card", None), ("card from the backup", Some(512))] {
+        if let Some(at) = damaged {
+            support::poke(&product.path("card.img"), at, &[0; 512]);
+        }
+        used_card(&product, card, 300 << 20);
+        product.succeed(&["write", "card.img", "--to", card, "--force-fixed"]);
+        product.succeed(&["verify", card, "--keys", "keys"]);
+        let after = partitions(&product.text(card)).unwrap();
+        // The board's are what they were, with the numbers by which its boot loader and kernel know them.
+        assert_eq!(after[3..], before[3..]);
+        // The zones are other ones of the same size.
+        for (one, other) in after.iter().zip(&before).take(3) {
+            assert_ne!(one, other);
+            assert_eq!(one.split(", ").take(2).collect::<Vec<_>>(), other.split(", ").take(2).collect::<Vec<_>>());
+        }
+        let (bytes, image) =
+            (std::fs::read(product.path(card)).unwrap(), std::fs::read(product.path("card.img")).unwrap());
+        for place in others(&product, card) {
+            assert!(bytes[place.clone()] == image[place.clone()], "{place:?}");
+        }
+        if let Some(output) = tool("sgdisk", &["-v", &product.text(card)]) {
+            assert!(String::from_utf8_lossy(&output.stdout).contains("No problems found"), "{output:?}");
+        }
+    }
+}
+
+#[test]
+fn a_table_of_other_length_with_an_mbr_of_a_boards_own_and_a_loader_before_it_is_written_as_it_is() {
+    let product = Product::new();
+    if tool("sfdisk", &["--version"]).is_none() {
+        return;
+    }
+    product.create("card.img", &["--leave", "48MiB"]);
+    add_a_boards_partitions(&product, "card.img");
+    // Fewer entries, so that a loader may stand in sector 16, as the ROM of some boards wants it; and a hybrid MBR.
+    let image = product.path("card.img");
+    let dump = String::from_utf8(tool("sfdisk", &["-d", &product.text("card.img")]).unwrap().stdout).unwrap();
+    let script = product.path("script");
+    std::fs::write(&script, dump.replace("label: gpt", "label: gpt\ntable-length: 56")).unwrap();
+    let mut sfdisk = std::process::Command::new("sfdisk");
+    sfdisk.args(["--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never"]).arg(&image);
+    let output = sfdisk.stdin(std::fs::File::open(&script).unwrap()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let loader = [0x5A; 512];
+    support::poke(&image, 16 * 512, &loader);
+    let entry = [0x00, 0, 2, 0, 0x0C, 0xFF, 0xFF, 0xFF, 0, 0x20, 0, 0, 0, 0x10, 0, 0];
+    support::poke(&image, 462, &entry);
+    let before = partitions(&product.text("card.img")).unwrap();
+    used_card(&product, "card", 300 << 20);
+    product.succeed(&["write", "card.img", "--to", "card", "--force-fixed"]);
+    let bytes = std::fs::read(product.path("card")).unwrap();
+    // All that is between the table and the zones, also where nothing is.
+    assert_eq!(bytes[16 * 512..17 * 512], loader);
+    assert!(bytes[16 * 512..4 << 20] == std::fs::read(&image).unwrap()[16 * 512..4 << 20]);
+    assert_eq!(bytes[462..478], entry);
+    assert_eq!(bytes[512 + 80], 56);
+    assert_eq!(partitions(&product.text("card")).unwrap()[3..], before[3..]);
+    product.succeed(&["verify", "card", "--keys", "keys"]);
+}
+
+#[test]
+fn an_image_with_a_hole_for_every_zero_is_written_as_it_reads() {
+    let product = Product::new();
+    std::fs::write(product.path("zeros"), [&noise(1, 5000)[..], &[0; 300_000], &noise(2, 5000)].concat()).unwrap();
+    product.create("device.img", &[]);
+    product.succeed(&["free", "put", "device.img", "zeros", "zeros"]);
+    // As decompression leaves an image.
+    let (from, to) = (product.text("device.img"), product.text("thin.img"));
+    let Some(output) = tool("cp", &["--sparse=always", &from, &to]) else { return };
+    assert!(output.status.success(), "{output:?}");
+    used_card(&product, "card", 200 << 20);
+    let done = product.json(&["write", "thin.img", "--to", "card", "--force-fixed", "--json"]);
+    product.succeed(&["verify", "card", "--keys", "keys"]);
+    let zeros = product.run(&["free", "cat", "card", "zeros"]).stdout;
+    assert!(zeros == std::fs::read(product.path("zeros")).unwrap());
+    // What nobody has is not written.
+    assert!(done["bytes"].as_u64().unwrap() < 80 << 20, "{done}");
+    let free = firmware_image::image::gpt::Table::read(
+        firmware_image::host::FileZone::open(&product.path("card"), firmware_image::host::Access::ReadOnly).unwrap(),
+    );
+    let free = free.unwrap().free().unwrap();
+    cut(&product.path("card"), free.start, free.length, &product.path("free.img"));
+    if let Some(output) = tool("fsck.vfat", &["-n", &product.text("free.img")]) {
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.lines().count() == 2, "{said}");
+    }
+}
+
+#[test]
+fn leave_keeps_the_end_of_the_disk_free_and_says_what_does_not_fit() {
+    let product = Product::new();
+    product.create("card.img", &["--leave", "48MiB"]);
+    let shown = product.json(&["inspect", "card.img", "--json"]);
+    let ends = shown["zones"].as_array().unwrap().iter();
+    let end = ends.map(|zone| zone["start"].as_u64().unwrap() + zone["bytes"].as_u64().unwrap()).max().unwrap();
+    assert!(((148 << 20)..=(152 << 20)).contains(&end), "{end}");
+    assert_eq!(shown["others"].as_array().unwrap().len(), 0);
+    let small = ["create", "--profile", "stick", "--out", "small.img", "--size", "200MiB", "--leave", "150MiB"];
+    let more = ["--keys", "keys", "--product", support::PRODUCT, "--bootstrap", "linux-x86_64=bootstrap"];
+    let said = product.fail(6, &[&small[..], &more, &["--updater", "linux-x86_64=updater"]].concat());
+    assert!(said.contains("157286400 are to be left"), "{said}");
+    assert!(!product.path("small.img").exists());
+}

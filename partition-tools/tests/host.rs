@@ -263,6 +263,147 @@ fn no_link_leads_out_of_an_image_of_a_host() {
     assert!(!product.path("root").join(RULE).exists(), "nothing is installed by half");
 }
 
+const BOARD_UNIT: &str = "etc/systemd/system/holdfast-acme-notes.service";
+const BOARD_BOOT: &str = "etc/systemd/system/multi-user.target.d/holdfast-acme-notes.conf";
+const BOARD_MOUNT: &str = "etc/systemd/system/run-holdfast-acme\\x2dnotes.mount";
+
+#[test]
+fn a_board_gets_a_unit_that_starts_the_client_at_boot_and_uninstall_leaves_nothing() {
+    let product = product();
+    let before = tree(&product.path("root"));
+    let board = ["--board", "/dev/mmcblk0p2", "--autorun-as", "kiosk", "--install", "--keys", "keys"];
+    product.succeed(&host(&board));
+    let after = tree(&product.path("root"));
+    let new: Vec<&PathBuf> = after
+        .iter()
+        .filter(|(path, (_, text))| text.is_some() && !before.contains_key(*path))
+        .map(|(path, _)| path)
+        .collect();
+    assert_eq!(new, [BOARD_UNIT, BOARD_BOOT, RULE, LAUNCHER].map(PathBuf::from).iter().collect::<Vec<_>>());
+    let text = |path: &str| fs::read_to_string(product.path("root").join(path)).unwrap();
+    for line in [
+        "Requires=dev-mmcblk0p2.device",
+        "After=dev-mmcblk0p2.device network.target",
+        "Type=exec",
+        "User=kiosk",
+        "ExecStart=/usr/local/lib/holdfast/acme-notes/bootstrap --plugged /dev/mmcblk0p2",
+        "AmbientCapabilities=CAP_SYS_ADMIN",
+        "CapabilityBoundingSet=CAP_SYS_ADMIN",
+        "NoNewPrivileges=yes",
+        "RuntimeDirectory=holdfast-acme-notes",
+        "StartLimitIntervalSec=0",
+        "Restart=on-failure",
+        "RestartSec=10",
+    ] {
+        assert!(text(BOARD_UNIT).lines().any(|found| found == line), "{line}\nin\n{}", text(BOARD_UNIT));
+    }
+    // The client's status may be any.
+    assert!(!text(BOARD_UNIT).contains("RestartPreventExitStatus"), "{}", text(BOARD_UNIT));
+    assert!(text(BOARD_BOOT).ends_with("[Unit]\nWants=holdfast-acme-notes.service\n"));
+    // The rights are for this board's own storage alone, and nothing is found by a name that any stick could bear.
+    let rule = text(RULE);
+    assert!(rule.contains("SUBSYSTEM==\"block\", KERNEL==\"mmcblk0p3\", OWNER=\"kiosk\", MODE=\"0600\"\n"), "{rule}");
+    assert!(!rule.contains("PARTNAME") && !rule.contains("SYSTEMD_WANTS") && !rule.contains("uaccess"), "{rule}");
+
+    product.succeed(&["host", "--uninstall", "--product", PRODUCT, "--root", "root"]);
+    assert_eq!(tree(&product.path("root")), before);
+}
+
+#[test]
+fn a_board_whose_application_has_a_unit_of_its_own_gets_a_oneshot_and_the_mount_that_it_needs() {
+    let product = product();
+    let json = product.json(&host(&["--board", "/dev/disk/by-path/platform-1.mmc-part2", "--no-client", "--json"]));
+    let text = |path: &str| {
+        let files = json["files"].as_array().unwrap();
+        let file = files.iter().find(|file| file["path"] == format!("/{path}")).unwrap();
+        file["text"].as_str().unwrap().to_owned()
+    };
+    // Root needs no rule.
+    assert_eq!(json["files"].as_array().unwrap().len(), 4);
+    assert!(json["notes"].to_string().contains("RequiresMountsFor=/run/holdfast/acme-notes "));
+    assert!(json["notes"].to_string().contains("run as root"));
+    for line in [
+        r"Requires=dev-disk-by\x2dpath-platform\x2d1.mmc\x2dpart2.device",
+        "Type=oneshot",
+        "RemainAfterExit=yes",
+        "ExecStart=/usr/local/lib/holdfast/acme-notes/bootstrap --plugged /dev/disk/by-path/platform-1.mmc-part2 --allow-root --no-client",
+        "Restart=no",
+    ] {
+        assert!(text(BOARD_UNIT).lines().any(|found| found == line), "{line}\nin\n{}", text(BOARD_UNIT));
+    }
+    // Only status 0 lets the application start.
+    assert!(!text(BOARD_UNIT).contains("SuccessExitStatus") && !text(BOARD_UNIT).contains("User="));
+    for line in [
+        "Requires=holdfast-acme-notes.service",
+        "After=holdfast-acme-notes.service",
+        "What=/dev/disk/by-path/platform-1.mmc-part1",
+        "Where=/run/holdfast/acme-notes",
+    ] {
+        assert!(text(BOARD_MOUNT).lines().any(|found| found == line), "{line}\nin\n{}", text(BOARD_MOUNT));
+    }
+    // With a user, that one owns the mount's files and the hidden zone.
+    let said =
+        product.succeed(&host(&["--board", "/dev/disk/by-path/x-part2", "--no-client", "--autorun-as", "kiosk"]));
+    assert!(
+        said.contains("nofail,uid=kiosk\n") && said.contains("SYMLINK==\"disk/by-path/x-part3\", OWNER=\"kiosk\""),
+        "{said}"
+    );
+    // Other wishes take back what they do not want.
+    let plain = ["--board", "/dev/mmcblk0p2", "--install"];
+    product.succeed(&host(&plain));
+    let one = tree(&product.path("root"));
+    product.succeed(&host(&[&plain[..], &["--no-client", "--autorun-as", "kiosk"]].concat()));
+    assert!(product.path("root").join(BOARD_MOUNT).exists());
+    product.succeed(&host(&plain));
+    assert_eq!(tree(&product.path("root")), one);
+}
+
+#[test]
+fn a_board_is_started_from_the_virtual_zones_partition_and_no_other() {
+    let product = product();
+    for node in ["/dev/mmcblk0p1", "/dev/mmcblk0", "/dev/mmcblk2", "/dev/disk/by-label/NOTES2", "/dev/mmc\n2"] {
+        let said = product.fail(1, &host(&["--board", node]));
+        assert!(said.contains("partition"), "{said}");
+    }
+    product.fail(2, &host(&["--no-client"]));
+    product.fail(2, &host(&["--board", "/dev/mmcblk0p2", "--serial", "x"]));
+    product.fail(2, &["host", "--board", "/dev/mmcblk0p2", "--product", PRODUCT, "--uninstall"]);
+}
+
+#[test]
+fn into_an_image_of_another_computer_goes_the_only_launcher_or_the_one_that_is_named() {
+    let product = product();
+    // A launcher of its own for the board's processor.
+    let mut other = fs::read(product.path("bootstrap")).unwrap();
+    other[100] ^= 1;
+    fs::write(product.path("bootstrap-arm"), other).unwrap();
+    let create = |out: &str, launchers: &[&str]| {
+        let mut arguments = vec!["create", "--profile", "stick", "--out", out, "--size", "200MiB", "--keys", "keys"];
+        arguments.extend(["--product", PRODUCT, "--updater", "linux-x86_64=updater"]);
+        arguments.extend(["--updater", "linux-aarch64=updater"]);
+        launchers.iter().for_each(|launcher| arguments.extend(["--bootstrap", launcher]));
+        product.succeed(&arguments);
+    };
+    create("both.img", &["linux-x86_64=bootstrap", "linux-aarch64=bootstrap-arm"]);
+    create("arm.img", &["linux-aarch64=bootstrap-arm"]);
+    let arm = product.run(&["virtual", "cat", "arm.img", "bootstrap-linux-aarch64"]).stdout;
+    let install = |image: &'static str| ["host", image, "--root", "root", "--board", "/dev/mmcblk0p2", "--install"];
+    let said = product.fail(1, &install("both.img"));
+    assert!(said.contains("--platform") && said.contains("linux-aarch64, linux-x86_64"), "{said}");
+    assert!(!product.path("root").join(LAUNCHER).exists());
+    let installed = || fs::read(product.path("root").join(LAUNCHER)).unwrap();
+    product.succeed(&[&install("both.img")[..], &["--platform", "linux-aarch64"]].concat());
+    assert!(installed() == arm);
+    product.succeed(&[&install("both.img")[..], &["--platform", "linux-x86_64"]].concat());
+    assert!(installed() != arm);
+    product.succeed(&install("arm.img"));
+    assert!(installed() == arm);
+    // Who brings a launcher has said what the board is.
+    fs::write(product.path("own"), &arm).unwrap();
+    product.succeed(&[&install("both.img")[..], &["--bootstrap", "own"]].concat());
+    assert!(installed() == arm);
+}
+
 #[test]
 fn usage_errors_have_their_status() {
     let product = product();
@@ -293,6 +434,17 @@ fn systemd_and_udev_find_nothing_to_complain_about() {
         let quiet = !said.lines().any(|line| line.contains("holdfast-acme-notes"));
         assert_eq!(quiet, expected, "{said}");
     }
+    product.succeed(&host(&["--board", "/dev/mmcblk0p2", "--no-client", "--autorun-as", "kiosk", "--install"]));
+    for path in [BOARD_UNIT, BOARD_MOUNT] {
+        let unit = fs::read_to_string(product.path("root").join(path)).unwrap();
+        let unit = unit.replace("User=kiosk", "User=daemon");
+        let at = product.path(Path::new(path).file_name().unwrap().to_str().unwrap());
+        fs::write(&at, unit.replace("/usr/local/lib/holdfast/acme-notes/bootstrap", "/bin/true")).unwrap();
+        let Some(output) = tool("systemd-analyze", &["verify", at.to_str().unwrap()]) else { break };
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!said.lines().any(|line| line.contains("holdfast")), "{said}");
+    }
+    product.succeed(&host(&["--autorun-as", "kiosk", "--install"]));
     let rule = product.path("root").join(RULE);
     let text = fs::read_to_string(&rule).unwrap().replace("kiosk", "daemon");
     fs::write(&rule, text).unwrap();

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use firmware_image::sim::figures;
 use support::{PASSPHRASE, PRODUCT, Product};
 
 /// How many moments are tried.
@@ -87,6 +88,7 @@ fn an_image_whose_making_is_killed_at_any_moment_is_whole_or_not_there_and_made_
         std::fs::remove_file(&out).unwrap();
     }
     println!("create: killed at {moments} moments ({begun} left a part, {ended} came too late), 0 not made again");
+    figures::count(figures::MOMENTS, "create, killed", moments as usize, 0);
     assert!(begun > 0, "no moment was within the making");
 }
 
@@ -110,5 +112,6 @@ fn a_device_whose_writing_is_killed_at_any_moment_is_written_again_byte_for_byte
         assert!(same(&image, &stick), "moment {moment}");
     }
     println!("write: killed at {moments} moments ({begun} left a part, {ended} came too late), 0 not written again");
+    figures::count(figures::MOMENTS, "write, killed", moments as usize, 0);
     assert!(begun > 0, "no moment was within the writing");
 }

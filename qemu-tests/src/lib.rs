@@ -10,6 +10,7 @@
 //! | [`unruly`] | a disk that lies about its size or stops taking writes |
 //! | [`stick`] | a device made by `partition-tools`: plugged in, pulled out |
 //! | [`host`] | a guest that starts what is plugged in, as `partition-tools host` arranges it |
+//! | [`board`] | a board: zones on its own card, started at boot |
 //! | [`block_log`] | what a disk was told, as QEMU recorded it |
 //! | [`replay`] | the states that a power cut could have left of it |
 //! | [`verdict`] | what is demanded of each |
@@ -20,6 +21,7 @@
 
 pub mod agent;
 pub mod block_log;
+pub mod board;
 pub mod guest;
 pub mod host;
 pub mod machine;

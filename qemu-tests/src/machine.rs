@@ -32,7 +32,7 @@ const MEMORY_MIB: u32 = 384;
 const CPU: &str = "Nehalem,+aes,+pclmulqdq,+rdrand,+ssse3";
 
 /// Ends QEMU when the test's end of the pipe closes, however the test ends.
-const KEEPER: &str = r#""$@" & pid=$!; read -r _; kill -9 "$pid" 2>/dev/null; wait "$pid" 2>/dev/null"#;
+pub(crate) const KEEPER: &str = r#""$@" & pid=$!; read -r _; kill -9 "$pid" 2>/dev/null; wait "$pid" 2>/dev/null"#;
 
 /// A running machine. A test has one at a time.
 pub struct Machine {
@@ -49,11 +49,11 @@ pub struct Machine {
 
 /// The right to run a machine. There is one more than processors, for all test processes of this computer: an emulated
 /// processor wants a whole one, and each waits a fifth of its time.
-struct Slot(#[expect(dead_code, reason = "held for its lock")] File);
+pub(crate) struct Slot(#[expect(dead_code, reason = "held for its lock")] File);
 
 impl Slot {
     /// Waits for a free one. Whoever holds one while waiting for another may wait for ever: a test has one machine at a time.
-    fn take() -> Result<Self> {
+    pub(crate) fn take() -> Result<Self> {
         let directory = std::env::temp_dir().join("holdfast-machines");
         fs::create_dir_all(&directory)?;
         let count = std::thread::available_parallelism().map_or(1, usize::from) + 1;
@@ -78,10 +78,7 @@ impl Machine {
     /// # Panics
     /// What is there does not work; nothing is there, and `HOLDFAST_MACHINES` is `required`.
     pub fn start() -> Option<Self> {
-        let qemu = match qemu_version() {
-            Some(version) => version,
-            None => return missing("qemu-system-x86_64 is not installed (Debian package qemu-system-x86)"),
-        };
+        let qemu = qemu_version()?;
         let guest = match Guest::make() {
             Ok(guest) => guest,
             Err(error) => return missing(&format!("{error:#}")),
@@ -213,19 +210,6 @@ impl Machine {
             }
         }
     }
-
-    fn wait_migration(&mut self) -> Result<()> {
-        let deadline = Instant::now() + SHORT;
-        loop {
-            let status = self.qmp.run("query-migrate", json!({}))?;
-            match status["status"].as_str() {
-                Some("completed") => return Ok(()),
-                Some("failed") => bail!("the machine's state: {}", status["error-desc"]),
-                _ if Instant::now() > deadline => bail!("the machine's state takes too long"),
-                _ => std::thread::sleep(Duration::from_millis(5)),
-            }
-        }
-    }
 }
 
 impl Drop for Machine {
@@ -234,13 +218,17 @@ impl Drop for Machine {
     }
 }
 
-fn end(keeper: &mut Child) {
+pub(crate) fn end(keeper: &mut Child) {
     drop(keeper.stdin.take());
     // It ends because its pipe has closed; there is nobody to tell if it does not.
     let _ = keeper.wait();
 }
 
-fn missing(what: &str) -> Option<Machine> {
+/// Says in one line that there is nothing to test with.
+///
+/// # Panics
+/// `HOLDFAST_MACHINES` is `required`.
+pub(crate) fn missing<T>(what: &str) -> Option<T> {
     assert!(
         std::env::var_os("HOLDFAST_MACHINES").is_none_or(|word| word != "required"),
         "no machine to test with: {what}"
@@ -249,18 +237,32 @@ fn missing(what: &str) -> Option<Machine> {
     None
 }
 
-fn qemu_version() -> Option<String> {
-    let output = Command::new("qemu-system-x86_64").arg("--version").output().ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+/// What QEMU says of itself; where there is none, that is said.
+pub(crate) fn qemu_version() -> Option<String> {
+    match Command::new("qemu-system-x86_64").arg("--version").output() {
+        Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Err(_) => missing("qemu-system-x86_64 is not installed (Debian package qemu-system-x86)"),
+    }
 }
 
 /// The machine: everything but what is plugged in later.
 fn arguments(kernel: &Path) -> Vec<String> {
+    // No journal on the console: the launcher's unit writes there itself.
+    let mut words = computer(kernel, "/init");
+    let more = ["-device", "nec-usb-xhci,id=xhci,p2=8,p3=8"];
+    let share = ["-virtfs", "local,id=share,path=share,mount_tag=host,security_model=none"];
+    words.extend(more.into_iter().chain(share).map(str::to_owned));
+    words
+}
+
+/// A computer with a console, a second serial line, and a network, stopped; its first program is `init`.
+pub(crate) fn computer(kernel: &Path, init: &str) -> Vec<String> {
     let memory = MEMORY_MIB.to_string();
     let kernel = kernel.to_string_lossy();
-    // No journal on the console: the launcher's unit writes there itself.
-    let command_line = "console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests net.ifnames=0 rdinit=/init \
-                        systemd.show_status=false systemd.unified_cgroup_hierarchy=1 audit=0 random.trust_cpu=on";
+    let command_line = format!(
+        "console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests net.ifnames=0 rdinit={init} \
+         systemd.show_status=false systemd.unified_cgroup_hierarchy=1 audit=0 random.trust_cpu=on"
+    );
     let words = [
         "-accel",
         "tcg",
@@ -281,7 +283,7 @@ fn arguments(kernel: &Path) -> Vec<String> {
         "-initrd",
         "initramfs",
         "-append",
-        command_line,
+        &command_line,
         "-chardev",
         "file,id=console,path=console",
         "-serial",
@@ -292,19 +294,15 @@ fn arguments(kernel: &Path) -> Vec<String> {
         "chardev:agent",
         "-qmp",
         "unix:qmp,server=on,wait=off",
-        "-device",
-        "nec-usb-xhci,id=xhci,p2=8,p3=8",
         "-netdev",
         "user,id=net",
         "-device",
         "virtio-net-pci,netdev=net,romfile=",
-        "-virtfs",
-        "local,id=share,path=share,mount_tag=host,security_model=none",
     ];
     words.map(str::to_owned).to_vec()
 }
 
-fn connect(dir: &Path, keeper: &mut Child) -> Result<(UnixStream, UnixStream)> {
+pub(crate) fn connect(dir: &Path, keeper: &mut Child) -> Result<(UnixStream, UnixStream)> {
     let deadline = Instant::now() + SHORT;
     let mut open = |name: &str| loop {
         match UnixStream::connect(dir.join(name)) {
@@ -355,7 +353,7 @@ impl<'g> Saved<'g> {
     fn machine(&self) -> Result<Machine> {
         let mut machine = Machine::launch(self.guest, Some(&self.state))?;
         let start = Instant::now() - machine.ready;
-        machine.wait_migration()?;
+        machine.qmp.wait_migration()?;
         machine.qmp.run("cont", json!({}))?;
         // The saved clock stood still meanwhile.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
@@ -387,7 +385,7 @@ fn make(guest: &Guest, state: &Path) -> Result<()> {
     let beside = state.with_extension("new");
     machine.qmp.run("migrate-set-parameters", json!({ "max-bandwidth": 1u64 << 40 }))?;
     machine.qmp.run("migrate", json!({ "uri": format!("exec:cat > '{}'", beside.display()) }))?;
-    machine.wait_migration()?;
+    machine.qmp.wait_migration()?;
     drop(machine);
     let mut first = [0; 4];
     File::open(&beside)?.read_exact(&mut first).context("the saved state is empty")?;

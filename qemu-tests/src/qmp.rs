@@ -60,6 +60,20 @@ impl Qmp {
         }
     }
 
+    /// Waits until the machine's state has been saved or restored.
+    pub fn wait_migration(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.run("query-migrate", json!({}))?;
+            match status["status"].as_str() {
+                Some("completed") => return Ok(()),
+                Some("failed") => bail!("the machine's state: {}", status["error-desc"]),
+                _ if Instant::now() > deadline => bail!("the machine's state takes too long"),
+                _ => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
     fn read(&mut self, deadline: Instant) -> Result<Value> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use firmware_image::paths::THIS_PLATFORM;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use xtask::run;
 use xtask::server::Server;
 
 use crate::machine::Machine;
@@ -152,6 +153,18 @@ impl Stick {
         }
         arguments.extend(more);
         World::get().partition_tools(&arguments)
+    }
+
+    /// The same, with what it printed as it is.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn tool_bytes(&self, command: &[&str], more: &[&str]) -> Vec<u8> {
+        let world = World::get();
+        let mut tool = world.command(&world.programs.partition_tools);
+        let output = run::capture(tool.args(command).arg(&self.disk).args(more)).unwrap_or_else(|e| panic!("{e:#}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
     }
 
     /// What `partition-tools inspect --json` tells.

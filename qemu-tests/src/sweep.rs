@@ -7,6 +7,7 @@ use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
+use firmware_image::sim::figures;
 
 use crate::replay::{Effort, Kind, Overlay, Recording, State};
 use crate::verdict::fsck::Harmless;
@@ -63,6 +64,7 @@ impl Tally {
     /// The recording cannot be kept.
     pub fn tell(&self, what: &str, recording: &Recording) -> Result<()> {
         println!("{what}: {self}");
+        figures::count(figures::CUT_STATES, what, self.total(), self.defects.len());
         if let Some((state, _)) = self.defects.first() {
             let name: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
             let dir = crate::cache_directory()?.join(format!("unhealed-{name}"));

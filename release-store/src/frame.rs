@@ -343,3 +343,37 @@ impl std::fmt::Debug for FrameWriter {
         write!(f, "FrameWriter({:?})", self.key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(kind: FrameKind, raw_len: u32, stored_len: u32) -> FrameId {
+        FrameId { kind, digest: Digest::of(b"content"), raw_len, stored_len }
+    }
+
+    #[test]
+    fn a_frame_has_its_limits_and_not_a_byte_more() {
+        let least = (SALT_BYTES + TAG_BYTES) as u32 + 1;
+        for kind in [FrameKind::Chunk, FrameKind::ChunkList, FrameKind::Manifest, FrameKind::Patch, FrameKind::Step] {
+            let most = kind.max_bytes();
+            for (raw_len, stored_len) in
+                [(most, least), (most, max_stored_len(most)), (0, least), (0, max_stored_len(0))]
+            {
+                id(kind, raw_len, stored_len).check().unwrap();
+            }
+            for (raw_len, stored_len) in [(most + 1, least), (most, max_stored_len(most) + 1), (0, least - 1), (0, 0)] {
+                assert!(id(kind, raw_len, stored_len).check().is_err(), "{kind:?}, {raw_len}, {stored_len}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_says_which_frame() {
+        let named = id(FrameKind::Chunk, 0, 0);
+        let said = named.check().unwrap_err().to_string();
+        assert!(said.contains(&format!("chunk {}", named.digest)), "{said}");
+        let said = FrameId { digest: UNNAMED, ..id(FrameKind::Manifest, 0, 0) }.check().unwrap_err().to_string();
+        assert!(said.contains("the manifest"), "{said}");
+    }
+}

@@ -131,3 +131,25 @@ pub fn seal(kind: FrameKind, writer: &mut crate::frame::FrameWriter, encoded: &[
     sealed.extend_from_slice(&frame);
     Ok(sealed)
 }
+
+#[cfg(all(test, feature = "publish"))]
+mod tests {
+    use super::*;
+    use crate::content_key::ContentKey;
+    use crate::frame::FrameWriter;
+
+    #[test]
+    fn an_object_is_opened_with_the_key_that_it_names() {
+        let mut keys = ContentKeys::new();
+        for number in [1, 2, 7] {
+            assert!(keys.insert(ContentKey::new(number, [number as u8; 32])));
+        }
+        for number in [1, 2, 7] {
+            let mut writer = FrameWriter::new(keys.get(number).unwrap(), 3).unwrap();
+            let sealed = seal(FrameKind::Manifest, &mut writer, b"content").unwrap();
+            assert_eq!(key_number(&sealed), Some(number));
+            assert_eq!(open(FrameKind::Manifest, &sealed, &keys).unwrap(), b"content");
+        }
+        assert_eq!(key_number(&[]), None);
+    }
+}

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use firmware_image::free_zone::FreeZone;
 use firmware_image::places::{Place, Places};
@@ -58,11 +59,13 @@ pub struct Limits {
     pub rounds: u32,
     /// What is read whole in a start that finds nothing amiss; `None`: drawn at random. (Tests say it.)
     pub turn: Option<Turn>,
+    /// How long a newer release may take to come where somebody waits for the end of the run, and could start what is here.
+    pub patience: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { dry_run: false, rounds: 5, turn: None }
+        Self { dry_run: false, rounds: 5, turn: None, patience: Duration::from_secs(15 * 60) }
     }
 }
 
@@ -198,7 +201,10 @@ impl<'z, F: FreeZone, H: RawZone, C: RawZone> Engine<'z, F, H, C> {
     pub(crate) fn alarm(&mut self, text: impl Into<String>) {
         let text = text.into();
         self.watch.note(&text);
-        self.lines.push(format!("alarm {text}"));
+        let line = format!("alarm {text}");
+        if !log::still_says(self.free, &line) {
+            self.lines.push(line);
+        }
         self.alarms.push(text);
     }
 

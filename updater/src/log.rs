@@ -2,7 +2,8 @@
 //!
 //! One line an event: `2026-11-20T19:00:00Z word text`. It names releases and paths inside `client/`, never a host, a
 //! user, or a path outside of the device. It never grows past twice [`MAX_LOG_BYTES`], and a run in which nothing
-//! happened adds nothing. What only stays as it is counts as nothing, too: see [`has`].
+//! happened adds nothing. What only stays as it is counts as nothing, too: see [`has`] and
+//! [`still_says`].
 
 use embedded_io::{Seek as _, SeekFrom, Write as _};
 use firmware_image::free_zone::{FreeZone, ZoneFile as _};
@@ -26,12 +27,7 @@ pub fn append<F: FreeZone>(zone: &F, now: i64, lines: &[String]) -> Result<(), Z
     let mut text = String::new();
     let time = jiff::Timestamp::from_second(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     for line in lines {
-        let clean: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let mut end = clean.len().min(MAX_LINE_BYTES);
-        while !clean.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.push_str(&format!("{time} {}\n", &clean[..end]));
+        text.push_str(&format!("{time} {}\n", as_kept(line)));
     }
     let mut file = match zone.open_rw(paths::LOG) {
         // What a cut left of it is not worth more than a new one.
@@ -55,11 +51,26 @@ pub fn append<F: FreeZone>(zone: &F, now: i64, lines: &[String]) -> Result<(), Z
     zone.sync_dir(paths::STATE_DIR)
 }
 
+/// A line as the log keeps it.
+fn as_kept(line: &str) -> String {
+    let mut kept: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let end = (0..=MAX_LINE_BYTES.min(kept.len())).rev().find(|end| kept.is_char_boundary(*end));
+    kept.truncate(end.unwrap_or(0));
+    kept
+}
+
 /// Whether the log has this line already, at whatever time. For what stays as it is from one start to the next: it is worth
 /// a line when it comes to be so, and not at every plug-in. A log that cannot be read has no line.
 pub fn has<F: FreeZone>(zone: &F, line: &str) -> bool {
-    let lines = tail(zone, usize::MAX).unwrap_or_default();
+    let (lines, line) = (tail(zone, usize::MAX).unwrap_or_default(), as_kept(line));
     lines.iter().any(|known| known.split_once(' ').is_some_and(|(_time, text)| text == line))
+}
+
+/// Whether the log has this line behind its last note: since it was written, nothing was done about what it says.
+pub fn still_says<F: FreeZone>(zone: &F, line: &str) -> bool {
+    let (lines, line) = (tail(zone, usize::MAX).unwrap_or_default(), as_kept(line));
+    let texts = lines.iter().rev().filter_map(|known| Some(known.split_once(' ')?.1));
+    texts.take_while(|text| !text.starts_with("note ")).any(|text| text == line)
 }
 
 /// The newest lines, at most `count`.

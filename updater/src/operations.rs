@@ -233,7 +233,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     }
 
     /// Whether the client may be started: no commit is open, and every file of the installed release is as it should be.
-    /// Where nothing is known of the release, an idle journal and a managed directory are all that can be asked for.
+    /// Where nothing is known of the release ([`Engine::has_list`]), an idle journal and a managed directory are all that can
+    /// be asked for.
     pub fn is_whole(&mut self) -> bool {
         if self.is_open().unwrap_or(true) || self.state.release.is_none() {
             return false;
@@ -243,6 +244,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 .is_ok_and(|inventory| inventory.is_whole()),
             Err(_) => self.free.metadata(paths::CLIENT_DIR).is_ok_and(|found| found.is_some()),
         }
+    }
+
+    /// Whether the signed list of the installed release's files is at hand: without it nobody can tell whether they are whole.
+    pub fn has_list(&mut self) -> bool {
+        self.installed_manifest(false).is_ok()
     }
 
     /// What the launcher calls at each plug-in: finish what is open, check, update or repair, renew what is the

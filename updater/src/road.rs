@@ -1,5 +1,6 @@
 //! The one road to a release: plan, fetch, stage, commit, and what is done where a part of it fails.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use firmware_image::free_zone::FreeZone;
@@ -65,11 +66,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let before = self.state.release.clone();
         // Until the client was let go, what must be known of the release has to come within the check window.
         let mut window = background.as_ref().filter(|_| before.is_some()).map(|(_, deadline)| *deadline);
+        let patience = window.map(|window| window + self.limits.patience);
         let mut basis = match self.within(window, |engine| engine.basis(release)) {
             Err(error) if window.is_some() && error.kind() == FailureKind::Offline => {
-                self.let_go(background, error)?;
-                window = None;
-                self.basis(release)?
+                window = self.let_go(background, error)?;
+                self.within(window, |engine| engine.basis(release))?
             }
             other => other?,
         };
@@ -83,9 +84,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             let mut spool = Spool::open(self.free)?;
             let planned = match self.within(window, |engine| engine.plan(&basis, &spool)) {
                 Err(error) if window.is_some() && error.kind() == FailureKind::Offline => {
-                    self.let_go(background, error)?;
-                    window = None;
-                    self.plan(&basis, &spool)
+                    window = self.let_go(background, error)?;
+                    self.within(window, |engine| engine.plan(&basis, &spool))
                 }
                 other => other,
             };
@@ -142,19 +142,24 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             let installed = basis.installed.as_ref().map(|installed| &installed.manifest);
             let whole = before.is_some() && client_is_whole(&plan.inventory, &plan.manifest, installed);
             let mut let_go = self.let_go;
+            let meter = Arc::clone(self.servers.meter());
+            meter.set_deadline(patience.filter(|_| whole && !let_go));
             let mut late = || {
                 if let Some((launcher, deadline)) = background
                     && whole
                     && !let_go
                     && (Instant::now() >= *deadline || !fits(plan.fetch_bytes, *deadline))
+                    && launcher.go()
                 {
-                    let_go = launcher.go();
+                    let_go = true;
+                    meter.set_deadline(None);
                 }
             };
             if plan.fetch_bytes > 0 {
                 late();
             }
             let fetched = self.fetch(&plan, &mut spool, &mut late);
+            meter.set_deadline(None);
             self.let_go = let_go;
             match fetched {
                 Err(error) if !plan.patches.is_empty() && release.base.is_none() && patches_may_be_at_fault(&error) => {
@@ -230,19 +235,25 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         result
     }
 
-    /// The check window is over: lets the client go, and goes on behind it. A client that is not whole is mended first:
-    /// then `late`, which says why, is returned.
+    /// The check window is over: lets the client go, and goes on behind it, without a deadline. A client that is not whole is
+    /// mended first, and where nobody starts one beside this run there is no behind: a release that only is known is not asked
+    /// for where no server has answered (`late`, which says why, is returned), and else has until the deadline that is returned.
     fn let_go(
         &mut self,
         background: &mut Option<(&mut dyn Launcher, Instant)>,
         late: EngineError,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Option<Instant>, EngineError> {
         if !self.is_whole() {
             return Err(late);
         }
-        self.watch.detail(&format!("{late}; trying on"));
         self.let_go = background.as_mut().is_some_and(|(launcher, _)| launcher.go());
-        Ok(())
+        let patience = background.as_ref().map(|(_, window)| *window + self.limits.patience);
+        let until = patience.filter(|_| !self.let_go);
+        if until.is_some_and(|until| self.releases.is_none() || Instant::now() >= until) {
+            return Err(late);
+        }
+        self.watch.detail(&format!("{late}; trying on"));
+        Ok(until)
     }
 
     /// Alarms about files of the installed release that somebody changed or deleted (P2).

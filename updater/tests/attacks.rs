@@ -290,11 +290,10 @@ fn a_redirect_leads_to_bytes_that_are_verified_like_any_and_never_out_of_http() 
     world.assert_client(&second());
 }
 
-#[test]
-fn a_server_that_only_drips_is_left_for_another() {
-    let world = behind();
+/// A server that gives its packs byte by byte, and all else at once.
+fn dripping(world: &World) -> String {
     let store = world.store();
-    let drip = answering(move |path, range, stream| {
+    answering(move |path, range, stream| {
         let Some(range) = range.filter(|_| path.starts_with("packs/")) else {
             return serve_honestly(&store, path, None, stream);
         };
@@ -313,7 +312,13 @@ fn a_server_that_only_drips_is_left_for_another() {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-    });
+    })
+}
+
+#[test]
+fn a_server_that_only_drips_is_left_for_another() {
+    let world = behind();
+    let drip = dripping(&world);
     let http = |patience| Http::new(agent(), &drip, Meter::new(None, None)).with_patience(patience);
     let began = Instant::now();
     let error = update(&world, http(Duration::from_millis(300))).unwrap_err();
@@ -326,6 +331,20 @@ fn a_server_that_only_drips_is_left_for_another() {
     setup.run(|engine| engine.update(&Wish::Newest).unwrap());
     world.assert_client(&second());
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_server_that_only_drips_does_not_hold_up_who_waits_for_the_end_of_a_run() {
+    let world = behind();
+    let mut setup = world.setup(&[&dripping(&world)]);
+    setup.limits.patience = Duration::from_secs(1);
+    let began = Instant::now();
+    let mut launcher = TestLauncher::default();
+    let outcome = setup.run(|engine| engine.run(&mut launcher).unwrap());
+    assert_eq!((outcome.action, outcome.offline, outcome.whole), (updater::operations::Action::None, true, true));
+    assert_eq!(launcher.said, "R");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    world.assert_client(&first());
 }
 
 #[test]

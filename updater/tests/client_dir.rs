@@ -300,6 +300,62 @@ fn a_manifest_that_does_not_come_in_the_check_window_is_waited_for_behind_the_cl
 }
 
 #[test]
+fn a_release_that_is_known_is_not_asked_for_again_and_again_where_somebody_waits_for_the_end() {
+    let (world, server) = installed();
+    world.publish("2.0.0", &second());
+    world.engine(&[&server.url()], |engine| engine.check().unwrap());
+    let run = |can_go: bool| {
+        let mut launcher = TestLauncher { can_go, ..TestLauncher::default() };
+        let mut setup = world.setup(&["http://127.0.0.1:1/store"]);
+        setup.limits.rounds = 5;
+        *world.host.slept.lock().unwrap() = Duration::ZERO;
+        let outcome = setup.run(|engine| engine.run(&mut launcher).unwrap());
+        let slept = *world.host.slept.lock().unwrap();
+        assert_eq!((outcome.action, outcome.offline, outcome.whole), (Action::None, true, true));
+        (launcher.said, slept)
+    };
+    assert_eq!(run(false), ("R".into(), Duration::ZERO));
+    let (said, slept) = run(true);
+    assert_eq!(said, "RG");
+    assert!(slept > Duration::ZERO);
+    world.assert_client(&first());
+}
+
+#[test]
+fn what_stays_damaged_is_told_each_time_and_written_down_once() {
+    let (world, server) = installed();
+    let damage = || fs::write(world.client().join("run.sh"), b"virus").unwrap();
+    let logged = || {
+        let log = fs::read_to_string(world.free().join(firmware_image::paths::LOG)).unwrap();
+        log.matches("alarm run.sh is modified").count()
+    };
+    damage();
+    let mut before = None;
+    for _ in 0..3 {
+        let mut launcher = TestLauncher::default();
+        world.engine(&["http://127.0.0.1:1/store"], |engine| {
+            assert!(engine.run(&mut launcher).is_err());
+            assert!(engine.alarms().iter().any(|alarm| alarm.contains("run.sh")), "{:?}", engine.alarms());
+            engine.write_log();
+        });
+        let now = read_tree(&world.free());
+        assert!(before.is_none_or(|before| before == now));
+        before = Some(now);
+    }
+    assert_eq!(logged(), 1);
+    let repair = || {
+        world.engine(&[&server.url()], |engine| {
+            engine.repair().unwrap();
+            engine.write_log();
+        });
+    };
+    repair();
+    damage();
+    repair();
+    assert_eq!(logged(), 2, "it was mended in between");
+}
+
+#[test]
 fn a_damaged_client_is_mended_before_a_slow_server_is_waited_for() {
     let (world, _server) = installed();
     world.publish("2.0.0", &second());

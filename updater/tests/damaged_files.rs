@@ -26,6 +26,7 @@ fn image(dir: &Path) -> std::path::PathBuf {
     let image = dir.join("device.img");
     let layout = Layout {
         disk_bytes: 96 << 20,
+        leave_bytes: 0,
         hidden_bytes: 16 << 20,
         product: "Testbird".into(),
         volume_id: 7,

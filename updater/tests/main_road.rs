@@ -152,14 +152,20 @@ fn both_zones_destroyed_end_in_a_new_identity_and_a_whole_client() {
     assert_ne!(world.engine(&[], |engine| engine.state().device_id), id);
 }
 
-#[test]
-fn rollback_needs_no_network_and_is_kept_until_an_update_is_asked_for() {
+/// A device that was updated from its first release to its second.
+fn updated() -> (World, release_store::serve::Server) {
     let world = World::new();
     world.publish("1.0.0", &first());
     let server = world.serve();
     world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
     world.publish("2.0.0", &second());
     world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
+    (world, server)
+}
+
+#[test]
+fn rollback_needs_no_network_and_is_kept_until_an_update_is_asked_for() {
+    let (world, server) = updated();
     let outcome = world.engine(&[], |engine| engine.update(&Wish::Previous).unwrap());
     assert_eq!(outcome.version.as_deref(), Some("1.0.0"));
     assert_eq!(outcome.bytes_fetched, 0);
@@ -170,6 +176,21 @@ fn rollback_needs_no_network_and_is_kept_until_an_update_is_asked_for() {
     let outcome = world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
     assert_eq!(outcome.version.as_deref(), Some("2.0.0"));
     world.assert_client(&second());
+}
+
+#[test]
+fn a_repair_leaves_the_way_back_as_it_was() {
+    let (world, server) = updated();
+    let kept = || read_tree(&world.free().join(firmware_image::paths::UNDO_DIR));
+    let before = kept();
+    assert!(!before.is_empty());
+    fs::write(world.client().join("run.sh"), b"virus").unwrap();
+    world.engine(&[&server.url()], |engine| engine.repair().unwrap());
+    world.assert_client(&second());
+    assert!(kept() == before);
+    let outcome = world.engine(&[], |engine| engine.update(&Wish::Previous).unwrap());
+    assert_eq!((outcome.version.as_deref(), outcome.bytes_fetched), (Some("1.0.0"), 0));
+    world.assert_client(&first());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::fs;
 use common::*;
 use firmware_image::host::{Access, DirZone, FileZone};
 use firmware_image::journal::Journal;
-use firmware_image::sim::{Cut, CutZone, Power};
+use firmware_image::sim::{Cut, CutZone, Power, figures};
 use release_store::Directory;
 use updater::{Action, EngineError, Outcome, Wish, hash};
 
@@ -163,7 +163,7 @@ fn a_second_cut_in_the_recovery_changes_nothing_about_that() {
         }
         stage.assert_ends_well(&format!("change {changes} of {total}"));
     }
-    println!("update in a mounted directory: {total} changes, {tried} cut states tried twice, 0 not healed");
+    figures::count(figures::CUT_STATES, "update in a mounted directory, cut twice", tried, 0);
 }
 
 #[test]

@@ -80,6 +80,33 @@ fn the_updater_that_stands_on_the_device_needs_no_options() {
 }
 
 #[test]
+fn without_the_list_of_its_files_nobody_says_that_the_client_is_whole() {
+    let (listener, url) = reserved_port();
+    let (world, program) = device(&[(url, 1)]);
+    world.publish_with("1.0.0", &first(), with_updater(&program));
+    let server = serve_at(&world, listener);
+    assert_status(&run(&world, &program, &["run"]), 0);
+    drop(server);
+    assert_status(&run(&world, &program, &["run"]), 0);
+    let holdfast = world.free().join(".holdfast");
+    for path in [&holdfast.join("trust"), &holdfast] {
+        let aside = world.path("aside");
+        fs::rename(path, &aside).unwrap();
+        if *path == holdfast {
+            fs::write(path, "a flipped attribute makes a file of a directory").unwrap();
+        }
+        assert_status(&run(&world, &program, &["run"]), 5);
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap()
+        } else {
+            fs::remove_file(path).unwrap()
+        }
+        fs::rename(&aside, path).unwrap();
+        assert_status(&run(&world, &program, &["run"]), 0);
+    }
+}
+
+#[test]
 fn an_updater_without_a_vendor_key_or_with_another_vendors_does_nothing() {
     let (world, _) = device(&[]);
     let output = run(&world, Path::new(env!("CARGO_BIN_EXE_updater")), &["update"]);
@@ -256,6 +283,7 @@ fn a_whole_image_is_installed_broken_and_mended_without_mounting() {
     let config = fs::read(world.path("virtual/device.cfg")).unwrap();
     let layout = Layout {
         disk_bytes: 256 << 20,
+        leave_bytes: 0,
         hidden_bytes: 96 << 20,
         product: "Testbird".into(),
         volume_id: 0x1234_5678,
@@ -339,6 +367,7 @@ fn a_full_free_zone_is_an_error_with_numbers_and_changes_nothing() {
     let config = fs::read(world.path("virtual/device.cfg")).unwrap();
     let layout = Layout {
         disk_bytes: 96 << 20,
+        leave_bytes: 0,
         hidden_bytes: 16 << 20,
         product: "Testbird".into(),
         volume_id: 7,

@@ -8,10 +8,13 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Instant;
 
 use common::programs::{assert_status, json, reserved_port, said, serve_at};
 use common::wine::{LAUNCHER, UPDATER, WINDOWS, Wine, there};
 use common::*;
+use firmware_image::host::DirZone;
+use firmware_image::launcher_note::LauncherNote;
 use firmware_image::paths;
 use firmware_image::updater_image::{Floors, UpdaterVersion};
 use release_store::keys::KeySource;
@@ -70,7 +73,10 @@ impl Drop for Held {
 
 /// The updater for Windows as it ships: stamped and signed.
 fn signed(wine: &Wine, world: &World, version: &str) -> PathBuf {
-    let program = fs::read(wine.program(UPDATER)).unwrap();
+    signed_program(world, version, fs::read(wine.program(UPDATER)).unwrap())
+}
+
+fn signed_program(world: &World, version: &str, program: Vec<u8>) -> PathBuf {
     let source = KeySource::open(&world.path("keys")).unwrap();
     let number = UpdaterVersion::parse(version).unwrap();
     let image = source.updater(Some(&passphrase()), WINDOWS, program, number, Floors::default()).unwrap().image;
@@ -101,6 +107,21 @@ fn run(wine: &Wine, world: &World, program: &Path, args: &[&str]) -> Output {
     let mut command = wine.command(program);
     zones(world, &mut command);
     command.args(args).output().unwrap()
+}
+
+/// The launcher, stamped, in the virtual zone.
+fn launcher(wine: &Wine, world: &World) -> PathBuf {
+    let mut launcher = fs::read(wine.program(LAUNCHER)).unwrap();
+    firmware_image::stamp::stamp(&mut launcher, world.keys.vendor_key()).unwrap();
+    let path = world.path("virtual").join(paths::bootstrap_name(WINDOWS).as_str());
+    fs::write(&path, launcher).unwrap();
+    path
+}
+
+fn launch(wine: &Wine, world: &World, launcher: &Path) -> Output {
+    let mut command = wine.command(launcher);
+    zones(world, &mut command);
+    command.output().unwrap()
 }
 
 fn installed(world: &World) -> PathBuf {
@@ -182,6 +203,89 @@ fn files_that_are_in_use_wait_for_the_next_start_and_none_is_replaced_before() {
 }
 
 #[test]
+fn where_no_lock_can_be_had_the_clients_files_still_tell_that_it_runs() {
+    let wine = wine_or_skip!();
+    let (listener, url) = reserved_port();
+    let (world, program) = device(wine, &url);
+    let client = holder(wine);
+    let old = vec![("run.exe", client.clone())];
+    publish(&world, "1.0.0", &old, &program);
+    let _server = serve_at(&world, listener);
+    assert_status(&run(wine, &world, &program, &["update"]), 0);
+    let new = vec![("run.exe", [client, b"newer".to_vec()].concat())];
+    publish(&world, "2.0.0", &new, &program);
+    // Nothing opens a directory as a file.
+    let lock = world.free().join(paths::CLIENT_LOCK);
+    if lock.exists() {
+        fs::remove_file(&lock).unwrap();
+    }
+    fs::create_dir(&lock).unwrap();
+    let running = Held::start(wine, &world.client().join("run.exe"), &[]);
+    assert_status(&run(wine, &world, &program, &["update"]), 4);
+    world.assert_client(&old);
+    drop(running);
+    assert_status(&run(wine, &world, &program, &["update"]), 0);
+    world.assert_client(&new);
+}
+
+#[test]
+fn a_device_that_cannot_be_locked_is_no_fault_of_its_updaters() {
+    let wine = wine_or_skip!();
+    let (listener, url) = reserved_port();
+    let (world, program) = device(wine, &url);
+    publish(&world, "1.0.0", &[("run.exe", holder(wine))], &program);
+    let _server = serve_at(&world, listener);
+    let path = launcher(wine, &world);
+    fs::copy(&program, installed(&world)).unwrap();
+    let launch = || launch(wine, &world, &path);
+    assert_status(&launch(), 0);
+    fs::remove_file(world.free().join(paths::DEVICE_LOCK)).unwrap();
+    fs::create_dir(world.free().join(paths::DEVICE_LOCK)).unwrap();
+    let output = launch();
+    assert_status(&output, 0);
+    assert!(said(&output).contains("cannot be locked") && !said(&output).contains("restored"), "{}", said(&output));
+    let note = LauncherNote::read(&DirZone::open(&world.free()).unwrap()).unwrap();
+    assert!(note.failed_updaters.is_empty(), "{note:?}");
+}
+
+/// Ends with 0 if its own file can be neither renamed nor written.
+const HELD_FAST: &str = r#"
+#include <stdio.h>
+#include <windows.h>
+int main(void) {
+    char own[1024], other[1040];
+    GetModuleFileNameA(NULL, own, sizeof own);
+    sprintf(other, "%s.x", own);
+    if (MoveFileA(own, other)) return 1;
+    return CreateFileA(own, GENERIC_WRITE, 7, NULL, OPEN_EXISTING, 0, NULL) == INVALID_HANDLE_VALUE ? 0 : 2;
+}
+"#;
+
+#[test]
+fn what_a_trial_runs_nobody_can_replace_and_what_is_no_program_is_not_installed() {
+    let wine = wine_or_skip!();
+    let (listener, url) = reserved_port();
+    let (world, program) = device(wine, &url);
+    publish(&world, "1.0.0", &first(), &program);
+    let _server = serve_at(&world, listener);
+    fs::copy(&program, installed(&world)).unwrap();
+    let path = world.path("held-fast.exe");
+    wine.compile(HELD_FAST, &[], &path, &[]);
+    let signed = |version: &str, content: &[u8]| {
+        let program = world.updater_program("program", content);
+        signed_program(&world, version, fs::read(program).unwrap())
+    };
+    let held_fast = signed("2.0.0", &fs::read(path).unwrap());
+    publish(&world, "2.0.0", &first(), &held_fast);
+    let output = run(wine, &world, &program, &["update"]);
+    assert_eq!(fs::read(installed(&world)).unwrap(), fs::read(&held_fast).unwrap(), "{}", said(&output));
+
+    publish(&world, "3.0.0", &first(), &signed("3.0.0", &[0x7f; 4000]));
+    let output = run(wine, &world, &program, &["update"]);
+    assert_eq!(fs::read(installed(&world)).unwrap(), fs::read(&held_fast).unwrap(), "{}", said(&output));
+}
+
+#[test]
 fn one_updater_at_a_time() {
     let wine = wine_or_skip!();
     let (world, program) = device(wine, "http://127.0.0.1:9");
@@ -231,16 +335,9 @@ fn the_launcher_restores_the_updater_which_installs_the_client_which_runs() {
     let files = vec![("run.exe", holder(wine)), ("notes.txt", b"notes".to_vec())];
     publish(&world, "1.0.0", &files, &program);
     let _server = serve_at(&world, listener);
-    let mut launcher = fs::read(wine.program(LAUNCHER)).unwrap();
-    firmware_image::stamp::stamp(&mut launcher, world.keys.vendor_key()).unwrap();
-    let path = world.path("virtual").join(paths::bootstrap_name(WINDOWS).as_str());
-    fs::write(&path, launcher).unwrap();
+    let path = launcher(wine, &world);
     fs::copy(&program, world.path("virtual").join(paths::updater_name(WINDOWS).as_str())).unwrap();
-    let launch = || {
-        let mut command = wine.command(&path);
-        zones(&world, &mut command);
-        command.output().unwrap()
-    };
+    let launch = || launch(wine, &world, &path);
     // The client ends as soon as it sees that its input has ended.
     let output = launch();
     assert_status(&output, 0);
@@ -263,7 +360,9 @@ fn the_launcher_restores_the_updater_which_installs_the_client_which_runs() {
     // All is well: not one byte is written, and nothing is said.
     launch();
     let before = world.fingerprint();
+    let began = Instant::now();
     let output = launch();
+    println!("a sound device, to its client's end: {:.2} s", began.elapsed().as_secs_f64());
     assert_status(&output, 0);
     let after = world.fingerprint();
     let paths = before.keys().chain(after.keys());

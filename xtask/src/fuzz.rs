@@ -34,8 +34,8 @@ pub struct Args {
     pub seed: u32,
 }
 
-/// Builds the targets, runs them one after the other, and prints what each did. Every target is run; an error names those that failed.
-pub fn run(args: &Args) -> Result<()> {
+/// Builds the targets, runs them one after the other, and prints what each did; how many inputs were tried in all. Every target is run; an error names those that failed.
+pub fn run(args: &Args) -> Result<u64> {
     if system::find("c++").is_none() {
         bail!("a C++ compiler (Debian: g++) is missing: libFuzzer is built with it");
     }
@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let wanted = if args.targets.is_empty() { &known } else { &args.targets };
     let (programs, target_dir) = build()?;
-    let mut failed = Vec::new();
+    let (mut failed, mut total) = (Vec::new(), 0);
     println!("{:<16} {:>12} {:>9} {:>10}", "target", "executions", "inputs", "peak MiB");
     for name in wanted {
         let corpus = target_dir.join("fuzz-corpus").join(name);
@@ -69,6 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
         };
         let (executions, peak) = (number("stat::number_of_executed_units"), number("stat::peak_rss_mb"));
         println!("{name:<16} {executions:>12} {:>9} {peak:>10}", fs::read_dir(&corpus)?.count());
+        total += executions;
         if !output.status.success() || executions == 0 {
             eprintln!("{said}");
             failed.push(name.as_str());
@@ -78,7 +79,7 @@ pub fn run(args: &Args) -> Result<()> {
         let failures = target_dir.join("fuzz-failures");
         bail!("{} failed; the inputs are in {}", failed.join(", "), failures.display());
     }
-    Ok(())
+    Ok(total)
 }
 
 fn folder() -> PathBuf {
@@ -123,6 +124,7 @@ fn plant(name: &str, corpus: &Path) -> Result<()> {
         "journal" => ("journal", "journal"),
         "manifest" => ("manifest", "manifest"),
         "patch" => ("patch", "patch"),
+        "region" => ("region", "region"),
         "step" => ("step", "step"),
         "updater_image" => ("updater-image", "img"),
         _ => ("", ""),

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, cross, demo, fuzz, microcontroller, test, usage};
+use xtask::figures::Figures;
+use xtask::{bench, cross, demo, fuzz, microcontroller, mutants, test, usage};
 
 #[derive(Parser)]
 #[command(
@@ -28,6 +29,8 @@ enum Task {
     Bench(bench::Args),
     /// Give every parser of outside bytes what it never expected.
     Fuzz(fuzz::Args),
+    /// Change what verifies, decides and commits, and see whether a test notices.
+    Mutants(mutants::Args),
     /// Restore an application on an emulated microcontroller, power cut at every write; hold its size against its limits.
     Microcontroller,
     /// Run a command and write what it took.
@@ -41,8 +44,9 @@ fn main() -> Result<ExitCode> {
         Task::Test(args) => test::run(&args)?,
         Task::Cross(args) => cross::run(&args)?,
         Task::Bench(args) => bench::run(&args)?,
-        Task::Fuzz(args) => fuzz::run(&args)?,
-        Task::Microcontroller => microcontroller::run()?,
+        Task::Fuzz(args) => drop(fuzz::run(&args)?),
+        Task::Mutants(args) => mutants::run(&args)?,
+        Task::Microcontroller => microcontroller::run(&Figures::in_dir(tempfile::tempdir()?.path()), false)?,
         Task::Usage(args) => return usage::record(&args),
     }
     Ok(ExitCode::SUCCESS)

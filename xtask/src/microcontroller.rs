@@ -16,6 +16,7 @@ use firmware_image::record::VersionRecord;
 use firmware_image::region::factory::Factory;
 use firmware_image::seal::Secret;
 use firmware_image::signature::SigningKey;
+use firmware_image::sim::figures;
 use firmware_image::slot::{self, Body, SlotError};
 use firmware_image::stamp;
 use firmware_image::storage::{MemoryZone, SliceReader};
@@ -24,6 +25,7 @@ use firmware_image::updater_image::{
 };
 use table::{FLASH_BYTES, LAYOUT, PLATFORM, RECORD_BYTES, SEGMENT_LOG2, UNLOCK_COST};
 
+use crate::figures::Figures;
 use crate::{run, system};
 
 #[path = "../../embedded/device/src/table.rs"]
@@ -47,15 +49,20 @@ const MAX_RAM: u64 = 24 << 10;
 /// Longest run of an emulated machine.
 const MAX_RUN: Duration = Duration::from_secs(1800);
 
-/// The same code on this computer, then everything on the emulated processor, or the reason why that cannot be had here.
-pub fn run() -> Result<()> {
+/// The same code on this computer, then everything on the emulated processor, or the reason why that cannot be had here; `full`:
+/// every second cut on this computer, not a sample.
+pub fn run(figures: &Figures, full: bool) -> Result<()> {
     let mut cargo = run::cargo();
     cargo.current_dir(run::root().join("embedded")).env("CARGO_TARGET_DIR", run::target_dir()?.join("embedded"));
+    if full {
+        cargo.env("HOLDFAST_FULL", "1");
+    }
+    figures.counting(&mut cargo);
     run::show(cargo.args(["test", "--quiet", "--locked", "-p", "holdfast-device", "--", "--nocapture"]))?;
-    emulated()
+    emulated(figures)
 }
 
-fn emulated() -> Result<()> {
+fn emulated(figures: &Figures) -> Result<()> {
     if system::find(QEMU).is_none() {
         eprintln!("{QEMU} (Debian package {QEMU}) is missing: skipped");
         return Ok(());
@@ -111,7 +118,9 @@ fn emulated() -> Result<()> {
     let start = Instant::now();
     let said = machine.run(&sweep, &factory, handover::NOTHING, true)?;
     eprintln!("{}{:.1} s for the sweep", said, start.elapsed().as_secs_f64());
-    Ok(())
+    let states = said.lines().find_map(|line| line.strip_prefix("sweep: ")?.split_once(" states, 0 not healed"));
+    let states = states.context("nobody said how many states healed")?.0.parse()?;
+    figures.add(figures::CUT_STATES, states, 0)
 }
 
 /// A device that is started once.

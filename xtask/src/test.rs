@@ -1,11 +1,14 @@
 //! `cargo xtask test`: every test, in an order that fails early.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use firmware_image::sim::figures;
 
 use crate::cross::proof;
+use crate::figures::Figures;
 use crate::programs::{Profile, Programs};
 use crate::{demo, fuzz, microcontroller, run, system, tuf_suite, windows};
 
@@ -21,7 +24,8 @@ pub struct Args {
     /// Leave out the builds for other platforms, and what is tried with them; the rest then uses programs for this system.
     #[arg(long)]
     no_cross: bool,
-    /// On real machines, try every state that a power cut could have left and more moments of pulls, not a sample. Hours.
+    /// Try every state that a cut or a failing write could have left, every flipped byte, more moments of kills and pulls, and
+    /// fuzz each parser for ten minutes: no samples. Many hours.
     #[arg(long)]
     full: bool,
 }
@@ -30,6 +34,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     system::prepare();
+    let dir = tempfile::tempdir()?;
+    let figures = Figures::in_dir(dir.path());
     let mut parts: Vec<(&str, Duration)> = Vec::new();
     let mut part = |name: &'static str, run: &mut dyn FnMut() -> Result<()>| -> Result<()> {
         eprintln!("\n== {name}");
@@ -40,13 +46,14 @@ pub fn run(args: &Args) -> Result<()> {
     };
     part("the device core builds without std and without an allocator", &mut no_std)?;
     part("unit and integration tests", &mut || {
-        run::show(run::cargo().args(["test", "--workspace", "--exclude", "qemu-tests", "--quiet"]))
+        let mut cargo = run::cargo();
+        cargo.args(["test", "--workspace", "--exclude", "qemu-tests", "--quiet"]);
+        run::show(figures.counting(in_full(&mut cargo, args.full)))
     })?;
     part("an independent reader agrees with the vectors", &mut independent_reader)?;
-    part("fuzzing, for a moment", &mut fuzzing)?;
-    part("a microcontroller, emulated", &mut microcontroller::run)?;
+    part("fuzzing, for a moment", &mut || fuzzing(&figures, args.full))?;
+    part("a microcontroller, emulated", &mut || microcontroller::run(&figures, args.full))?;
     part("the public conformance suite for TUF clients", &mut tuf_suite::run)?;
-    let dir = tempfile::tempdir()?;
     let (bin, dist) = (dir.path().join("bin"), dir.path().join("dist"));
     if !args.no_cross {
         part("the programs of a device for every platform", &mut || proof::build(&dist))?;
@@ -70,9 +77,9 @@ pub fn run(args: &Args) -> Result<()> {
         part("the demonstration", &mut || demo::tell(&Programs::built_in(&bin), &dir.path().join("demo")).map(drop))?;
     }
     if !args.no_machines {
-        part("real machines, real sticks", &mut || real_machines(&bin, args.full))?;
+        part("real machines, real sticks", &mut || real_machines(&bin, &figures, args.full))?;
     }
-    eprintln!();
+    eprintln!("\n{}", figures.total()?);
     for (name, took) in &parts {
         eprintln!("{:6.1} s  {name}", took.as_secs_f64());
     }
@@ -80,18 +87,27 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Has tests try all there is, not a sample.
+fn in_full(cargo: &mut Command, full: bool) -> &mut Command {
+    if full {
+        cargo.env("HOLDFAST_FULL", "1");
+    }
+    cargo
+}
+
 /// Every fuzz target for some seconds, from the same seed each time.
-fn fuzzing() -> Result<()> {
-    const SECONDS: u32 = 4;
+fn fuzzing(figures: &Figures, full: bool) -> Result<()> {
+    let seconds = if full { 600 } else { 4 };
     if system::find("c++").is_none() {
         eprintln!("c++ (Debian: g++) is missing: skipped");
         return Ok(());
     }
-    fuzz::run(&fuzz::Args { targets: Vec::new(), seconds: SECONDS, seed: 1 })
+    let inputs = fuzz::run(&fuzz::Args { targets: Vec::new(), seconds, seed: 1 })?;
+    figures.add(figures::INPUTS, inputs, 0)
 }
 
 /// The tests in emulated machines with a real kernel. Where one can be had, none of them may be skipped.
-fn real_machines(programs: &Path, full: bool) -> Result<()> {
+fn real_machines(programs: &Path, figures: &Figures, full: bool) -> Result<()> {
     let mut cargo = run::cargo();
     cargo.args(["test", "--package", "qemu-tests", "--quiet"]).env("HOLDFAST_PROGRAMS", programs);
     if system::can_run_machines() {
@@ -100,9 +116,7 @@ fn real_machines(programs: &Path, full: bool) -> Result<()> {
     // As many tests as there may be machines at once.
     let machines = std::thread::available_parallelism().map_or(1, usize::from) + 1;
     cargo.env("RUST_TEST_THREADS", machines.to_string());
-    if full {
-        cargo.env("HOLDFAST_FULL", "1");
-    }
+    figures.counting(in_full(&mut cargo, full));
     // What the tests measured and counted is worth reading.
     cargo.args(["--", "--nocapture"]);
     run::show(&mut cargo)

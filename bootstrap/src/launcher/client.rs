@@ -56,6 +56,7 @@ pub fn start(home: &ClientHome, command: &str, lock: Option<&Lock>) -> Result<Ch
         args: words.map(OsString::from).collect(),
         directory: Some(home.path().to_path_buf()),
         pipes: false,
+        client_beside: false,
         all_backups: false,
         lock,
     };

@@ -234,7 +234,8 @@ fn siblings(system: &System, own: &Unit, mounts: &[Mount]) -> Option<Siblings> {
 }
 
 /// Free and hidden zone of a disk. A format may take the free zone's name away: it is then the first partition that nothing
-/// else can be, provided that a hidden zone is there, or the disk is `known` to be a device's.
+/// else can be, provided that a hidden zone is there, or the disk is `known` to be a device's. It stands in front of the other
+/// zones; what is behind them is a board's own and never taken.
 fn zones_of(disk: &Unit, own: &Unit, known: bool) -> (Option<Unit>, Option<Unit>) {
     let mut others: Vec<(String, Unit)> = disk
         .partitions()
@@ -242,13 +243,20 @@ fn zones_of(disk: &Unit, own: &Unit, known: bool) -> (Option<Unit>, Option<Unit>
         .filter(|partition| partition != own)
         .map(|partition| (partition.partition_name(), partition))
         .collect();
-    let mut take = |wanted: &dyn Fn(&str) -> bool| {
-        let at = others.iter().position(|(name, _)| wanted(name))?;
+    let mut take = |wanted: &dyn Fn(&str, &Unit) -> bool| {
+        let at = others.iter().position(|(name, partition)| wanted(name, partition))?;
         Some(others.remove(at).1)
     };
-    let hidden = take(&|name| name == HIDDEN_NAME);
-    let free = take(&|name| name == FREE_NAME).or_else(|| {
-        let may_be = |name: &str| name != HIDDEN_NAME && name != VIRTUAL_NAME;
+    let hidden = take(&|name, _| name == HIDDEN_NAME);
+    let zones_start =
+        [hidden.as_ref(), Some(own)].into_iter().flatten().filter(|zone| zone.disk().as_ref() == Some(disk));
+    let zones_start = zones_start.filter_map(Unit::start).min();
+    let in_front = |partition: &Unit| match (partition.start(), zones_start) {
+        (Some(start), Some(zones)) => start < zones,
+        _ => true,
+    };
+    let free = take(&|name, _| name == FREE_NAME).or_else(|| {
+        let may_be = |name: &str, partition: &Unit| name != HIDDEN_NAME && name != VIRTUAL_NAME && in_front(partition);
         if known || hidden.is_some() { take(&may_be) } else { None }
     });
     (free, hidden)

@@ -15,7 +15,7 @@ use super::args::Options;
 use super::client;
 use super::exit::Exit;
 use super::words::Teller;
-use super::zones::Zones;
+use super::zones::{self, Zones};
 use crate::decide::{Session, Start};
 use crate::device::Product;
 use crate::platform::{
@@ -28,9 +28,13 @@ use crate::trial::{self, ClientRun};
 const READY: u8 = b'R';
 /// The updater says that the client may start while it goes on.
 const GO: u8 = b'G';
-/// Exit statuses of `updater run`: the client is not whole.
+/// Exit statuses of `updater run`: the client is whole.
+const UPDATER_FINE: i32 = 0;
+/// It failed; the client is whole.
+const UPDATER_FAILED: i32 = 1;
+/// The client is not whole.
 const UPDATER_NOT_WHOLE: i32 = 3;
-/// Another updater is at work.
+/// Another updater is at work; after it was ready: the client is in use, and whole.
 const UPDATER_BUSY: i32 = 4;
 /// How long a child that was asked to end may take.
 const GRACE: Duration = Duration::from_secs(10);
@@ -58,6 +62,9 @@ enum Outcome {
     /// The device was pulled.
     DeviceGone,
 }
+
+/// What a client that is whole is started with: the lock that it holds, and the zones.
+type Whole<Z> = (Option<Lock>, zones::OpenedOf<Z>);
 
 struct Run<'r, Z: Zones> {
     zones: &'r Z,
@@ -207,6 +214,7 @@ impl<Z: Zones> Run<'_, Z> {
         }
 
         let mut client_end = None;
+        let mut vouched = false;
         if client_may_start && !self.options.no_client {
             let updater = ready.as_mut().map(|(_, child)| child);
             match self.client(platform, updater)? {
@@ -219,9 +227,23 @@ impl<Z: Zones> Run<'_, Z> {
             if self.was_pulled(&mut child) {
                 return Ok(self.device_gone());
             }
+            vouched = matches!(child.end(), Some(End::Exited(UPDATER_FINE | UPDATER_FAILED | UPDATER_BUSY)));
             let mut opened = self.zones.open(align, platform);
             session.settle(&mut opened.device(&mut self.scratch), &start);
             self.teller.tell(&session);
+        }
+        // Whoever asked for no client may start one now, if the updater has seen that it is whole.
+        if self.options.no_client && client_may_start && trouble.is_none() {
+            trouble = match vouched {
+                true => self.whole_client(platform)?.err(),
+                false => {
+                    self.teller.problem(
+                        "Nobody could tell whether the client is whole.",
+                        "Start the launcher again, where there is a network and no other updater at work.",
+                    );
+                    Some(Exit::ClientNotWhole)
+                }
+            };
         }
         Ok(match (client_end, trouble) {
             (Some(end), Some(trouble)) if end.status() == 0 => trouble,
@@ -318,6 +340,7 @@ impl<Z: Zones> Run<'_, Z> {
             args,
             directory: None,
             pipes: true,
+            client_beside: !self.options.no_client,
             all_backups: looked_further,
             lock: None,
         })
@@ -349,7 +372,7 @@ impl<Z: Zones> Run<'_, Z> {
                 (Some(_), None) if wakeup == Wakeup::Deadline => {
                     return Ok(Tried::Crashed(Crash::NotReady(timeout_secs)));
                 }
-                (Some(end @ End::Exited(0 | UPDATER_BUSY)), None) => return Ok(Tried::Ended(end)),
+                (Some(end @ End::Exited(UPDATER_FINE | UPDATER_BUSY)), None) => return Ok(Tried::Ended(end)),
                 (Some(End::Exited(status)), None) => return Ok(Tried::Crashed(Crash::FailedExit(status))),
                 (Some(End::Fault(signal)), None) => return Ok(Tried::Crashed(Crash::Fault(signal))),
                 (Some(end @ End::Killed(_)), None) => return Ok(Tried::Killed(end)),
@@ -395,7 +418,10 @@ impl<Z: Zones> Run<'_, Z> {
                 }
                 Wakeup::Deadline => {
                     deadline = None;
-                    self.teller.say("The updater is still at work; the client starts when it allows it.");
+                    self.teller.say(match self.options.no_client {
+                        true => "The updater is still at work.",
+                        false => "The updater is still at work; the client starts when it allows it.",
+                    });
                 }
                 Wakeup::Pipe | Wakeup::Child => {}
             }
@@ -431,33 +457,10 @@ impl<Z: Zones> Run<'_, Z> {
             self.teller.detail("This product has no client for this platform.");
             return Ok(ClientOutcome::NotStarted(Exit::Fine));
         };
-        // The lock comes first: an updater that holds it may be ended in the middle of its change, and what the journal said
-        // before that is worth nothing.
-        let lock = match self.client_lock()? {
-            Ok(lock) => lock,
-            Err(signal) => return Ok(ClientOutcome::NotStarted(Exit::Interrupted(signal))),
+        let (lock, mut opened) = match self.whole_client(platform)? {
+            Ok(whole) => whole,
+            Err(exit) => return Ok(ClientOutcome::NotStarted(exit)),
         };
-        let mut opened = self.zones.open(u64::from(self.config.align_bytes), platform);
-        match opened.free.as_ref().map(Journal::read) {
-            Some(Ok(journal)) if journal.state().is_open() => {
-                self.teller.problem(
-                    "The client is in the middle of a change that could not be finished: it was not started.",
-                    "Plug the device in again; the updater then finishes or undoes the change.",
-                );
-                return Ok(ClientOutcome::NotStarted(Exit::ClientNotWhole));
-            }
-            Some(Err(error)) => {
-                self.teller.problem(
-                    &format!(
-                        "Whether the client is whole cannot be told, so it was not started: the journal in the free zone \
-                         cannot be read ({error})."
-                    ),
-                    "Plug the device in again where there is a network; if this stays so, format its free zone.",
-                );
-                return Ok(ClientOutcome::NotStarted(Exit::ClientNotWhole));
-            }
-            Some(Ok(_)) | None => {}
-        }
         let on_probation = self.on_probation(&mut opened);
         drop(opened);
         let home = match self.zones.client_home() {
@@ -524,6 +527,37 @@ impl<Z: Zones> Run<'_, Z> {
         Ok(ClientOutcome::Ended(end))
     }
 
+    /// Waits until nobody changes the client's files. `Err`: a change was left open, or the launcher was asked to end.
+    fn whole_client(&mut self, platform: &str) -> io::Result<Result<Whole<Z>, Exit>> {
+        // The lock comes first: an updater that holds it may be ended in the middle of its change, and what the journal said
+        // before that is worth nothing.
+        let lock = match self.client_lock()? {
+            Ok(lock) => lock,
+            Err(signal) => return Ok(Err(Exit::Interrupted(signal))),
+        };
+        let opened = self.zones.open(u64::from(self.config.align_bytes), platform);
+        match opened.free.as_ref().map(Journal::read) {
+            Some(Ok(journal)) if journal.state().is_open() => {
+                self.teller.problem(
+                    "The client is in the middle of a change that could not be finished: it was not started.",
+                    "Plug the device in again; the updater then finishes or undoes the change.",
+                );
+                Ok(Err(Exit::ClientNotWhole))
+            }
+            Some(Err(error)) => {
+                self.teller.problem(
+                    &format!(
+                        "Whether the client is whole cannot be told, so it was not started: the journal in the free zone \
+                         cannot be read ({error})."
+                    ),
+                    "Plug the device in again where there is a network; if this stays so, format its free zone.",
+                );
+                Ok(Err(Exit::ClientNotWhole))
+            }
+            Some(Ok(_)) | None => Ok(Ok((lock, opened))),
+        }
+    }
+
     /// The lock that a client holds, once nobody changes its files; `Err`: the launcher was asked to end with this signal.
     fn client_lock(&mut self) -> io::Result<Result<Option<Lock>, i32>> {
         let Some(directory) = self.zones.managed_directory() else { return Ok(Ok(None)) };
@@ -553,7 +587,7 @@ impl<Z: Zones> Run<'_, Z> {
     }
 
     /// The serial of the release on probation, read after the updater may have changed it.
-    fn on_probation(&mut self, opened: &mut super::zones::OpenedOf<Z>) -> Option<u64> {
+    fn on_probation(&mut self, opened: &mut zones::OpenedOf<Z>) -> Option<u64> {
         // A note that cannot be read says nothing, and a record that does not open has no release to watch.
         let note = opened.free.as_ref().and_then(|free| LauncherNote::read(free).ok()).unwrap_or_default();
         let secret = self.config.secret();

@@ -47,6 +47,11 @@ impl Unit {
         read_text(&self.0.join("partition"))?.trim().parse().ok()
     }
 
+    /// Where it begins on its disk, in sectors; `None` where the system does not tell.
+    pub fn start(&self) -> Option<u64> {
+        read_text(&self.0.join("start"))?.trim().parse().ok()
+    }
+
     /// The name that the partition table gives it; empty where there is none.
     pub fn partition_name(&self) -> String {
         let uevent = read_text(&self.0.join("uevent")).unwrap_or_default();

@@ -166,6 +166,8 @@ pub struct Start<'p> {
     pub directory: Option<PathBuf>,
     /// Whether it gets the updater's two pipes.
     pub pipes: bool,
+    /// Whether it is told of the second: a client can be let go while it goes on.
+    pub client_beside: bool,
     /// Whether it is asked to read every backup of the updater whole.
     pub all_backups: bool,
     /// A lock that it keeps as long as it lives.

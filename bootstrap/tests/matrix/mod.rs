@@ -158,6 +158,7 @@ impl Factory {
             out: disk.clone(),
             cd_out: cd.clone(),
             disk_bytes,
+            leave_bytes: 0,
             hidden_bytes: None,
             product: self.product.into(),
             channel: None,

@@ -5,6 +5,7 @@ mod common;
 
 use common::*;
 use firmware_image::hidden::SlotName;
+use firmware_image::sim::figures;
 use holdfast_device::flash::{Cut, SimFlash, Tear};
 
 #[test]
@@ -45,7 +46,7 @@ fn a_restore_heals_after_a_cut_at_any_write_and_a_cut_in_the_recovery() {
         }
     }
     assert!(once > 50 && twice > once, "{once} cuts, {twice} twice");
-    eprintln!("{once} states after one cut, {twice} after two, all healed");
+    figures::count(figures::CUT_STATES, "a restore on flash", once + twice, 0);
 }
 
 #[test]
@@ -85,6 +86,7 @@ fn an_update_leaves_the_old_application_or_the_new_one_at_any_cut() {
     assert_eq!((settled.claim.version.minor, settled.restored_from), (0, None), "nobody asked");
     assert_eq!(world.start_newest(&mut sealed, None).0.unwrap().claim.version.minor, 1);
     assert!(sealing > 30 && installing > 30, "{sealing} cuts while sealing, {installing} while installing");
+    figures::count(figures::CUT_STATES, "an update on flash", sealing + installing, 0);
 }
 
 #[test]

@@ -18,6 +18,8 @@ use crate::storage::Window;
 pub struct Layout {
     /// Bytes of the disk.
     pub disk_bytes: u64,
+    /// Bytes at the end of the disk that no zone takes: a board's own partitions go there.
+    pub leave_bytes: u64,
     /// Bytes of the hidden zone, rounded up to whole erase blocks.
     pub hidden_bytes: u64,
     /// The product's name, from which the volumes get theirs.
@@ -40,7 +42,7 @@ pub enum BuildError {
     /// The zones do not fit the disk.
     #[error(
         "a disk of {disk_bytes} bytes is too small: the hidden zone takes {hidden_bytes}, the virtual zone \
-         {virtual_bytes}, and the free zone needs at least {MIN_FREE_BYTES}"
+         {virtual_bytes}, {leave_bytes} are to be left, and the free zone needs at least {MIN_FREE_BYTES}"
     )]
     TooSmall {
         /// What was asked for.
@@ -49,6 +51,8 @@ pub enum BuildError {
         hidden_bytes: u64,
         /// The virtual zone; 0 where it is a CD of its own.
         virtual_bytes: u64,
+        /// What no zone may take.
+        leave_bytes: u64,
     },
     /// The image cannot be made.
     #[error("{path} cannot be made")]
@@ -119,11 +123,12 @@ impl Layout {
 }
 
 fn disk_with_tables(disk: &Path, layout: &Layout, virtual_bytes: Option<u64>) -> Result<(FileZone, Plan), BuildError> {
-    let plan = Plan::new(layout.disk_bytes, virtual_bytes, layout.hidden_bytes);
+    let plan = Plan::new(layout.disk_bytes.saturating_sub(layout.leave_bytes), virtual_bytes, layout.hidden_bytes);
     let plan = plan.ok().filter(|plan| plan.free.length >= MIN_FREE_BYTES).ok_or(BuildError::TooSmall {
         disk_bytes: layout.disk_bytes,
         hidden_bytes: layout.hidden_bytes,
         virtual_bytes: virtual_bytes.unwrap_or(0),
+        leave_bytes: layout.leave_bytes,
     })?;
     let create = |source| BuildError::Create { path: disk.to_owned(), source };
     let zone = FileZone::create_draft(disk, layout.disk_bytes).map_err(create)?;

@@ -42,6 +42,16 @@ const ENTRY_BYTES: u32 = 128;
 const READ_ONLY: u64 = 1 << 60;
 const HIDDEN: u64 = 1 << 62;
 const NO_DRIVE_LETTER: u64 = 1 << 63;
+/// The zones: name, type and attributes of their partitions.
+const ZONES: [(&str, [u8; 16], u64); 3] = [
+    (NAME_FREE, TYPE_BASIC_DATA, 0),
+    (NAME_VIRTUAL, TYPE_BASIC_DATA, READ_ONLY | HIDDEN | NO_DRIVE_LETTER),
+    (NAME_HIDDEN, TYPE_HIDDEN, HIDDEN | NO_DRIVE_LETTER),
+];
+/// Where a protective MBR has its one entry's type and number of sectors, and the three others.
+const MBR_TYPE_AT: usize = 450;
+const MBR_SECTORS_AT: u64 = 458;
+const MBR_OTHERS: std::ops::Range<usize> = 462..510;
 
 const fn guid(a: u32, b: u16, c: u16, d: u64) -> [u8; 16] {
     let (a, b, c, d) = (a.to_le_bytes(), b.to_le_bytes(), c.to_le_bytes(), d.to_be_bytes());
@@ -126,13 +136,9 @@ impl Guids {
 pub fn write<Z: RawZone>(disk: Z, plan: &Plan, guids: &Guids) -> Result<(), ZoneError> {
     let mut cache = BlockCache::with_sizes(disk, SECTOR_BYTES as usize, 256)?;
     let mut table = GPT::new_from(&mut CacheStream::new(&mut cache), SECTOR_BYTES, guids.disk).map_err(failed)?;
-    let zones = [
-        (NAME_FREE, TYPE_BASIC_DATA, 0, Some(plan.free)),
-        (NAME_VIRTUAL, TYPE_BASIC_DATA, READ_ONLY | HIDDEN | NO_DRIVE_LETTER, plan.virtual_zone),
-        (NAME_HIDDEN, TYPE_HIDDEN, HIDDEN | NO_DRIVE_LETTER, Some(plan.hidden)),
-    ];
+    let extents = [Some(plan.free), plan.virtual_zone, Some(plan.hidden)];
     let mut number = 0;
-    for ((name, type_guid, attributes, extent), unique) in zones.into_iter().zip(guids.partitions) {
+    for (((name, type_guid, attributes), extent), unique) in ZONES.into_iter().zip(extents).zip(guids.partitions) {
         let Some(extent) = extent else { continue };
         number += 1;
         let (first, last) = (extent.start / SECTOR_BYTES, extent.end() / SECTOR_BYTES - 1);
@@ -148,20 +154,27 @@ pub fn write<Z: RawZone>(disk: Z, plan: &Plan, guids: &Guids) -> Result<(), Zone
             partition_name: name.into(),
         };
     }
-    let mut backup = table.header.clone();
-    (backup.primary_lba, backup.backup_lba) = (table.header.backup_lba, table.header.primary_lba);
-    backup.partition_entry_lba = table.header.last_usable_lba + 1;
-    for mut header in [backup, table.header.clone()] {
-        let mut stream = CacheStream::new(&mut cache);
-        header.write_into(&mut stream, SECTOR_BYTES, &entries(&table)).map_err(failed)?;
-        cache.sync()?;
-    }
+    let entries: Vec<GPTPartitionEntry> = table.iter().map(|(_, entry)| entry.clone()).collect();
+    write_copies(&mut cache, SECTOR_BYTES, &table.header, &entries)?;
     GPT::write_protective_mbr_into(&mut CacheStream::new(&mut cache), SECTOR_BYTES).map_err(failed)?;
     cache.sync()
 }
 
-fn entries(table: &GPT) -> Vec<GPTPartitionEntry> {
-    table.iter().map(|(_, entry)| entry.clone()).collect()
+/// Both copies, the backup first; `header` is the primary's, for this disk.
+fn write_copies<Z: RawZone>(
+    cache: &mut BlockCache<Z>,
+    sector: u64,
+    header: &GPTHeader,
+    entries: &[GPTPartitionEntry],
+) -> Result<(), ZoneError> {
+    let mut backup = header.clone();
+    (backup.primary_lba, backup.backup_lba) = (header.backup_lba, header.primary_lba);
+    backup.partition_entry_lba = header.last_usable_lba + 1;
+    for mut header in [backup, header.clone()] {
+        header.write_into(&mut CacheStream::new(cache), sector, entries).map_err(failed)?;
+        cache.sync()?;
+    }
+    Ok(())
 }
 
 /// What a table says.
@@ -175,6 +188,16 @@ pub struct Table {
     pub both_agree: bool,
     /// Partitions in use: name, type, attributes, place.
     pub partitions: Vec<Partition>,
+    /// The copy that was read, as it stands on the disk.
+    raw: Raw,
+}
+
+/// A copy of a table as it stands on a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Raw {
+    sector: u64,
+    header: GPTHeader,
+    entries: Vec<GPTPartitionEntry>,
 }
 
 /// Which copy of a table.
@@ -189,6 +212,8 @@ pub enum Copy {
 /// One partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
+    /// Its place in the table, from 1: the number that a system gives it.
+    pub number: u32,
     /// Its name.
     pub name: String,
     /// Its type.
@@ -199,6 +224,16 @@ pub struct Partition {
     pub attributes: u64,
     /// Its place.
     pub extent: Extent,
+}
+
+impl Partition {
+    fn is(&self, name: &str, type_guid: &[u8; 16]) -> bool {
+        self.name == name && self.type_guid == *type_guid
+    }
+
+    fn is_zone(&self) -> bool {
+        ZONES.iter().any(|(name, type_guid, _)| self.is(name, type_guid))
+    }
 }
 
 /// Why a disk's table is of no use.
@@ -248,8 +283,7 @@ impl Table {
 
     /// The place of the zone called `name`, of type `type_guid`.
     pub fn find(&self, name: &str, type_guid: &[u8; 16]) -> Option<Extent> {
-        let is = |partition: &&Partition| partition.name == name && partition.type_guid == *type_guid;
-        self.partitions.iter().find(is).map(|partition| partition.extent)
+        self.partitions.iter().find(|partition| partition.is(name, type_guid)).map(|partition| partition.extent)
     }
 
     /// The free zone.
@@ -267,12 +301,59 @@ impl Table {
         self.find(NAME_HIDDEN, &TYPE_HIDDEN)
     }
 
-    /// The table's GUIDs; zeros for a partition that is not there.
-    pub fn guids(&self) -> Guids {
-        let of = |name: &str| {
-            self.partitions.iter().find(|one| one.name == name).map_or([0; 16], |partition| partition.unique_guid)
-        };
-        Guids { disk: self.disk_guid, partitions: [of(NAME_FREE), of(NAME_VIRTUAL), of(NAME_HIDDEN)] }
+    /// Partitions that are zones.
+    pub fn zones(&self) -> impl Iterator<Item = &Partition> {
+        self.partitions.iter().filter(|partition| partition.is_zone())
+    }
+
+    /// Partitions that are no zone: a board's own.
+    pub fn others(&self) -> impl Iterator<Item = &Partition> {
+        self.partitions.iter().filter(|partition| !partition.is_zone())
+    }
+
+    /// Writes this table onto a disk that holds the same bytes up to the end of the disk that it was read from, and may go on
+    /// behind that: every partition stays what it is, whoever's it is, and the copies stand where this disk has them. The disk
+    /// and the zones get `guids`; without them everything keeps its own. The backup is written first, so that at any cut one of
+    /// the two is whole. Of the protective MBR only the length is written, of one with entries of its own (a hybrid one) nothing.
+    ///
+    /// # Errors
+    /// `OutOfBounds` where a partition does not fit the disk, else what the storage reports.
+    pub fn write<Z: RawZone>(&self, disk: Z, guids: Option<&Guids>) -> Result<(), ZoneError> {
+        let Raw { sector, header, entries } = &self.raw;
+        let (sector, mut header, mut entries) = (*sector, header.clone(), entries.clone());
+        let mut cache = BlockCache::with_sizes(disk, SECTOR_BYTES as usize, 256)?;
+        let array = entries.len() as u64 * u64::from(ENTRY_BYTES);
+        let end = (cache.length() / sector).checked_sub(1).ok_or(ZoneError::OutOfBounds)?;
+        let last_usable = end.checked_sub(array.div_ceil(sector) + 1).ok_or(ZoneError::OutOfBounds)?;
+        if entries.iter().any(|entry| entry.is_used() && entry.ending_lba > last_usable) {
+            return Err(ZoneError::OutOfBounds);
+        }
+        if self.copy == Copy::Backup {
+            // Where the primary has its entries is not known; this is where nearly all have them.
+            header.partition_entry_lba = 2;
+        }
+        (header.primary_lba, header.backup_lba, header.last_usable_lba) = (1, end, last_usable);
+        if let Some(guids) = guids {
+            header.disk_guid = guids.disk;
+            for ((name, type_guid, _), unique) in ZONES.into_iter().zip(guids.partitions) {
+                let is = |entry: &&mut GPTPartitionEntry| {
+                    entry.partition_name.as_str() == name && entry.partition_type_guid == type_guid
+                };
+                if let Some(entry) = entries.iter_mut().find(is) {
+                    entry.unique_partition_guid = unique;
+                }
+            }
+        }
+        write_copies(&mut cache, sector, &header, &entries)?;
+        let mut mbr = [0; 512];
+        cache.read_at(0, &mut mbr)?;
+        if mbr[MBR_TYPE_AT] == 0xEE && mbr[MBR_OTHERS].iter().all(|byte| *byte == 0) {
+            // All that is behind it, or what the field can say of that (UEFI 2.10, table 5-4).
+            let sectors = u32::try_from(end).unwrap_or(u32::MAX);
+            cache.write_at(MBR_SECTORS_AT, &sectors.to_le_bytes())?;
+            cache.sync()?;
+        }
+        Ok(())
     }
 
     /// Whether at least one partition is Holdfast's.
@@ -305,13 +386,14 @@ fn read_copy<Z: RawZone>(cache: &mut BlockCache<Z>, sector: u64, lba: u64, copy:
     let header = GPTHeader::read_from(&mut std::io::Cursor::new(&raw[..])).map_err(table_fault)?;
     let found = header.read_partitions(&mut CacheStream::new(cache), sector).map_err(table_fault)?;
     let mut partitions = Vec::new();
-    for entry in found.iter().filter(|entry| entry.is_used()) {
+    for (number, entry) in (1..).zip(&found).filter(|(_, entry)| entry.is_used()) {
         let (first, last) = (entry.starting_lba, entry.ending_lba);
         let inside = first >= header.first_usable_lba.max(1) && last >= first && last < sectors;
         if !inside {
             return Err(TableError::Contradictory);
         }
         partitions.push(Partition {
+            number,
             name: entry.partition_name.as_str().to_owned(),
             type_guid: entry.partition_type_guid,
             unique_guid: entry.unique_partition_guid,
@@ -324,7 +406,8 @@ fn read_copy<Z: RawZone>(cache: &mut BlockCache<Z>, sector: u64, lba: u64, copy:
     if order.windows(2).any(|pair| pair[0].end() > pair[1].start) {
         return Err(TableError::Contradictory);
     }
-    Ok(Table { disk_guid: header.disk_guid, copy, both_agree: false, partitions })
+    let disk_guid = header.disk_guid;
+    Ok(Table { disk_guid, copy, both_agree: false, partitions, raw: Raw { sector, header, entries: found } })
 }
 
 fn table_fault(error: gptman::Error) -> TableError {
@@ -348,5 +431,5 @@ fn failed(error: gptman::Error) -> ZoneError {
 pub fn has_protective_mbr<Z: RawZone>(disk: &mut Z) -> Result<bool, ZoneError> {
     let mut sector = [0; 512];
     read_exact_at(disk, 0, &mut sector)?;
-    Ok(sector[510..] == [0x55, 0xAA] && sector[450] == 0xEE)
+    Ok(sector[510..] == [0x55, 0xAA] && sector[MBR_TYPE_AT] == 0xEE)
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`medium`] | what stands on a disk; a copy shares what is equal |
 //! | [`disk`] | the disk as a [`RawZone`](crate::RawZone), its faults, and the record of what it was told |
+//! | [`figures`] | what tests tried, counted |
 //! | [`recording`] | every state that a cut in a recording could have left |
 //! | [`power`] | files and raw zones that lose power at the n-th change, where the medium is the operating system's |
 //!
@@ -12,6 +13,7 @@
 //! panics: a read or write past the end, a write through a view that is for reading.
 
 pub mod disk;
+pub mod figures;
 pub mod medium;
 pub mod power;
 pub mod recording;

@@ -27,6 +27,7 @@ Examples:
       --updater linux-x86_64=target/updater --client-command client/run.sh --store store --release-version 1.0.0
   partition-tools create --profile dual --out disk.img --cd-out cd.iso --size 8GiB --keys factory-export \\
       --product 'Acme Notes' --bootstrap linux-x86_64=target/bootstrap
+  partition-tools create --profile stick --out card.img --size 4GiB --leave 1GiB …    a board's card (docs/board.md)
 
 With a factory export, --server, --client-command and --channel are those that it was signed with; leave them out.")]
 pub(super) struct Create {
@@ -66,6 +67,9 @@ pub(super) struct Create {
     /// How the client is started: a path in the free zone, and arguments. Repeatable, by platform
     #[arg(long, value_name = "[PLATFORM=]COMMAND", value_parser = client_command)]
     client_command: Vec<(String, String)>,
+    /// Leave so much of the disk's end to no zone: a board's own partitions go there
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "0")]
+    leave: u64,
     /// The size of the hidden zone [default: twice what the updaters need, at least 40MiB]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     hidden_size: Option<u64>,
@@ -113,6 +117,7 @@ impl Create {
             out: self.out,
             cd_out: self.cd_out,
             disk_bytes: self.size,
+            leave_bytes: self.leave,
             hidden_bytes: self.hidden_size,
             product: self.product,
             channel: self.channel,

@@ -4,26 +4,30 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use clap::ValueEnum;
+use clap::{ArgGroup, ValueEnum};
 use firmware_image::{Digest, paths};
-use partition_tools::host::{Autorun, Output, Paths, Subject, Wishes, files, user};
+use partition_tools::host::{Autorun, Board, Output, Paths, Subject, Wishes, board, files, user};
 use partition_tools::system_files::{self, run_all};
 use serde_json::json;
 
 use super::{VendorArgument, files_shown, terminal};
 
-/// Let a Linux computer reach a device's hidden zone, and start devices when they are plugged in
+/// Let a Linux computer reach a device's hidden zone, and start devices when they are plugged in, or at boot
 ///
-/// Prints the files, or installs them: a udev rule, and with --autorun-as a systemd unit and the launcher that it runs. That
+/// Prints the files, or installs them: a udev rule, and with --autorun-as or --board a systemd unit and the launcher that it runs. That
 /// launcher is taken from the device once, and is then the computer's own: nothing on a device that is plugged in later is
 /// ever run with rights.
 #[derive(clap::Args)]
+#[command(group = ArgGroup::new("starts").args(["autorun_as", "board"]).multiple(true))]
 #[command(after_help = "\
 Examples:
   partition-tools host device.img                                    print the rule
   sudo partition-tools host /dev/sdX --install                       whoever sits here may reach the hidden zone
   sudo partition-tools host device.img --keys keys --autorun-as kiosk --install
   partition-tools host cd.iso --autorun-as kiosk --install --root image-of-a-host
+  partition-tools host card.img --keys keys --board /dev/mmcblk0p2 --autorun-as kiosk --platform linux-aarch64 \\
+      --install --root image-of-a-board
+  partition-tools host card.img --keys keys --board /dev/mmcblk0p2 --no-client       the application has a unit of its own
   sudo partition-tools host --uninstall --product 'Acme Notes'
 
 The user must not be root. One for this purpose: useradd --system --shell /usr/sbin/nologin kiosk")]
@@ -42,14 +46,21 @@ pub(super) struct Host {
     /// Start devices when they are plugged in, as this user
     #[arg(long, value_name = "USER")]
     autorun_as: Option<String>,
+    /// This computer is a board: start at boot, from this partition of its own storage, the virtual zone of a card like the named
+    /// device. As root, unless --autorun-as names a user
+    #[arg(long, value_name = "NODE", requires = "device", conflicts_with_all = ["serial", "uninstall"])]
+    board: Option<String>,
+    /// With --board: start no client. The application has a unit of its own, behind this one, and finds the free zone mounted
+    #[arg(long, requires = "board")]
+    no_client: bool,
     /// Where the output of what is started goes
-    #[arg(long, value_name = "WHERE", requires = "autorun_as", default_value = "journal+console")]
+    #[arg(long, value_name = "WHERE", requires = "starts", default_value = "journal+console")]
     output: OutputArgument,
-    /// What the computer is [default: what this program was built for]
-    #[arg(long, value_name = "PLATFORM", requires = "autorun_as")]
+    /// What the computer is [default: what this program was built for; with --root, what the device's only Linux launcher is for]
+    #[arg(long, value_name = "PLATFORM", requires = "starts")]
     platform: Option<String>,
     /// The launcher to install, instead of the device's own. It must carry the vendor's key
-    #[arg(long, value_name = "FILE", requires = "autorun_as")]
+    #[arg(long, value_name = "FILE", requires = "starts")]
     bootstrap: Option<PathBuf>,
     /// Write the files, and make the system take notice
     #[arg(long, conflicts_with = "uninstall")]
@@ -103,7 +114,6 @@ impl Host {
 
     fn install(&self, subject: &Subject) -> anyhow::Result<ExitCode> {
         let paths = Paths::of(&subject.product)?;
-        let platform = self.platform.as_deref().unwrap_or(paths::THIS_PLATFORM);
         let mut notes = Vec::new();
         if !subject.vendor_given {
             notes.push(format!(
@@ -112,9 +122,9 @@ impl Host {
                 hex::encode(subject.vendor.0)
             ));
         }
-        let autorun = match &self.autorun_as {
-            Some(name) => Some(self.autorun(subject, name, platform, &mut notes)?),
-            None => None,
+        let autorun = match self.autorun_as.is_some() || self.board.is_some() {
+            true => Some(self.autorun(subject, &mut notes)?),
+            false => None,
         };
         let wishes = Wishes { serial: self.serial.clone(), autorun };
         let files = files(subject, &wishes)?;
@@ -127,7 +137,8 @@ impl Host {
                 stale.retain(|(path, _)| files.iter().all(|file| file.path != *path));
                 removed = system_files::uninstall(&self.root, &stale, &directories)?;
                 if self.is_running_system() {
-                    ran = run_all(&paths.notices(&subject.label));
+                    let board = wishes.autorun.as_ref().and_then(|autorun| autorun.board.as_ref());
+                    ran = run_all(&paths.notices(&subject.label, board));
                 }
                 Some(written)
             }
@@ -139,6 +150,7 @@ impl Host {
                 "vendor_key": hex::encode(subject.vendor.0),
                 "vendor_key_given": subject.vendor_given,
                 "user": self.autorun_as,
+                "board": self.board,
                 "files": files_shown::as_json(&files),
                 "installed": written.is_some(),
                 "written": written.unwrap_or_default(),
@@ -159,18 +171,69 @@ impl Host {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn autorun(
-        &self,
-        subject: &Subject,
-        name: &str,
-        platform: &str,
-        notes: &mut Vec<String>,
-    ) -> anyhow::Result<Autorun> {
-        let launcher = subject.launcher(platform, self.bootstrap.as_deref())?;
+    fn autorun(&self, subject: &Subject, notes: &mut Vec<String>) -> anyhow::Result<Autorun> {
+        let board = match &self.board {
+            Some(node) => Some(self.board(subject, node, notes)?),
+            None => None,
+        };
+        let launcher = subject.launcher(&self.platform(subject)?, self.bootstrap.as_deref())?;
         notes.push(format!(
             "The launcher carries that vendor's key; its SHA-256 is {}. Compare it with the vendor's, where you can.",
             Digest::of(&launcher)
         ));
+        if let Some(name) = &self.autorun_as {
+            self.look_up(name, notes)?;
+        }
+        let output = match self.output {
+            OutputArgument::JournalAndConsole => Output::JournalAndConsole,
+            OutputArgument::Journal => Output::Journal,
+        };
+        Ok(Autorun { user: self.autorun_as.clone(), board, output, launcher })
+    }
+
+    /// What the computer is. Of an image of another one only the launchers tell, where there is no choice.
+    fn platform(&self, subject: &Subject) -> anyhow::Result<String> {
+        if let Some(platform) = &self.platform {
+            return Ok(platform.clone());
+        }
+        if !self.is_running_system() && self.bootstrap.is_none() {
+            match &*subject.platforms()? {
+                [] => {}
+                [only] => return Ok(only.clone()),
+                several => bail!(
+                    "{} may be of any computer: say with --platform what it is; there are launchers for {}",
+                    self.root.display(),
+                    several.join(", ")
+                ),
+            }
+        }
+        Ok(paths::THIS_PLATFORM.to_owned())
+    }
+
+    fn board(&self, subject: &Subject, node: &str, notes: &mut Vec<String>) -> anyhow::Result<Board> {
+        let Some(numbers) = subject.numbers else {
+            bail!("a board has its three zones on one card: name a device or image of profile stick");
+        };
+        let board = Board::new(node, numbers, self.no_client)?;
+        if self.no_client {
+            let at = board::mount_point(&Paths::of(&subject.product)?.slug);
+            notes.push(format!(
+                "The application's own unit takes one line, in its section [Unit]: RequiresMountsFor={0} . Its files are in {0}/client.",
+                at.display()
+            ));
+        }
+        if self.autorun_as.is_none() {
+            notes.push(
+                "Launcher, updater and client run as root, without any capability. If the board has a user for the application, \
+                 name it with --autorun-as."
+                    .into(),
+            );
+        }
+        Ok(board)
+    }
+
+    /// Sees to it that the user is an ordinary one.
+    fn look_up(&self, name: &str, notes: &mut Vec<String>) -> anyhow::Result<()> {
         match user::look_up(&self.root, name)? {
             user::Known::System => {}
             user::Known::Person => notes.push(format!(
@@ -184,11 +247,7 @@ impl Host {
                 notes.push(format!("There is no user {name} in {}: make one before a device is plugged in.", self.root.display()));
             }
         }
-        let output = match self.output {
-            OutputArgument::JournalAndConsole => Output::JournalAndConsole,
-            OutputArgument::Journal => Output::Journal,
-        };
-        Ok(Autorun { user: name.to_owned(), output, launcher })
+        Ok(())
     }
 
     fn uninstall(&self, product: &str) -> anyhow::Result<ExitCode> {

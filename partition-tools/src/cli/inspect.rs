@@ -74,6 +74,17 @@ fn show(found: &Survey) {
         let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), size::show);
         println!("{:<10} {:>12} {:>12}  {}", zone.zone, bytes(zone.bytes), bytes(zone.free_bytes), state(&zone.state));
     }
+    for other in &found.others {
+        // A name comes from the disk, and goes to a terminal.
+        let name: String = other.name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        println!(
+            "{:<10} {:>12} {:>12}  partition {}, no zone: '{name}'",
+            "-",
+            size::show(other.bytes),
+            "-",
+            other.number
+        );
+    }
     println!("\n{:<26} {:>10} {:>12}  state", "slot", "generation", "content");
     for slot in &found.slots {
         let generation = slot.generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string());

@@ -47,8 +47,8 @@ enum VirtualCommand {
 impl Virtual {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            VirtualCommand::Ls { image, json } => list(&virtual_zone(&image, None)?, json)?,
-            VirtualCommand::Cat { image, path } => cat(&virtual_zone(&image, None)?, path.trim_matches('/'))?,
+            VirtualCommand::Ls { image, json } => list(&virtual_zone(&image, None)?.0, json)?,
+            VirtualCommand::Cat { image, path } => cat(&virtual_zone(&image, None)?.0, path.trim_matches('/'))?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -48,6 +48,8 @@ pub struct Request {
     pub cd_out: Option<PathBuf>,
     /// Bytes of the disk.
     pub disk_bytes: u64,
+    /// Bytes at the end of the disk that no zone takes.
+    pub leave_bytes: u64,
     /// Bytes of the hidden zone; `None`: twice what the updaters need, at least 40 MiB.
     pub hidden_bytes: Option<u64>,
     /// The product; must be that of the keys.
@@ -249,6 +251,7 @@ fn layout(request: &Request, slot_bytes: u64, release: Option<&release::Opened>)
     };
     Ok(Layout {
         disk_bytes: request.disk_bytes,
+        leave_bytes: request.leave_bytes,
         hidden_bytes,
         product: request.product.clone(),
         volume_id,
@@ -368,6 +371,9 @@ impl Unfinished {
     }
 
     fn finish(mut self) -> Result<(), ToolError> {
+        // What has its name is whole, also after the power was cut.
+        let flushed = std::fs::OpenOptions::new().write(true).open(&self.beside).and_then(|file| file.sync_all());
+        flushed.map_err(ToolError::host("made", &self.beside))?;
         std::fs::rename(&self.beside, &self.path).map_err(ToolError::host("made", &self.path))?;
         self.done = true;
         Ok(())

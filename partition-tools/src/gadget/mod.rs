@@ -12,7 +12,7 @@ pub mod script;
 use std::path::{Path, PathBuf};
 
 use crate::error::ToolError;
-use crate::system_files::{self, SystemFile, slug};
+use crate::system_files::{self, SystemFile, slug, unit_text};
 
 pub use self::halves::Halves;
 
@@ -140,16 +140,14 @@ fn words(text: &str) -> Vec<String> {
 
 /// The unit: starts with the board's device controller (systemd.special(7), usb-gadget.target).
 fn unit(mark: &str, product: &str, paths: &Paths, wishes: &Wishes) -> Result<String, ToolError> {
-    let line =
-        |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().replace('%', "%%");
     let mut needed = String::new();
     for path in [&wishes.cd, &wishes.disk] {
         let text = path.to_str().filter(|text| !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\')));
         let text = text
             .ok_or_else(|| ToolError::Refused(format!("{} is no path for a unit's file: rename it", path.display())))?;
-        needed += &format!(" \"{}\"", line(text));
+        needed += &format!(" \"{}\"", unit_text(text));
     }
-    let (product, script) = (line(product), paths.script.display());
+    let (product, script) = (unit_text(product), paths.script.display());
     Ok(format!(
         "{mark}
 [Unit]

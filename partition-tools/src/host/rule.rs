@@ -53,3 +53,13 @@ pub fn text(
     rule += "\nLABEL=\"holdfast_end\"\n";
     Ok(rule)
 }
+
+/// The rule's text for a board: the hidden zone at `node` is `user`'s.
+pub fn board_text(mark: &str, node: &str, user: &str) -> String {
+    let below = node.trim_start_matches("/dev/");
+    let key = if below.contains('/') { "SYMLINK" } else { "KERNEL" };
+    format!(
+        "{mark}\n# The hidden zone of this board's own storage, and of no other device.\n\
+         ACTION!=\"remove\", SUBSYSTEM==\"block\", {key}==\"{below}\", OWNER=\"{user}\", MODE=\"0600\"\n"
+    )
+}

@@ -10,6 +10,7 @@ use std::path::Path;
 use firmware_image::device_config::{DeviceConfig, MAX_CONFIG_BYTES};
 use firmware_image::host::Access;
 use firmware_image::image::build::volume_name;
+use firmware_image::image::gpt::{Extent, Table};
 use firmware_image::image::{AnyVirtualZone, Device, VirtualZone as _};
 use firmware_image::paths;
 use firmware_image::signature::PublicKey;
@@ -29,7 +30,34 @@ pub struct Subject {
     pub vendor: PublicKey,
     /// Whether the vendor's key was given, and not taken from the device itself.
     pub vendor_given: bool,
+    /// The numbers of the zones' partitions, where all three are on one disk.
+    pub numbers: Option<ZoneNumbers>,
     zone: AnyVirtualZone,
+}
+
+/// The numbers of the zones' partitions, as a system counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ZoneNumbers {
+    /// The free zone's.
+    pub free: u32,
+    /// The virtual zone's.
+    pub virtual_zone: u32,
+    /// The hidden zone's.
+    pub hidden: u32,
+}
+
+impl ZoneNumbers {
+    fn of(table: &Table) -> Option<Self> {
+        let number = |extent: Option<Extent>| {
+            let extent = extent?;
+            table.partitions.iter().find(|partition| partition.extent == extent).map(|partition| partition.number)
+        };
+        Some(Self {
+            free: number(table.free())?,
+            virtual_zone: number(table.virtual_zone())?,
+            hidden: number(table.hidden())?,
+        })
+    }
 }
 
 impl Subject {
@@ -38,7 +66,7 @@ impl Subject {
     /// # Errors
     /// `Device`, `Zone`; `Untrusted` where the configuration is not signed by the vendor.
     pub fn read(device: &Path, cd: Option<&Path>, vendor: Option<PublicKey>) -> Result<Self, ToolError> {
-        let zone = virtual_zone(device, cd)?;
+        let (zone, numbers) = virtual_zone(device, cd)?;
         let object = || "device.cfg on the virtual zone".to_owned();
         let bytes = zone
             .read_file(paths::DEVICE_CONFIG, MAX_CONFIG_BYTES as u64)
@@ -51,7 +79,20 @@ impl Subject {
         let config = DeviceConfig::open(&bytes, &key)
             .map_err(|error| ToolError::Untrusted { object: object(), reason: error.to_string() })?;
         let (product, label) = (config.product.to_owned(), volume_name(config.product));
-        Ok(Self { product, label, vendor: key, vendor_given: vendor.is_some(), zone })
+        Ok(Self { product, label, vendor: key, vendor_given: vendor.is_some(), numbers, zone })
+    }
+
+    /// The Linux platforms that the virtual zone has a launcher for.
+    ///
+    /// # Errors
+    /// `Zone`.
+    pub fn platforms(&self) -> Result<Vec<String>, ToolError> {
+        let mut platforms = Vec::new();
+        let mut visit = |path: &str, _| platforms.extend(path.strip_prefix("bootstrap-").map(str::to_owned));
+        self.zone.walk("", &mut visit).map_err(ToolError::zone("read", "the virtual zone"))?;
+        platforms.retain(|platform| platform.starts_with("linux-"));
+        platforms.sort();
+        Ok(platforms)
     }
 
     /// The launcher for `platform`: `own`, or the device's.
@@ -86,11 +127,11 @@ impl Subject {
     }
 }
 
-/// The virtual zone of a disk, or of a CD by itself.
+/// The virtual zone of a disk, or of a CD by itself, and the numbers of a disk's zones.
 ///
 /// # Errors
 /// `Device`, `Zone`.
-pub fn virtual_zone(device: &Path, cd: Option<&Path>) -> Result<AnyVirtualZone, ToolError> {
+pub fn virtual_zone(device: &Path, cd: Option<&Path>) -> Result<(AnyVirtualZone, Option<ZoneNumbers>), ToolError> {
     let opened = match Device::open(device, cd, Access::ReadOnly) {
         Ok(opened) => opened,
         Err(error) => {
@@ -101,5 +142,6 @@ pub fn virtual_zone(device: &Path, cd: Option<&Path>) -> Result<AnyVirtualZone, 
             disc
         }
     };
-    opened.virtual_zone().map_err(ToolError::zone("opened", "the virtual zone"))
+    let zone = opened.virtual_zone().map_err(ToolError::zone("opened", "the virtual zone"))?;
+    Ok((zone, opened.table().and_then(ZoneNumbers::of)))
 }

@@ -33,7 +33,9 @@ use firmware_image::updater_image::{
 use firmware_image::{Digest, RawZone as _, ZoneError, paths};
 use release_store::manifest::{MAX_ENCODED_BYTES, Manifest, Policy};
 
-pub use self::report::{ConfigReport, RecordReport, SlotReport, State, Survey, UpdaterReport, ZoneReport};
+pub use self::report::{
+    ConfigReport, OtherPartition, RecordReport, SlotReport, State, Survey, UpdaterReport, ZoneReport,
+};
 
 /// What to look at, and how.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +68,7 @@ pub fn survey(
             }
         }),
         zones: Vec::new(),
+        others: Vec::new(),
         config: None,
         config_state: State::Missing,
         slots: Vec::new(),
@@ -89,6 +92,15 @@ pub fn survey(
         for (zone, extent) in survey.zones.iter_mut().zip(extents) {
             zone.start = extent.map(|extent| extent.start);
         }
+        survey.others = table
+            .others()
+            .map(|other| OtherPartition {
+                number: other.number,
+                name: other.name.clone(),
+                start: other.extent.start,
+                bytes: other.extent.length,
+            })
+            .collect();
     }
 
     let (virtual_zone, free) = (virtual_zone.ok(), free.ok());

@@ -130,6 +130,19 @@ pub struct ConfigReport {
     pub client_commands: Vec<(String, String)>,
 }
 
+/// A partition that is no zone.
+#[derive(Debug, Clone, Serialize)]
+pub struct OtherPartition {
+    /// Its number in the table, from 1.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// Its first byte.
+    pub start: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
 /// What is on a device.
 #[derive(Debug, Clone, Serialize)]
 pub struct Survey {
@@ -141,6 +154,8 @@ pub struct Survey {
     pub table: Option<State>,
     /// The zones.
     pub zones: Vec<ZoneReport>,
+    /// Partitions that are no zone: a board's own.
+    pub others: Vec<OtherPartition>,
     /// `device.cfg`.
     pub config: Option<ConfigReport>,
     /// How `device.cfg` is.

@@ -1,7 +1,7 @@
 //! The bytes of an image onto a device, and back again past the cache.
 //!
-//! Holes of the image are skipped unless told otherwise: what the device holds there means nothing, since every
-//! structure that does mean something was written.
+//! Holes of the image are skipped, save in the ranges that the caller names: a hole reads as zeros, and what the device held
+//! there is not that.
 
 use std::ops::Range;
 use std::path::Path;
@@ -17,12 +17,12 @@ use crate::progress::Progress;
 /// Bytes moved at a time: one erase block of most flash.
 const CHUNK_BYTES: u64 = 4 << 20;
 
-/// Copies and compares; the bytes written.
+/// Copies and compares what the image has data for, and all of `always`; the bytes written.
 pub(super) fn copy(
     source: &FileZone,
     device: &FileZone,
     target: &Path,
-    zeros_too: bool,
+    always: Vec<Range<u64>>,
     progress: &mut dyn Progress,
 ) -> Result<u64, ToolError> {
     let failed_read = || ToolError::zone("read", "the image");
@@ -30,8 +30,7 @@ pub(super) fn copy(
     let mut source = source.try_clone().map_err(failed_read())?;
     let mut device = device.try_clone().map_err(failed())?;
     let length = source.len().map_err(failed_read())?;
-    // From the start of an erase block: a torn one is written whole again.
-    let ranges = if zeros_too { whole(length) } else { data_ranges(&source, length) };
+    let ranges = merged([always, data_ranges(&source, length)].concat());
     let total = ranges.iter().map(|range| range.end - range.start).sum();
     let mut buffer = vec![0; CHUNK_BYTES as usize];
     progress.begin("writing", total);
@@ -71,6 +70,19 @@ fn pieces(ranges: &[Range<u64>]) -> impl Iterator<Item = Range<u64>> + '_ {
     })
 }
 
+/// The same bytes in ascending ranges that do not meet.
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut out: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match out.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => out.push(range),
+        }
+    }
+    out
+}
+
 /// Where the image has data; all of it where the file system does not tell.
 fn data_ranges(source: &FileZone, length: u64) -> Vec<Range<u64>> {
     #[cfg(target_os = "linux")]
@@ -94,6 +106,7 @@ fn data_ranges(source: &FileZone, length: u64) -> Vec<Range<u64>> {
     }
 }
 
-fn whole(length: u64) -> Vec<Range<u64>> {
+/// All of an image.
+pub(super) fn whole(length: u64) -> Vec<Range<u64>> {
     std::iter::once(0..length).collect()
 }

@@ -5,7 +5,7 @@ use firmware_image::free_zone::FreeZone;
 use firmware_image::hidden::{HiddenZone, SlotName};
 use firmware_image::host::FileZone;
 use firmware_image::image::Device;
-use firmware_image::image::gpt::{self, Guids, Plan, Table};
+use firmware_image::image::gpt::{Guids, Table};
 use firmware_image::key_slot::{DeviceId, Identity};
 use firmware_image::places::{MirrorFile, Place, Scratch};
 use firmware_image::record::{MAX_RECORD_BYTES, VersionRecord};
@@ -23,16 +23,15 @@ use crate::random::Random;
 const VOLUME_ID_AT: u64 = 67;
 const BACKUP_BOOT_AT: u64 = 6 * 512;
 
-/// Writes the partition table for the real end of the disk, with numbers of its own unless it is a clone.
+/// Writes the image's partition table, with all that is in it, for the real end of the disk; disk and zones get numbers of
+/// their own unless it is a clone.
 pub(super) fn tables(disk: &FileZone, table: &Table, clone: bool, random: &Random) -> Result<(), ZoneError> {
-    let (Some(free), Some(hidden)) = (table.free(), table.hidden()) else { return Ok(()) };
-    let plan = Plan { free, virtual_zone: table.virtual_zone(), hidden };
     let guids = match clone {
-        true => table.guids(),
-        false => Guids::from_random(random.bytes("partition table of the device")?),
+        true => None,
+        false => Some(Guids::from_random(random.bytes("partition table of the device")?)),
     };
-    gpt::write(disk.try_clone()?, &plan, &guids)?;
-    if !clone {
+    table.write(disk.try_clone()?, guids.as_ref())?;
+    if let (false, Some(free)) = (clone, table.free()) {
         let volume_id = random.bytes::<4>("volume id of the device")?;
         let mut zone = Window::new(disk.try_clone()?, free.start, free.length)?;
         for at in [BACKUP_BOOT_AT, 0] {

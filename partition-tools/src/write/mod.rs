@@ -6,11 +6,13 @@ mod mint;
 pub mod target;
 
 use std::fs::OpenOptions;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use firmware_image::RawZone as _;
 use firmware_image::host::{Access, FileZone};
 use firmware_image::image::Device;
+use firmware_image::image::fat::RawFat;
 use firmware_image::key_slot::DeviceId;
 
 use crate::error::ToolError;
@@ -29,7 +31,7 @@ pub struct Request {
     pub cd: Option<PathBuf>,
     /// Whether the device keeps the image's identity.
     pub clone_identity: bool,
-    /// Whether zeros are written too, over what was there before.
+    /// Whether zeros are written too where they mean nothing, over what was there before.
     pub zeros_too: bool,
     /// What is allowed that is refused otherwise.
     pub checks: Checks,
@@ -70,7 +72,11 @@ pub fn write(request: &Request, system: &System, progress: &mut dyn Progress) ->
     let file = options.open(&request.target).map_err(ToolError::host("written", &request.target))?;
     let zone =
         FileZone::from_file(file, Access::ReadWrite).map_err(ToolError::zone("written", shown(&request.target)))?;
-    let bytes = copy::copy(&source, &zone, &request.target, request.zeros_too, progress)?;
+    let always = match request.zeros_too {
+        true => copy::whole(image_bytes),
+        false => meant(&image),
+    };
+    let bytes = copy::copy(&source, &zone, &request.target, always, progress)?;
     // The backup of the table belongs to the end of this device, not of the image.
     if let Some(table) = image.table() {
         mint::tables(&zone, table, request.clone_identity, &request.random)
@@ -85,6 +91,24 @@ pub fn write(request: &Request, system: &System, progress: &mut dyn Progress) ->
         None => None,
     };
     Ok(Written { bytes, device_id })
+}
+
+/// Where zeros mean something, even where the image has holes: in front of the zones, where loaders stand; in every partition,
+/// whoever's it is; and of the free zone, which may be large, where it is in use. All else is nobody's.
+fn meant(image: &Device) -> Vec<Range<u64>> {
+    let Some(table) = image.table() else { return Vec::new() };
+    let free = table.free();
+    let first = table.zones().map(|zone| zone.extent.start).min();
+    let mut ranges: Vec<Range<u64>> = first.map(|first| 0..first).into_iter().collect();
+    let others = table.partitions.iter().map(|partition| partition.extent).filter(|extent| Some(*extent) != free);
+    ranges.extend(others.map(|extent| extent.start..extent.end()));
+    if let Some(free) = free {
+        let used = image.free_raw().and_then(|raw| RawFat::open(raw, true)?.used());
+        // One that does not say what it uses is copied as it is.
+        let used = used.unwrap_or_else(|_| copy::whole(free.length));
+        ranges.extend(used.into_iter().map(|range| free.start + range.start..free.start + range.end));
+    }
+    ranges
 }
 
 fn shown(path: &Path) -> String {

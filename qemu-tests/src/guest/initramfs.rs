@@ -62,6 +62,28 @@ impl Root {
         self.put(path, Entry::Link(target.to_owned()));
     }
 
+    /// A character device's node.
+    pub fn character(&mut self, path: &str, major: u32, minor: u32) {
+        self.put(path, Entry::Character(major, minor));
+    }
+
+    /// All files below a directory of this machine, where they are below it.
+    pub fn tree(&mut self, directory: &Path) -> Result<()> {
+        let mut left = vec![directory.to_path_buf()];
+        while let Some(next) = left.pop() {
+            for entry in fs::read_dir(&next).with_context(|| format!("cannot list {}", next.display()))? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    left.push(path);
+                    continue;
+                }
+                let mode = fs::metadata(&path)?.permissions().mode() & 0o7777;
+                self.put(merged(path.strip_prefix(directory)?), Entry::File(mode, fs::read(&path)?));
+            }
+        }
+        Ok(())
+    }
+
     /// A file of this machine, at the same place, as it is.
     pub fn copy(&mut self, path: &Path) -> Result<()> {
         let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -73,6 +95,11 @@ impl Root {
     /// A program of this machine, with the libraries that it loads.
     pub fn program(&mut self, path: &Path) -> Result<()> {
         self.copy(path)?;
+        self.libraries_of(path)
+    }
+
+    /// The libraries that a program loads; none for a static one.
+    pub fn libraries_of(&mut self, path: &Path) -> Result<()> {
         for library in libraries(path)? {
             if !self.entries.contains_key(&merged(&library)) {
                 self.copy(&library)?;

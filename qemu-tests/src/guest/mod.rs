@@ -1,5 +1,6 @@
 //! The guest: this machine's newest Debian kernel, and an initramfs made of this machine's own files, with systemd as the
-//! first process, the real udevd with its rules, and a shell that does what a test asks for.
+//! first process, the real udevd with its rules, and a shell that does what a test asks for. A board ([`crate::board`]) has
+//! one of its own, of the same parts.
 //!
 //! Made from files alone, so that equal files make an equal guest; its key is the digest of all that it is.
 
@@ -12,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest as _, Sha256};
 
-use initramfs::Root;
+pub(crate) use initramfs::Root;
 
 /// The user in the guest who is not root.
 pub const USER: &str = "anna";
@@ -169,7 +170,9 @@ impl Guest {
     /// What is missing, as one line.
     pub fn make() -> Result<Self> {
         let (kernel, release) = newest_kernel()?;
-        let initramfs = initramfs(&release).context("the guest's root")?;
+        let mut root = systemd_root(&release).context("the guest's root")?;
+        add_agent(&mut root);
+        let initramfs = root.archive()?;
         let mut digest = Sha256::new();
         digest.update(fs::read(&kernel).with_context(|| format!("cannot read {}", kernel.display()))?);
         digest.update(&initramfs);
@@ -178,7 +181,7 @@ impl Guest {
 }
 
 /// The newest kernel in `/boot` whose modules are installed, and its release.
-fn newest_kernel() -> Result<(PathBuf, String)> {
+pub(crate) fn newest_kernel() -> Result<(PathBuf, String)> {
     let mut found: Vec<(Vec<u64>, PathBuf, String)> = Vec::new();
     for entry in fs::read_dir("/boot").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -193,10 +196,10 @@ fn newest_kernel() -> Result<(PathBuf, String)> {
     Ok((kernel, release))
 }
 
-fn initramfs(release: &str) -> Result<Vec<u8>> {
+/// A root with systemd and udevd, and nothing that is started beside them.
+pub(crate) fn systemd_root(release: &str) -> Result<Root> {
     let mut root = Root::new();
     root.file("init", 0o755, include_bytes!("files/init.sh"));
-    root.file("usr/lib/holdfast-tests/agent.sh", 0o755, include_bytes!("files/agent.sh"));
     for program in PROGRAMS {
         root.program(Path::new(program)).with_context(|| format!("{program} is needed in the guest"))?;
     }
@@ -221,9 +224,16 @@ fn initramfs(release: &str) -> Result<Vec<u8>> {
     for unit in UNITS {
         root.copy(&Path::new("/lib/systemd/system").join(unit))?;
     }
-    modules(&mut root, release)?;
+    modules(&mut root, release, MODULES)?;
     settings(&mut root);
-    Ok(root.archive()?)
+    Ok(root)
+}
+
+/// The shell that does what a test asks for.
+fn add_agent(root: &mut Root) {
+    root.file("usr/lib/holdfast-tests/agent.sh", 0o755, include_bytes!("files/agent.sh"));
+    root.file("etc/systemd/system/agent.service", 0o644, include_bytes!("files/agent.service"));
+    root.link("etc/systemd/system/multi-user.target.wants/agent.service", "../agent.service");
 }
 
 fn sorted(directory: &str) -> Result<Vec<PathBuf>> {
@@ -234,9 +244,9 @@ fn sorted(directory: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// The modules with all that they need, and their index.
-fn modules(root: &mut Root, release: &str) -> Result<()> {
+pub(crate) fn modules(root: &mut Root, release: &str, names: &[&str]) -> Result<()> {
     let directory = Path::new("/lib/modules").join(release);
-    for module in MODULES {
+    for module in names {
         let mut modprobe =
             Command::new(if Path::new("/sbin/modprobe").exists() { "/sbin/modprobe" } else { "modprobe" });
         let output = modprobe
@@ -278,8 +288,6 @@ fn settings(root: &mut Root) {
     for (target, unit) in WANTS {
         root.link(&format!("etc/systemd/system/{target}/{unit}"), &format!("/lib/systemd/system/{unit}"));
     }
-    root.file("etc/systemd/system/agent.service", 0o644, include_bytes!("files/agent.service"));
-    root.link("etc/systemd/system/multi-user.target.wants/agent.service", "../agent.service");
     root.link("etc/systemd/system/default.target", "/lib/systemd/system/multi-user.target");
     root.file(
         "etc/passwd",

@@ -176,13 +176,8 @@ impl Verdict {
     /// # Errors
     /// What could not be looked at: a fault of this machine, not of the device.
     pub fn judge(&self, image: &Path, spare: &Path, scrutiny: Scrutiny) -> Result<Result<Healed, Defect>> {
-        self.device.copy_free_zone(image, spare)?;
-        for path in fsck::astray(spare)? {
-            // A directory that grows gets its next cluster by writes to two places of the table, in any order.
-            if !self.device.has_directory(image, &path) {
-                let what = format!("the cut left {path} over clusters that are not its own");
-                return Ok(Err(Defect { what, said: String::new() }));
-            }
+        if let Some(what) = self.astray(image, spare)? {
+            return Ok(Err(Defect { what, said: String::new() }));
         }
         let (status, mut said) = self.start(image, Reach::of(scrutiny))?;
         if status != Some(0) {
@@ -216,12 +211,32 @@ impl Verdict {
                 Err(error) => return Ok(Err(Defect { what: format!("after more starts: {error:#}"), said })),
             }
         }
-        self.device.copy_free_zone(image, spare)?;
-        match fsck::check(spare)? {
+        match self.fsck(image, spare)? {
             Ok(harmless) => healed.harmless = harmless,
             Err(complaint) => return Ok(Err(Defect { what: format!("fsck.vfat: {complaint}"), said })),
         }
         Ok(Ok(healed))
+    }
+
+    /// What a cut left in the free zone of `image`, before anything heals it, that must not be: an entry over clusters that are
+    /// not its own. `spare` is a file that may be overwritten.
+    ///
+    /// # Errors
+    /// What could not be looked at.
+    pub fn astray(&self, image: &Path, spare: &Path) -> Result<Option<String>> {
+        self.device.copy_free_zone(image, spare)?;
+        // A directory that grows gets its next cluster by writes to two places of the table, in any order.
+        let astray = fsck::astray(spare)?.into_iter().find(|path| !self.device.has_directory(image, path));
+        Ok(astray.map(|path| format!("the cut left {path} over clusters that are not its own")))
+    }
+
+    /// What `fsck.vfat` says of the free zone of `image`. `Err`: its first complaint that is not harmless.
+    ///
+    /// # Errors
+    /// What could not be looked at.
+    pub fn fsck(&self, image: &Path, spare: &Path) -> Result<Result<Vec<fsck::Harmless>, String>> {
+        self.device.copy_free_zone(image, spare)?;
+        fsck::check(spare)
     }
 
     /// One more start; whether it changed anything but the log, which says at each one that a known release was not to be had.

@@ -4,6 +4,7 @@
 
 mod bad_media;
 mod block_log;
+mod board;
 mod by_hand;
 mod cable_pull;
 mod desktop;

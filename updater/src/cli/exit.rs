@@ -13,6 +13,8 @@ pub const USAGE: u8 = 2;
 pub const NOT_WHOLE: u8 = 3;
 /// Another updater is at work, the client is running, or another program keeps a file to itself.
 pub const BUSY: u8 = 4;
+/// Whether the client is whole cannot be told: the device cannot be read, or the list of the client's files is not at hand.
+pub const UNKNOWN: u8 = 5;
 /// No server could be reached.
 pub const OFFLINE: u8 = 10;
 /// No space in the free zone.
@@ -36,6 +38,7 @@ Exit status:
    2  wrong usage
    3  the client is not whole and could not be mended
    4  another updater is at work, the client is running, or another program keeps a file to itself
+   5  whether the client is whole cannot be told: the list of its files is not at hand
   10  no server could be reached
   11  no space in the free zone
   12  not authentic: signatures do not hold, or another product's
@@ -44,7 +47,7 @@ Exit status:
   15  no such release
   16  the device or one of its zones was not found
 
-`run`, which the launcher calls, uses 0 to 4 only.
+`run`, which the launcher calls, uses 0 to 5 only.
 
 SIZE is a number of bytes, with an optional unit: 500k, 10MiB, 1.5G.
 

@@ -9,7 +9,7 @@ use updater::backups::Turn;
 use updater::operations::Launcher;
 use updater::{EngineError, FailureKind, Limits};
 
-use super::{Session, exit, print_error};
+use super::{DeviceEngine, Session, exit, print_error};
 use crate::platform::{self, Pipes};
 
 #[derive(Debug, Args)]
@@ -56,7 +56,8 @@ pub fn main(session: &Session<'_>, args: &RunArgs) -> u8 {
             launcher.ready();
             let outcome = engine.recover_updater()?;
             session.print_outcome(&outcome)?;
-            return Ok(exit::FINE);
+            let whole = engine.is_whole();
+            return Ok(verdict(engine, whole, exit::FINE));
         }
         if std::env::var_os(platform::ALL_BACKUPS).is_some() {
             engine.set_limits(Limits { turn: Some(Turn::Everything), ..engine.limits() });
@@ -64,17 +65,13 @@ pub fn main(session: &Session<'_>, args: &RunArgs) -> u8 {
         match engine.run(launcher) {
             Ok(outcome) => {
                 session.print_outcome(&outcome)?;
-                Ok(if outcome.whole { exit::FINE } else { exit::NOT_WHOLE })
+                Ok(verdict(engine, outcome.whole, exit::FINE))
             }
             Err(error) => {
-                let whole = engine.is_whole();
-                let busy = error.kind() == FailureKind::Busy;
+                let status = if error.kind() == FailureKind::Busy { exit::BUSY } else { exit::FAILED };
                 print_error(&error.into());
-                Ok(match (whole, busy) {
-                    (true, true) => exit::BUSY,
-                    (true, false) => exit::FAILED,
-                    (false, _) => exit::NOT_WHOLE,
-                })
+                let whole = engine.is_whole();
+                Ok(verdict(engine, whole, status))
             }
         }
     });
@@ -82,14 +79,32 @@ pub fn main(session: &Session<'_>, args: &RunArgs) -> u8 {
         Ok(status) => status,
         Err(error) => {
             print_error(&error);
-            if matches!(exit::of(&error), exit::NO_DEVICE | exit::READ_ONLY) {
+            let status = exit::of(&error);
+            if matches!(status, exit::NO_DEVICE | exit::READ_ONLY) {
                 // The device's fault, not this program's: no other copy would do better.
                 launcher.ready();
             }
-            let busy = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(EngineError::Busy)));
-            // Nothing could be judged, so nothing was changed: whether the client is whole is as it was.
-            if busy { exit::BUSY } else { exit::FAILED }
+            if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(EngineError::Busy))) {
+                return exit::BUSY;
+            }
+            // Nothing was changed. What nobody may write can still be looked at.
+            let looked = (status == exit::READ_ONLY).then(|| {
+                session.with_engine(Access::ReadOnly, |engine| {
+                    let whole = engine.is_whole();
+                    Ok(verdict(engine, whole, exit::FAILED))
+                })
+            });
+            looked.and_then(Result::ok).unwrap_or(exit::UNKNOWN)
         }
+    }
+}
+
+/// `status`, where what was found to be `whole` is known to be: there is a list of its files.
+fn verdict(engine: &mut DeviceEngine<'_>, whole: bool, status: u8) -> u8 {
+    match whole {
+        true if engine.has_list() => status,
+        true => exit::UNKNOWN,
+        false => exit::NOT_WHOLE,
     }
 }
 

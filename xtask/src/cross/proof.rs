@@ -5,6 +5,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use firmware_image::paths::{self, THIS_PLATFORM};
@@ -84,11 +85,14 @@ pub fn heal_on_arm(programs: &Programs, dist: &Path, dir: &Path) -> Result<()> {
     let said = device.plug_in()?;
     ensure!(said.contains("restored version") && said.contains("the client speaks"), "{said}");
     ensure!(fs::read(&installed)? == good, "the updater is not what it was");
+    let start = Instant::now();
     let said = device.plug_in()?;
+    let took = start.elapsed().as_secs_f64();
     let quiet = !said.contains("restored") && said.contains("is installed and whole");
     ensure!(quiet && said.contains("the client speaks"), "nothing was amiss, and this was said: {said}");
     drop(registered);
     eprintln!("an empty free zone was filled, an infected updater replaced; launcher and updater were those for {ARM}");
+    eprintln!("a start of the sound device, the check for news and the client included: {took:.2} s");
     Ok(())
 }
 

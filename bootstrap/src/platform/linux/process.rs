@@ -184,7 +184,8 @@ impl Plan {
         let mut inherited: Vec<RawFd> = Vec::with_capacity(4);
         let mut own: Vec<String> = Vec::with_capacity(3);
         if let Some(pipes) = pipes {
-            for (name, end) in [(READY_FD, &pipes.ready_in), (CLIENT_FD, &pipes.client_out)] {
+            let ends = [(READY_FD, &pipes.ready_in), (CLIENT_FD, &pipes.client_out)];
+            for (name, end) in ends.into_iter().take(if start.client_beside { 2 } else { 1 }) {
                 own.push(format!("{name}={}", end.as_raw_fd()));
                 inherited.push(end.as_raw_fd());
             }

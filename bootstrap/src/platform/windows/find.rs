@@ -63,13 +63,16 @@ fn siblings(own: Place, volumes: &[Volume]) -> Option<Siblings> {
 
 /// The number of the free zone's partition, and the device that is the hidden zone. A format may take the free zone's name
 /// away: it is then the first partition that nothing else can be, provided that a hidden zone is there, or the disk is
-/// `known` to be a device's.
+/// `known` to be a device's. It stands in front of the other zones; what is behind them is a board's own and never taken.
 fn zones_of(disk: u32, own: Place, known: bool) -> (Option<u32>, Option<PathBuf>) {
     let is_own = |partition: &Partition| own.is_disk && own.unit == disk && own.partition == partition.number;
-    let others: Vec<Partition> = storage::partitions(disk).into_iter().filter(|partition| !is_own(partition)).collect();
+    let (own, others): (Vec<Partition>, Vec<Partition>) = storage::partitions(disk).into_iter().partition(is_own);
     let named = |name: &str| others.iter().find(|partition| partition.name == name);
     let hidden = named(HIDDEN_NAME);
-    let may_be = |partition: &&Partition| partition.name != HIDDEN_NAME && partition.name != VIRTUAL_NAME;
+    let zones_start = own.iter().chain(hidden).map(|zone| zone.start).min().unwrap_or(i64::MAX);
+    let may_be = |partition: &&Partition| {
+        partition.name != HIDDEN_NAME && partition.name != VIRTUAL_NAME && partition.start < zones_start
+    };
     let free = named(FREE_NAME).or_else(|| if known || hidden.is_some() { others.iter().find(may_be) } else { None });
     let device = |partition: &Partition| PathBuf::from(format!(r"\\.\Harddisk{disk}Partition{}", partition.number));
     (free.map(|partition| partition.number), hidden.map(device))

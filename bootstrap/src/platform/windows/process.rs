@@ -104,7 +104,9 @@ impl Child {
             let (ear, mouth) = Ear::new().map_err(StartError::System)?;
             let (end, closes) = pipe::silent().map_err(StartError::System)?;
             environment[0].1 = Some((inherit(mouth.as_raw_handle())? as usize).to_string());
-            environment[1].1 = Some((inherit(end.as_raw_handle())? as usize).to_string());
+            if start.client_beside {
+                environment[1].1 = Some((inherit(end.as_raw_handle())? as usize).to_string());
+            }
             (ready, client) = (Some(ear), Some(closes));
             theirs.extend([mouth, end]);
         }

@@ -65,6 +65,8 @@ pub struct Partition {
     pub number: u32,
     /// The name that the table gives it; empty where there is none.
     pub name: String,
+    /// Its first byte on the disk.
+    pub start: i64,
 }
 
 /// Asks a device something that needs no right.
@@ -174,16 +176,18 @@ pub fn partitions(disk: u32) -> Vec<Partition> {
     for i in 0..count.min(room).min(MAX_UNITS) {
         // SAFETY: the entry lies within the bytes that the system has written. Only numbers are read: whatever a driver has put
         // there is one, while other fields are `bool`.
-        let (number, style, name) = unsafe {
+        let (number, style, name, start) = unsafe {
             let entry = (&raw const (*layout).PartitionEntry).cast::<PARTITION_INFORMATION_EX>().add(i);
             let number = (&raw const (*entry).PartitionNumber).read();
-            (number, (&raw const (*entry).PartitionStyle).read(), (&raw const (*entry).Anonymous.Gpt.Name).read())
+            let name = (&raw const (*entry).Anonymous.Gpt.Name).read();
+            (number, (&raw const (*entry).PartitionStyle).read(), name, (&raw const (*entry).StartingOffset).read())
         };
         // What has no number is a gap, or a table within the table.
         if number != 0 {
             found.push(Partition {
                 number,
                 name: if style == PARTITION_STYLE_GPT { text(&name) } else { String::new() },
+                start,
             });
         }
     }

@@ -21,7 +21,7 @@ mod walk;
 
 use std::cell::{OnceCell, RefCell};
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use fatfs::{FileSystem, FsOptions};
@@ -97,6 +97,14 @@ impl<Z: RawZone> RawFat<Z> {
     /// Bytes that files can have in all.
     pub fn capacity_bytes(&self) -> u64 {
         u64::from(self.geometry.clusters) * u64::from(self.geometry.cluster_bytes)
+    }
+
+    /// The bytes that mean something, in ascending ranges: all in front of the clusters, and the clusters in use.
+    ///
+    /// # Errors
+    /// What the storage reports.
+    pub fn used(&self) -> Result<Vec<Range<u64>>, ZoneError> {
+        self.walk(|walk| walk.used())
     }
 
     /// Ends the work: summary and clean mark are written, everything is durable.

@@ -4,7 +4,7 @@
 //! here first, by the same rules for names as `fatfs` has, and only a path whose directories are sound is handed on.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use super::geometry::{FIRST_CLUSTER, Geometry};
 use crate::free_zone::{Kind, Metadata};
@@ -300,26 +300,57 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
 
     /// Clusters that no file or directory has.
     pub fn free_clusters(&mut self) -> Result<u64, ZoneError> {
-        let mut buf = vec![0; 64 * 1024];
-        let mut at = self.geometry.fat_start + u64::from(FIRST_CLUSTER) * 4;
-        let end = at + u64::from(self.geometry.clusters) * 4;
         let mut free = 0;
+        self.entries(&mut |_, part| {
+            free += match *part == EMPTY[..part.len()] {
+                true => part.len() as u64 / 4,
+                false => part.chunks_exact(4).filter(|raw| is_free(raw)).count() as u64,
+            };
+        })?;
+        Ok(free)
+    }
+
+    /// What is in front of the clusters, and the clusters that are not free.
+    pub fn used(&mut self) -> Result<Vec<Range<u64>>, ZoneError> {
+        let (data_start, cluster_bytes) = (self.geometry.data_start, u64::from(self.geometry.cluster_bytes));
+        let (mut ranges, mut last) = (Vec::new(), 0..data_start);
+        self.entries(&mut |first, part| {
+            if *part == EMPTY[..part.len()] {
+                return;
+            }
+            for (index, _) in (first..).zip(part.chunks_exact(4)).filter(|(_, raw)| !is_free(raw)) {
+                let start = data_start + index * cluster_bytes;
+                if start > last.end {
+                    ranges.push(std::mem::replace(&mut last, start..start));
+                }
+                last.end = start + cluster_bytes;
+            }
+        })?;
+        ranges.push(last);
+        Ok(ranges)
+    }
+
+    /// Shows the entries of all clusters, some at a time, with how many clusters are in front of these.
+    fn entries(&mut self, visit: &mut dyn FnMut(u64, &[u8])) -> Result<(), ZoneError> {
+        let mut buf = vec![0; 64 * 1024];
+        let begin = self.geometry.fat_start + u64::from(FIRST_CLUSTER) * 4;
+        let end = begin + u64::from(self.geometry.clusters) * 4;
+        let mut at = begin;
         while at < end {
             let take = (end - at).min(buf.len() as u64) as usize;
             self.cache.read_at(at, &mut buf[..take])?;
             for part in buf[..take].chunks(EMPTY.len()) {
-                free += match *part == EMPTY[..part.len()] {
-                    true => part.len() as u64 / 4,
-                    false => part
-                        .chunks_exact(4)
-                        .filter(|raw| *raw == [0; 4] || raw[..3] == [0; 3] && raw[3] & 0x0F == 0)
-                        .count() as u64,
-                };
+                visit((at - begin) / 4, part);
+                at += part.len() as u64;
             }
-            at += take as u64;
         }
-        Ok(free)
+        Ok(())
     }
+}
+
+/// Whether a table's entry says that its cluster is free.
+fn is_free(raw: &[u8]) -> bool {
+    raw[..3] == [0; 3] && raw[3] & 0x0F == 0
 }
 
 fn parse_entry(raw: &[u8; 32], position: u64) -> Entry {

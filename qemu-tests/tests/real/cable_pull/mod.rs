@@ -16,6 +16,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use firmware_image::journal::State;
+use firmware_image::sim::figures;
 use qemu_tests::block_log::BlockLog;
 use qemu_tests::replay::{self, Recording};
 use qemu_tests::stick::Profile;
@@ -93,6 +94,7 @@ impl Table {
         for defect in &self.defects {
             println!("--- {defect}");
         }
+        figures::count(figures::MOMENTS, "pulled", self.hits.values().sum(), self.defects.len());
     }
 }
 

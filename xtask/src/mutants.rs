@@ -1,0 +1,125 @@
+//! `cargo xtask mutants`: mutation testing of what verifies, decides and commits, by cargo-mutants, which whoever runs it has installed.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::run;
+
+/// Memory that a compiler or a test may have, in KiB.
+const MAX_KIB: u32 = 6 << 20;
+
+/// What to mutate.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo install --locked cargo-mutants
+  cargo xtask mutants --list                # how many there are, by subject
+  cargo xtask mutants decisions commit      # two subjects
+  cargo xtask mutants --shard 0/4           # a quarter of all of them
+
+Each subject is tried with the tests that are there for it. What survives is listed in target/mutants/SUBJECT/mutants.out.")]
+pub struct Args {
+    /// The subjects; all, unless named
+    pub subjects: Vec<String>,
+    /// Only say how many mutants each has
+    #[arg(long)]
+    pub list: bool,
+    /// One part of them: K/N, K from 0
+    #[arg(long, value_name = "K/N")]
+    pub shard: Option<String>,
+}
+
+/// Files with one purpose, and the tests that know it.
+struct Subject {
+    name: &'static str,
+    package: &'static str,
+    files: &'static [&'static str],
+    tests: &'static [&'static str],
+}
+
+const SUBJECTS: &[Subject] = &[
+    Subject {
+        name: "decisions",
+        package: "bootstrap",
+        files: &["decide.rs", "copies.rs", "verified.rs", "restore.rs", "trial.rs"],
+        tests: &["--lib", "--test=decisions", "--test=damage", "--test=places", "--test=power_cut", "--test=program"],
+    },
+    Subject {
+        name: "sealing",
+        package: "firmware-image",
+        files: &["seal.rs", "key_slot.rs", "signature.rs", "record.rs", "backup.rs", "slot.rs"],
+        tests: &["--lib", "--test=hidden_zone", "--test=updater_image"],
+    },
+    Subject {
+        name: "images",
+        package: "firmware-image",
+        files: &["updater_image.rs", "device_config.rs", "journal.rs"],
+        tests: &["--lib", "--test=updater_image", "--test=device_config", "--test=journal"],
+    },
+    Subject {
+        name: "trust",
+        package: "release-store",
+        files: &["trust/mod.rs", "trust/releases.rs", "trust/search.rs", "frame.rs"],
+        tests: &["--lib", "--test=trust", "--test=attacks", "--test=archive", "--test=vectors"],
+    },
+    Subject {
+        name: "commit",
+        package: "updater",
+        files: &["commit.rs", "quarantine.rs", "trust_cache.rs"],
+        tests: &["--lib", "--test=power_cuts", "--test=main_road", "--test=client_dir", "--test=attacks"],
+    },
+];
+
+/// Runs cargo-mutants on each subject. Survivors are no error: it prints them.
+///
+/// # Errors
+/// cargo-mutants is not installed, a subject's tests fail without any mutation, or a name is none.
+pub fn run(args: &Args) -> Result<()> {
+    let names = || SUBJECTS.iter().map(|subject| subject.name).collect::<Vec<_>>().join(", ");
+    if let Some(wrong) = args.subjects.iter().find(|name| SUBJECTS.iter().all(|subject| subject.name != **name)) {
+        bail!("there is no subject {wrong}: there are {}", names());
+    }
+    if run::text(run::cargo().args(["mutants", "--version"])).is_err() {
+        bail!("cargo-mutants is not installed: cargo install --locked cargo-mutants");
+    }
+    for subject in SUBJECTS {
+        if !args.subjects.is_empty() && !args.subjects.iter().any(|name| name == subject.name) {
+            continue;
+        }
+        let mut cargo = Command::new("sh");
+        // A loop that no longer ends would take all memory before its time is over.
+        cargo.args(["-c", &format!("ulimit -v {MAX_KIB} && exec \"$@\""), "sh"]).arg(run::cargo().get_program());
+        cargo.current_dir(run::root()).args(["mutants", "--package", subject.package]);
+        for file in subject.files {
+            cargo.arg("--file").arg(format!("{}/src/{file}", subject.package));
+        }
+        if let Some(shard) = &args.shard {
+            cargo.args(["--shard", shard]);
+        }
+        if args.list {
+            let listed = run::text(cargo.arg("--list"))?;
+            println!(
+                "{:<10} {:>4}  {}: {}",
+                subject.name,
+                listed.lines().count(),
+                subject.package,
+                subject.files.join(", ")
+            );
+            continue;
+        }
+        println!("\n== {}", subject.name);
+        let out: PathBuf = run::target_dir()?.join("mutants").join(subject.name);
+        std::fs::create_dir_all(&out)?;
+        // What cargo-mutants copies is the whole workspace, but for what git ignores. No other test is built.
+        cargo.arg("--output").arg(&out).args(["--no-shuffle", "--timeout=60"]);
+        cargo.args(subject.tests.iter().map(|tests| format!("--cargo-arg={tests}")));
+        let status = cargo.status()?;
+        // 2: some survived; 3: some took too long. Both are results.
+        if !matches!(status.code(), Some(0 | 2 | 3)) {
+            bail!("{} failed: {status}", run::line(&cargo));
+        }
+    }
+    Ok(())
+}
