@@ -67,7 +67,7 @@ const SUBJECTS: &[Subject] = &[
     Subject {
         name: "commit",
         package: "updater",
-        files: &["commit.rs", "quarantine.rs", "trust_cache.rs"],
+        files: &["commit/mod.rs", "commit/apply.rs", "commit/undo.rs", "quarantine.rs", "trust_cache.rs"],
         tests: &["--lib", "--test=power_cuts", "--test=main_road", "--test=client_dir", "--test=attacks"],
     },
 ];

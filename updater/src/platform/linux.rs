@@ -9,8 +9,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use firmware_image::host::program_memory;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use updater::host::Probe;
@@ -105,8 +106,7 @@ pub fn probe(image: &mut dyn Read, args: &[OsString], limit: Duration) -> Probe 
 }
 
 fn try_probe(image: &mut dyn Read, args: &[OsString], limit: Duration) -> io::Result<Probe> {
-    let memory = rustix::fs::memfd_create("updater", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut file = File::from(memory);
+    let mut file = File::from(program_memory()?);
     io::copy(image, &mut file)?;
     rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     let (said, say) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;

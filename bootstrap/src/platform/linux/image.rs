@@ -9,8 +9,8 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use firmware_image::ZoneError;
-use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::io::Errno;
+use firmware_image::host::program_memory;
+use rustix::fs::SealFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::places::private_directory;
@@ -138,22 +138,13 @@ impl SealedMemory {
     pub fn forbid(&mut self) {
         self.forbidden = true;
     }
-
-    fn create() -> io::Result<OwnedFd> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        match rustix::fs::memfd_create("updater", flags | MemfdFlags::EXEC) {
-            // Kernels before 6.3 do not know the flag, and always allow it.
-            Err(Errno::INVAL) => Ok(rustix::fs::memfd_create("updater", flags)?),
-            made => Ok(made?),
-        }
-    }
 }
 
 impl RunPlace for SealedMemory {
     type Image = RunImage;
 
     fn load(&mut self, source: &mut dyn Stored, length: u64) -> Result<RunImage, LoadError> {
-        let memory = if self.forbidden { None } else { Self::create().ok() };
+        let memory = if self.forbidden { None } else { program_memory().ok() };
         let Some(memory) = memory else { return PrivateDirectory.load(source, length) };
         rewind(source)?;
         let mut file = File::from(memory);

@@ -1,0 +1,271 @@
+//! The commit: from one whole release to another, over a journal that flips.
+//!
+//! Invariant: while the journal is idle the managed directory is one whole release (or was never filled); while it is
+//! open, everything that leads on to the new release, and (but for a repair) back to the old one, stands flushed in
+//! staging and undo. Each step compares before it writes, so that all of it can be done again after a cut anywhere.
+//!
+//! ```text
+//! undo copies, plan, flush │ journal: committing │ removals, files, marks, flush │ local manifest │ updaters
+//! │ version record │ journal: cleaning │ staging and spool are removed │ journal: idle
+//! ```
+//! Nothing depends on a rename.
+//!
+//! | module | subject |
+//! |---|---|
+//! | `apply` | what an open commit changes, and in which order |
+//! | `undo` | copies of what it replaces, and putting them back |
+
+mod apply;
+mod undo;
+
+use firmware_image::free_zone::FreeZone;
+use firmware_image::journal::{Journal, State as JournalState};
+use firmware_image::{Digest, RawZone, paths};
+use serde::{Deserialize, Serialize};
+
+use crate::backups::Look;
+use crate::engine::Engine;
+use crate::error::{EngineError, FailureKind};
+use crate::plan::Plan;
+use crate::state::KnownRelease;
+use crate::zone_io;
+
+/// Where the plan of an open commit stands.
+pub const COMMIT_PLAN: &str = ".holdfast/staging/plan";
+/// The longest plan that is read, in bytes.
+pub const MAX_PLAN_BYTES: u64 = 48 << 20;
+/// The plan's format.
+const PLAN_FORMAT: u16 = 1;
+
+/// Why a commit is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Intent {
+    /// To the newest release.
+    Update,
+    /// To a release that a person chose: nothing newer is taken by itself until `update` is asked for.
+    Hold,
+    /// To the installed release.
+    Repair,
+    /// Back from a release that failed here, whose serial is not taken again.
+    Undo {
+        /// The release that failed.
+        failed: u64,
+    },
+}
+
+impl Intent {
+    /// Whether copies of what is replaced are kept.
+    pub fn keeps_undo(self) -> bool {
+        !matches!(self, Self::Repair)
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct PutStep {
+    path: String,
+    digest: Digest,
+    size: u64,
+    executable: bool,
+    old: Option<(Digest, u64)>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct RemoveStep {
+    path: String,
+    old: Option<(Digest, u64)>,
+}
+
+/// An updater that the commit brings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct UpdaterStep {
+    pub platform: String,
+    pub digest: Digest,
+    pub size: u64,
+}
+
+/// The updaters that a plan brings.
+pub(crate) fn updater_steps(plan: &Plan) -> Vec<UpdaterStep> {
+    let entries = plan.updaters.iter().map(|at| &plan.manifest.updaters[*at]);
+    entries
+        .map(|entry| UpdaterStep { platform: entry.platform.clone(), digest: entry.sha256, size: entry.size })
+        .collect()
+}
+
+/// Everything that an open commit needs to know to be finished or undone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct CommitPlan {
+    format: u16,
+    intent: Intent,
+    release: KnownRelease,
+    previous: Option<KnownRelease>,
+    modules: Vec<(String, String)>,
+    puts: Vec<PutStep>,
+    removes: Vec<RemoveStep>,
+    marks: Vec<(String, bool)>,
+    manifest_bytes: u64,
+    list: Option<(Digest, u64)>,
+    statement: Option<(Digest, u64)>,
+    previous_statement: Option<(Digest, u64)>,
+    updaters: Vec<UpdaterStep>,
+}
+
+/// What recovery found at the start of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// No commit was open.
+    Nothing,
+    /// An open commit was finished.
+    Finished,
+    /// An open commit was undone.
+    Undone,
+    /// An open commit can be neither finished nor undone: the client must be repaired.
+    Stuck,
+}
+
+impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
+    /// Finishes or undoes a commit that a cut left open.
+    ///
+    /// # Errors
+    /// What the zones report.
+    pub fn recover(&mut self) -> Result<Recovery, EngineError> {
+        let mut journal = Journal::read(self.free).map_err(EngineError::zone("read", paths::JOURNAL))?;
+        match journal.state() {
+            JournalState::Idle => Ok(Recovery::Nothing),
+            JournalState::Cleaning { .. } => {
+                if !self.limits.dry_run {
+                    self.clean_up(&mut journal)?;
+                }
+                Ok(Recovery::Nothing)
+            }
+            JournalState::Committing { .. } if self.limits.dry_run => Ok(Recovery::Stuck),
+            JournalState::Committing { plan: digest, .. } => {
+                self.look = Look::Whole;
+                let Some(plan) = self.read_commit_plan(&digest)? else {
+                    self.alarm("an interrupted update has lost its plan: the client must be repaired");
+                    return Ok(Recovery::Stuck);
+                };
+                match self.execute(&plan, &mut journal, false) {
+                    Ok(()) => {
+                        self.note(format!("an interrupted change to release {} was finished", plan.release.version));
+                        Ok(Recovery::Finished)
+                    }
+                    Err(EngineError::StagingDamaged { path }) => {
+                        self.alarm(format!("the staged copy of {path} is damaged: the medium loses data"));
+                        match self.undo_commit(&plan, &mut journal, Some(&path)) {
+                            Ok(()) => Ok(Recovery::Undone),
+                            Err(EngineError::CommitStuck) => Ok(Recovery::Stuck),
+                            Err(error) if error.kind() == FailureKind::NoSpace => Err(self.no_room_inside(&plan)?),
+                            Err(error) => Err(error),
+                        }
+                    }
+                    Err(error) if error.kind() == FailureKind::NoSpace => {
+                        self.undo_for_room(&plan, &mut journal)?;
+                        Ok(Recovery::Undone)
+                    }
+                    Err(error) if self.may_undo(&plan, &error) => {
+                        // A place on the medium that takes no file of the new release must not keep the old one from
+                        // starting. Where going back fails as well, the first error says why.
+                        match self.undo_commit(&plan, &mut journal, None) {
+                            Ok(()) => Ok(Recovery::Undone),
+                            Err(_) => Err(error),
+                        }
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Whether a commit that `error` keeps from being finished can be taken back.
+    fn may_undo(&self, plan: &CommitPlan, error: &EngineError) -> bool {
+        let passes = matches!(error.kind(), FailureKind::ReadOnly | FailureKind::Busy);
+        !passes && !self.is_applied(plan) && plan.intent.keeps_undo()
+    }
+
+    /// Whether the release of `plan` is the installed one already.
+    fn is_applied(&self, plan: &CommitPlan) -> bool {
+        self.state.release.as_ref().is_some_and(|installed| installed.serial == plan.release.serial)
+    }
+
+    /// Whether the journal says that the managed directory may be a mixture.
+    pub(crate) fn is_open(&self) -> Result<bool, EngineError> {
+        let journal = Journal::read(self.free).map_err(EngineError::zone("read", paths::JOURNAL))?;
+        Ok(journal.state().is_open())
+    }
+
+    /// Whether the managed directory may be a mixture; where the journal cannot be read, it counts as one.
+    pub fn has_open_commit(&self) -> bool {
+        self.is_open().unwrap_or(true)
+    }
+
+    fn read_commit_plan(&self, digest: &Digest) -> Result<Option<CommitPlan>, EngineError> {
+        let Some(bytes) = zone_io::read_small(self.free, COMMIT_PLAN, MAX_PLAN_BYTES)? else { return Ok(None) };
+        if Digest::of(&bytes) != *digest {
+            return Ok(None);
+        }
+        let plan = postcard::take_from_bytes::<CommitPlan>(&bytes).ok().map(|(plan, _appended)| plan);
+        Ok(plan.filter(|plan| plan.format == PLAN_FORMAT))
+    }
+
+    /// Makes the release of `plan` the installed one. Everything is staged, and the client does not run.
+    pub(crate) fn commit(&mut self, plan: &Plan, intent: Intent) -> Result<(), EngineError> {
+        let mut journal = Journal::read(self.free).map_err(EngineError::zone("read", paths::JOURNAL))?;
+        let previous = match &self.state.release {
+            Some(installed) if installed.serial != plan.release.serial => Some(installed.clone()),
+            _ => self.state.previous.clone(),
+        };
+        let mut commit = CommitPlan {
+            format: PLAN_FORMAT,
+            intent,
+            release: plan.release.clone(),
+            previous,
+            modules: plan.manifest.modules.iter().map(|module| (module.id.clone(), module.version.clone())).collect(),
+            puts: plan
+                .puts
+                .iter()
+                .map(|put| PutStep {
+                    path: put.path.clone(),
+                    digest: put.digest,
+                    size: put.size,
+                    executable: put.executable,
+                    old: None,
+                })
+                .collect(),
+            removes: plan.removes.iter().map(|(path, _)| RemoveStep { path: path.clone(), old: None }).collect(),
+            marks: plan.marks.clone(),
+            manifest_bytes: plan.verified.bytes().len() as u64,
+            list: plan.sealed_list.as_ref().map(|list| (Digest::of(list), list.len() as u64)),
+            statement: plan.statement.as_ref().map(|bytes| (Digest::of(bytes), bytes.len() as u64)),
+            previous_statement: plan.previous_statement.as_ref().map(|bytes| (Digest::of(bytes), bytes.len() as u64)),
+            updaters: updater_steps(plan),
+        };
+        if intent.keeps_undo() {
+            self.keep_undo(&mut commit, &undo::believed(&plan.inventory, &plan.manifest))?;
+        }
+        let bytes = postcard::to_allocvec(&commit).map_err(|_| EngineError::Internal("a plan does not encode"))?;
+        zone_io::write_durable(self.free, COMMIT_PLAN, &bytes)?;
+        self.watch.step("planned");
+        let open = JournalState::Committing { plan: Digest::of(&bytes), serial: plan.release.serial };
+        journal.advance(self.free, open).map_err(EngineError::zone("write", paths::JOURNAL))?;
+        self.watch.step("committing");
+        match self.execute(&commit, &mut journal, true) {
+            Err(EngineError::StagingDamaged { path }) => {
+                self.undo_commit(&commit, &mut journal, Some(&path))?;
+                Err(EngineError::StagingDamaged { path })
+            }
+            Err(error) if error.kind() == FailureKind::NoSpace => {
+                self.undo_for_room(&commit, &mut journal)?;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    /// Removes what only an open commit needs. Undo copies stay, to go back with.
+    fn clean_up(&mut self, journal: &mut Journal) -> Result<(), EngineError> {
+        let names = zone_io::files_in(self.free, paths::STAGING_DIR)?.into_iter().map(|(name, _)| name);
+        zone_io::remove_all(self.free, paths::STAGING_DIR, names)?;
+        self.watch.step("cleaned");
+        journal.advance(self.free, JournalState::Idle).map_err(EngineError::zone("write", paths::JOURNAL))
+    }
+}
