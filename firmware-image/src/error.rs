@@ -20,6 +20,8 @@ pub enum ZoneError {
     OutOfBounds,
     /// The file system on the medium contradicts itself.
     Corrupt,
+    /// Something whole that a later program wrote.
+    LaterFormat,
     /// A path that this zone cannot hold.
     BadPath,
     /// A range that this flash cannot erase, or a place where it cannot begin to write.
@@ -38,6 +40,7 @@ impl fmt::Display for ZoneError {
             Self::Busy => f.write_str("in use by another program"),
             Self::OutOfBounds => f.write_str("reaches past the end"),
             Self::Corrupt => f.write_str("the file system is damaged"),
+            Self::LaterFormat => f.write_str("of a later format"),
             Self::BadPath => f.write_str("not a path this zone can hold"),
             Self::Misaligned => f.write_str("not on the flash's boundaries"),
             Self::Io(code) => write!(f, "input/output error {code}"),
@@ -57,6 +60,7 @@ impl embedded_io::Error for ZoneError {
             Self::Busy => K::AddrInUse,
             Self::OutOfBounds | Self::Misaligned => K::InvalidInput,
             Self::Corrupt => K::InvalidData,
+            Self::LaterFormat => K::Unsupported,
             Self::BadPath => K::InvalidInput,
             Self::Io(_) => K::Other,
         }

@@ -69,7 +69,7 @@ impl Journal {
     /// before a journal stands whole.
     ///
     /// # Errors
-    /// What reading reports; `Corrupt` for an entry of a later format.
+    /// What reading reports; `LaterFormat` for an entry of one.
     pub fn read<F: FreeZone>(zone: &F) -> Result<Self, ZoneError> {
         let Some(mut file) = zone.open(paths::JOURNAL)? else { return Ok(Self::default()) };
         let mut newest = Self::default();
@@ -137,18 +137,18 @@ impl Journal {
     /// Reads a slot; `None` for one that is empty, torn or damaged.
     ///
     /// # Errors
-    /// `Corrupt` for one that is whole and of a format that this program does not know.
+    /// `LaterFormat` for one that is whole and of a format that this program does not know.
     pub fn decode(bytes: &[u8; JOURNAL_SLOT_BYTES]) -> Result<Option<Self>, ZoneError> {
         let crc = u32::from_le_bytes([bytes[CRC_AT], bytes[CRC_AT + 1], bytes[CRC_AT + 2], bytes[CRC_AT + 3]]);
         if bytes[..8] != JOURNAL_MAGIC || Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&bytes[..CRC_AT]) != crc {
             return Ok(None);
         }
         if u16::from_le_bytes([bytes[8], bytes[9]]) != JOURNAL_FORMAT {
-            return Err(ZoneError::Corrupt);
+            return Err(ZoneError::LaterFormat);
         }
         let length = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
-        let body = bytes[HEAD_BYTES..CRC_AT].get(..length).ok_or(ZoneError::Corrupt)?;
-        let (state, _appended) = postcard::take_from_bytes(body).map_err(|_| ZoneError::Corrupt)?;
+        let body = bytes[HEAD_BYTES..CRC_AT].get(..length).ok_or(ZoneError::LaterFormat)?;
+        let (state, _appended) = postcard::take_from_bytes(body).map_err(|_| ZoneError::LaterFormat)?;
         let mut sequence = [0; 8];
         sequence.copy_from_slice(&bytes[12..20]);
         Ok(Some(Self { sequence: u64::from_le_bytes(sequence), state }))

@@ -171,8 +171,9 @@ impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
         Ok(FoundRecord { place, generation, identity, record })
     }
 
-    /// The newest record that opens, wherever it stands, read into `out`; `None`: no place has one. A mirror counts beside
-    /// a hidden record only if it is the same device's: files copied from another unit change nothing.
+    /// The newest record that opens, wherever it stands, read into `out`; `None`: no place has one. Of hidden records those count
+    /// first that are of the device that most hidden slots name, and beside a hidden record a mirror only if it is the same
+    /// device's: neither files nor a slot copied from another unit change anything.
     pub fn newest_record<'o>(
         &mut self,
         product_secret: &Secret,
@@ -198,8 +199,27 @@ impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
         floors_of(&out[..length], vendor, product)
     }
 
+    /// The device that more hidden slots name than any other; `None`: there is no such.
+    fn owner(&mut self) -> Option<DeviceId> {
+        let slots = SlotName::RECORDS.into_iter().chain(SlotName::BACKUPS);
+        let mut named = heapless::Vec::<(DeviceId, u8), 4>::new();
+        for slot in slots {
+            let Ok(device_id) = self.header(Place::Hidden(slot)).map(|header| header.device_id()) else { continue };
+            match named.iter_mut().find(|(named, _)| *named == device_id) {
+                Some((_, times)) => *times += 1,
+                // There are four slots.
+                None => drop(named.push((device_id, 1))),
+            }
+        }
+        let most = named.iter().map(|(_, times)| *times).max()?;
+        let mut owners = named.iter().filter(|(_, times)| *times == most);
+        let owner = owners.next()?.0;
+        owners.next().is_none().then_some(owner)
+    }
+
     #[inline(never)]
     fn newest_place(&mut self, product_secret: &Secret, memory: &mut Memory<'_>, out: &mut [u8]) -> Option<Place> {
+        let owner = self.owner();
         let mut newest: Option<(u64, DeviceId, Place)> = None;
         for place in Place::RECORDS {
             let Ok((generation, device_id)) =
@@ -209,7 +229,11 @@ impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
             };
             let better = match newest {
                 None => true,
-                Some((best, of, _)) => generation > best && (of == device_id || matches!(place, Place::Hidden(_))),
+                Some((best, of, _)) if of == device_id => generation > best,
+                Some((best, of, _)) if matches!(place, Place::Hidden(_)) => {
+                    owner == Some(device_id) || owner != Some(of) && generation > best
+                }
+                Some(_) => false,
             };
             if better && self.open_record(place, product_secret, memory, out).is_ok() {
                 newest = Some((generation, device_id, place));

@@ -132,7 +132,7 @@ fn the_vectors_read_as_their_names_say() {
     let vectors = [
         ("committing-serial-300.journal", good, Ok(committing())),
         ("newest-slot-torn.journal", torn, Ok(State::Idle)),
-        ("newest-slot-of-a-later-format.journal", later, Err(ZoneError::Corrupt)),
+        ("newest-slot-of-a-later-format.journal", later, Err(ZoneError::LaterFormat)),
     ];
     for (name, bytes, expected) in vectors {
         if std::env::var_os("HOLDFAST_WRITE_VECTORS").is_some() {

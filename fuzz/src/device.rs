@@ -1,14 +1,15 @@
-//! What a device carries: configuration, updater images, the hidden zone, the journal.
+//! What a device carries: configuration, updater images, the hidden zone, the journal, the launcher's note.
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
 
 use embedded_io::Read as _;
-use firmware_image::ZoneError;
 use firmware_image::backup::Index;
 use firmware_image::device_config::DeviceConfig;
+use firmware_image::host::DirZone;
 use firmware_image::journal::{JOURNAL_SLOT_BYTES, Journal};
 use firmware_image::key_slot::{Cost, Identity, SlotKind};
+use firmware_image::launcher_note::{LauncherNote, MAX_NOTE_BYTES};
 use firmware_image::places::Scratch;
 use firmware_image::record::VersionRecord;
 use firmware_image::region;
@@ -17,6 +18,7 @@ use firmware_image::signature::{Domain, SIGNATURE_BYTES, SigningKey};
 use firmware_image::slot::{self, Body, HEADER_BYTES, Header, Kind, OpenSlot, SEGMENT_BUFFER_BYTES};
 use firmware_image::storage::{MemoryZone, RawZone as _, SliceReader};
 use firmware_image::updater_image::{self, KeyCertificate, MAX_TRAILER_BYTES};
+use firmware_image::{FreeZone as _, ZoneError, paths};
 
 static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 
@@ -117,6 +119,7 @@ pub fn hidden_zone(data: &[u8]) {
                 }
             }
             SCRATCH.with_borrow_mut(|scratch| {
+                let _ = header.unlock(&[3; 32], &mut scratch.blocks);
                 IDENTITY.with(|identity| {
                     let zone = MemoryZone::new(&mut zone);
                     let mut open = OpenSlot::new(zone, kind, header.clone(), identity, &mut scratch.segment);
@@ -164,6 +167,33 @@ pub fn journal(data: &[u8]) {
     if let Ok(Some(journal)) = Journal::decode(&slot) {
         assert_eq!(Journal::decode(&journal.encode()).unwrap().unwrap().state(), journal.state());
     }
+}
+
+/// A launcher's note, as it is and with its checksum right.
+pub fn launcher_note(data: &[u8]) {
+    thread_local! {
+        static ZONE: (tempfile::TempDir, DirZone) = {
+            let memory = std::path::Path::new("/dev/shm");
+            let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+            let zone = DirZone::open(dir.path()).unwrap();
+            zone.create_dir_all(paths::STATE_DIR).unwrap();
+            (dir, zone)
+        };
+    }
+    ZONE.with(|(dir, zone)| {
+        let mut note = data[..data.len().min(MAX_NOTE_BYTES)].to_vec();
+        for mended in [false, true] {
+            if mended {
+                note.resize(MAX_NOTE_BYTES, 0);
+                let crc = CRC.checksum(&note[4..]);
+                note[..4].copy_from_slice(&crc.to_le_bytes());
+            }
+            std::fs::write(dir.path().join(paths::LAUNCHER_NOTE), &note).unwrap();
+            let read = LauncherNote::read(zone).unwrap();
+            read.write(zone).unwrap();
+            assert!(LauncherNote::read(zone).unwrap() == read);
+        }
+    });
 }
 
 /// A region of flash: as it is, and with a checksum that fits.

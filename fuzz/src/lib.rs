@@ -9,6 +9,6 @@ mod images;
 mod store;
 mod zone;
 
-pub use device::{device_config, hidden_zone, journal, region, updater_image};
+pub use device::{device_config, hidden_zone, journal, launcher_note, region, updater_image};
 pub use images::{fat, gpt, iso};
 pub use store::{chunk_list, frame, manifest, patch, paths, step, tuf};

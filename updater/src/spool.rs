@@ -7,8 +7,8 @@
 //! entry: digest 32 │ content length u32 │ frame length u32 │ content key u32 │ check 16 │ frame
 //! ```
 //! `check` is the first half of the SHA-256 over the entry without it. Reading ends at the first entry that does not
-//! hold: what a cut tore is overwritten by the next frame. A frame was opened before it came here, and is opened
-//! again when it is used.
+//! hold, or behind [`MAX_FRAMES`]: what a cut tore is overwritten by the next frame. A frame was opened before it came
+//! here, and is opened again when it is used.
 
 use std::collections::HashMap;
 
@@ -28,6 +28,9 @@ pub const SPOOL: &str = ".holdfast/staging/spool";
 pub const ENTRY_BYTES: usize = 32 + 4 + 4 + 4 + CHECK_BYTES;
 /// At most so many bytes are at risk: the file is flushed when as many have been added.
 pub const SYNC_BYTES: u64 = 1 << 20;
+
+/// The most frames that are read of a spool: more than the longest list of a release's chunks can name.
+pub const MAX_FRAMES: usize = 1 << 19;
 
 const MAGIC: [u8; 8] = *b"HOLDSPL1";
 const CHECK_BYTES: usize = 16;
@@ -85,7 +88,7 @@ impl<'z, F: FreeZone> Spool<'z, F> {
         }
         self.end = MAGIC.len() as u64;
         let mut frame = Vec::new();
-        while length - self.end >= ENTRY_BYTES as u64 {
+        while length - self.end >= ENTRY_BYTES as u64 && self.frames.len() < MAX_FRAMES {
             let mut head = [0; ENTRY_BYTES];
             read_exact_at(&mut file, self.end, &mut head)?;
             let Some((digest, place)) = read_head(&head, self.end + ENTRY_BYTES as u64) else { break };
@@ -255,7 +258,7 @@ fn read_head(head: &[u8; ENTRY_BYTES], at: u64) -> Option<(Digest, Place)> {
     digest.copy_from_slice(&head[..32]);
     let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let place = Place { at, raw_len: word(32), stored_len: word(36), key: word(40) };
-    let sane = place.raw_len <= MAX_CHUNK_BYTES && place.stored_len <= max_stored_len(place.raw_len);
+    let sane = place.raw_len <= MAX_CHUNK_BYTES && (1..=max_stored_len(place.raw_len)).contains(&place.stored_len);
     sane.then_some((Digest(digest), place))
 }
 

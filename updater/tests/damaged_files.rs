@@ -7,7 +7,7 @@ use std::path::Path;
 use common::{NOW, noise, temporary};
 use embedded_io::{Seek as _, SeekFrom, Write as _};
 use firmware_image::free_zone::FreeZone as _;
-use firmware_image::host::Access;
+use firmware_image::host::{Access, DirZone};
 use firmware_image::image::build::{Layout, stick};
 use firmware_image::image::gpt::Guids;
 use firmware_image::image::iso::{IsoFile, Source};
@@ -17,7 +17,7 @@ use firmware_image::storage::read_exact_at;
 use firmware_image::{Digest, RawZone, ZoneError, paths};
 use release_store::frame::{FrameId, FrameKind};
 use release_store::trust::TrustCache as _;
-use updater::spool::{SPOOL, Spool};
+use updater::spool::{MAX_FRAMES, SPOOL, Spool};
 use updater::trust_cache::ZoneTrustCache;
 use updater::{log, zone_io};
 
@@ -142,4 +142,32 @@ fn a_broken_log_a_broken_note_and_broken_metadata_are_made_anew() {
     assert_eq!(cache.load("timestamp.json"), None);
     // It is gone: the next start does not stumble over it again.
     assert_eq!(free.metadata(&cached).unwrap(), None);
+}
+
+/// Anybody can write to the free zone, also a spool that is all entries.
+#[test]
+fn a_planted_spool_takes_no_more_memory_than_a_release_needs() {
+    let entry = |number: u32, frame: &[u8]| {
+        let mut entry = Digest::of(&number.to_le_bytes()).0.to_vec();
+        for word in [1, frame.len() as u32, 1] {
+            entry.extend_from_slice(&word.to_le_bytes());
+        }
+        let check = Digest::of(&[&entry, frame].concat());
+        entry.extend_from_slice(&check.0[..16]);
+        entry.extend_from_slice(frame);
+        entry
+    };
+    let dir = temporary();
+    let zone = DirZone::open(dir.path()).unwrap();
+    let open = |entries: &mut dyn Iterator<Item = Vec<u8>>| {
+        zone.create_dir_all(zone_io::parent(SPOOL)).unwrap();
+        let mut bytes = b"HOLDSPL1".to_vec();
+        entries.for_each(|entry| bytes.extend_from_slice(&entry));
+        std::fs::write(dir.path().join(SPOOL), bytes).unwrap();
+        Spool::open(&zone).unwrap()
+    };
+    assert_eq!(open(&mut (0..3).map(|number| entry(number, b"x"))).len(), 3);
+    assert_eq!(open(&mut (0..3).map(|number| entry(number, b""))).len(), 0, "frames of nothing");
+    let planted = MAX_FRAMES as u32 + 3;
+    assert_eq!(open(&mut (0..planted).map(|number| entry(number, b"x"))).len(), MAX_FRAMES);
 }

@@ -128,7 +128,10 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// # Errors
     /// What the zones report.
     pub fn recover(&mut self) -> Result<Recovery, EngineError> {
-        let mut journal = Journal::read(self.free).map_err(EngineError::zone("read", paths::JOURNAL))?;
+        let mut journal = match Journal::read(self.free) {
+            Err(error) if zone_io::is_damage(error) => return self.replace_journal(),
+            read => read.map_err(EngineError::zone("read", paths::JOURNAL))?,
+        };
         match journal.state() {
             JournalState::Idle => Ok(Recovery::Nothing),
             JournalState::Cleaning { .. } => {
@@ -174,6 +177,21 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 }
             }
         }
+    }
+
+    /// Puts a new journal in the place of one that is damaged so that it cannot be read. What it said is not known: the client
+    /// counts as a mixture until each of its files was compared.
+    fn replace_journal(&mut self) -> Result<Recovery, EngineError> {
+        self.look = Look::Whole;
+        self.alarm("the journal cannot be read: the client is checked file by file");
+        if !self.limits.dry_run {
+            zone_io::remove(self.free, paths::JOURNAL)?;
+            let serial = self.state.release.as_ref().map_or(0, |installed| installed.serial);
+            let mixture = JournalState::Committing { plan: Digest([0; 32]), serial };
+            let mut journal = Journal::default();
+            journal.advance(self.free, mixture).map_err(EngineError::zone("write", paths::JOURNAL))?;
+        }
+        Ok(Recovery::Stuck)
     }
 
     /// Whether a commit that `error` keeps from being finished can be taken back.
