@@ -11,7 +11,6 @@
 //! A slot whose checksum holds and that this program cannot read was written by a later one: that is an error, never
 //! idle, or a commit under way would be forgotten.
 
-use crc::{CRC_32_ISO_HDLC, Crc};
 use serde::{Deserialize, Serialize};
 
 use embedded_io::Write as _;
@@ -129,7 +128,7 @@ impl Journal {
         bytes[8..10].copy_from_slice(&JOURNAL_FORMAT.to_le_bytes());
         bytes[10..12].copy_from_slice(&(length as u16).to_le_bytes());
         bytes[12..20].copy_from_slice(&self.sequence.to_le_bytes());
-        let crc = Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&bytes[..CRC_AT]);
+        let crc = crate::checksum::crc32(&bytes[..CRC_AT]);
         bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
@@ -140,7 +139,7 @@ impl Journal {
     /// `LaterFormat` for one that is whole and of a format that this program does not know.
     pub fn decode(bytes: &[u8; JOURNAL_SLOT_BYTES]) -> Result<Option<Self>, ZoneError> {
         let crc = u32::from_le_bytes([bytes[CRC_AT], bytes[CRC_AT + 1], bytes[CRC_AT + 2], bytes[CRC_AT + 3]]);
-        if bytes[..8] != JOURNAL_MAGIC || Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&bytes[..CRC_AT]) != crc {
+        if bytes[..8] != JOURNAL_MAGIC || crate::checksum::crc32(&bytes[..CRC_AT]) != crc {
             return Ok(None);
         }
         if u16::from_le_bytes([bytes[8], bytes[9]]) != JOURNAL_FORMAT {

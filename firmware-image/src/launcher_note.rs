@@ -2,7 +2,6 @@
 //! `docs/formats/launcher-note.md`). It is advice, never trust: a note that is lost or forged costs one more try of a copy
 //! that fails, or one undo of a release that works, and nothing else.
 
-use crc::{CRC_32_ISO_HDLC, Crc};
 use serde::{Deserialize, Serialize};
 
 use crate::free_zone::FreeZone;
@@ -91,14 +90,14 @@ impl LauncherNote {
         // 8 digests and a trial are some 280 bytes, the room 1,020.
         let length = postcard::to_slice(self, &mut bytes[6..]).map_or(0, |body| body.len());
         bytes[4..6].copy_from_slice(&(length as u16).to_le_bytes());
-        let crc = Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&bytes[4..]);
+        let crc = crate::checksum::crc32(&bytes[4..]);
         bytes[..4].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
     fn decode(bytes: &[u8; MAX_NOTE_BYTES]) -> Option<Self> {
         let crc = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        if Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&bytes[4..]) != crc {
+        if crate::checksum::crc32(&bytes[4..]) != crc {
             return None;
         }
         let length = usize::from(u16::from_le_bytes([bytes[4], bytes[5]]));

@@ -25,6 +25,7 @@
 
 pub mod backup;
 mod byte_array;
+mod checksum;
 pub mod device_config;
 pub mod digest;
 pub mod error;

@@ -9,8 +9,10 @@
 //! device key. Equal input gives equal ciphertext, anything else gives another key, so that no key and nonce ever meet
 //! two different inputs, without a source of randomness.
 
+use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::{AeadInOut, KeyInit, Nonce, Tag};
-use aes_gcm::{Aes256Gcm, Key};
+use aes_gcm::aes::Aes256Enc;
+use aes_gcm::{AesGcm, Key};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -104,6 +106,9 @@ fn new_hmac(key: &[u8; KEY_BYTES]) -> Hmac<Sha256> {
     block[..KEY_BYTES].copy_from_slice(key);
     Hmac::<Sha256>::new(&block.into())
 }
+
+/// AES-256-GCM (NIST SP 800-38D), without AES' own decryption, which the mode does not use.
+type Aes256Gcm = AesGcm<Aes256Enc, U12>;
 
 /// Seals and opens the segments of one body.
 pub struct BodyCipher {

@@ -10,7 +10,6 @@
 //! Whatever is cut, a slot either opens whole or does not open.
 
 use argon2::Block;
-use crc::{CRC_32_ISO_HDLC, Crc, NoTable};
 use embedded_io::{ErrorType, Read, Seek, SeekFrom};
 
 use crate::digest::Hasher;
@@ -253,7 +252,7 @@ impl Header {
 
 fn checksum(header: &[u8; HEADER_BYTES]) -> u32 {
     // A table would be made on the stack each time, and take a kilobyte of it.
-    Crc::<u32, NoTable>::new(&CRC_32_ISO_HDLC).checksum(&header[..CRC_AT])
+    crate::checksum::crc32(&header[..CRC_AT])
 }
 
 /// A sealed body, opened: reads and seeks over the plaintext, decrypting a segment at a time.

@@ -105,6 +105,7 @@ pub enum ClientHome {
     /// In the free zone itself.
     Mounted(PathBuf),
     /// In a private copy, removed when this is dropped.
+    #[cfg(feature = "image")]
     Private(PathBuf),
 }
 
@@ -112,11 +113,14 @@ impl ClientHome {
     /// The directory.
     pub fn path(&self) -> &Path {
         match self {
-            Self::Mounted(path) | Self::Private(path) => path,
+            Self::Mounted(path) => path,
+            #[cfg(feature = "image")]
+            Self::Private(path) => path,
         }
     }
 }
 
+#[cfg(feature = "image")]
 impl Drop for ClientHome {
     fn drop(&mut self) {
         if let Self::Private(path) = self {

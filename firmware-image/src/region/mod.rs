@@ -7,7 +7,6 @@
 //! Invariant: the footer is written last, when the file in front of it was flushed and read back. A region without a
 //! footer holds no file. The file itself carries its signature; the footer only says where it ends.
 
-use crc::{CRC_32_ISO_HDLC, Crc, NoTable};
 use embedded_io::{ErrorType, Read, Seek};
 
 use crate::ZoneError;
@@ -37,7 +36,7 @@ fn footer(length: u32) -> [u8; FOOTER_BYTES] {
     footer[..8].copy_from_slice(&FOOTER_MAGIC);
     footer[8..10].copy_from_slice(&FOOTER_FORMAT.to_le_bytes());
     footer[12..16].copy_from_slice(&length.to_le_bytes());
-    let crc = Crc::<u32, NoTable>::new(&CRC_32_ISO_HDLC).checksum(&footer[..CRC_AT]);
+    let crc = crate::checksum::crc32(&footer[..CRC_AT]);
     footer[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     footer
 }

@@ -1,5 +1,5 @@
-//! A journal that the free zone's file system does not give out any more: what it said is not known, so that no client is
-//! started before each of its files was compared with the signed list.
+//! What only whole devices show: a journal that the free zone's file system does not give out any more, a device that is there
+//! twice, and one that was put back to what it was.
 #![cfg(feature = "image")]
 
 mod matrix;
@@ -33,12 +33,19 @@ fn break_chain(unit: &Unit) {
     assert_eq!(unit.with_free(|free| Journal::read(free).unwrap_err()), ZoneError::Corrupt);
 }
 
-#[test]
-fn a_journal_that_cannot_be_read_is_replaced_and_the_client_compared() {
+/// Two releases, and devices of which one has the second; with the factories, whose stores go with them.
+fn family() -> (Family, [Factory; 2]) {
     let (ours, theirs) = (Factory::new("Testbird"), Factory::new("Other Bird"));
     let mut family = Family::new(&ours, &theirs, Profile::Stick);
     ours.publish("2.0.0", 2);
     family.update();
+    (family, [ours, theirs])
+}
+
+/// No client is started before each of its files was compared with the signed list.
+#[test]
+fn a_journal_that_cannot_be_read_is_replaced_and_the_client_compared() {
+    let (family, _factories) = family();
     let unit = family.unit;
     for online in [true, false] {
         for damaged in [false, true] {
@@ -75,6 +82,27 @@ fn a_journal_that_cannot_be_read_is_replaced_and_the_client_compared() {
     let ended = unit.start(true);
     assert_eq!(ended.status, 73, "{ended:?}");
     assert_eq!(unit.file(paths::JOURNAL), before);
+}
+
+#[test]
+fn clones_and_a_device_that_was_put_back_bring_themselves_up_to_date_each() {
+    let (family, _factories) = family();
+    let clone = family.unit.copy();
+    for unit in [&family.unit, &clone] {
+        unit.set_times();
+        let ended = unit.start(true);
+        assert!(ended.status == 0 && ended.quiet && !unit.was_written(), "{ended:?}");
+    }
+    let newest = family.unit.file("client/run.sh").unwrap();
+    let put_back = &clone;
+    std::fs::copy(&family.older.disk, &clone.disk).unwrap();
+    assert!(put_back.file("client/run.sh").unwrap() != newest);
+    for _ in 0..4 {
+        let ended = put_back.start(true);
+        assert_eq!(ended.status, 0, "{ended:?}");
+    }
+    assert!(put_back.file("client/run.sh").unwrap() == newest);
+    assert_eq!((put_back.lost(), put_back.problems()), (None, Vec::new()));
 }
 
 /// CRC-32 (ISO-HDLC), bit by bit.
