@@ -31,9 +31,10 @@ const SMALL_BYTES: usize = 4096;
 const SHORT_BYTES: usize = 64;
 const SHORT_BYTES_IN_FULL: usize = 1024;
 const SECTOR_BYTES: usize = 512;
-/// What is wrong with the table, and with the virtual zone, is left to `partition-tools`.
-const TABLE: &[&str] = &["the partition table", "the disk has no protective MBR"];
+/// What is wrong with the virtual zone is left to the factory.
 const DISC: &[&str] = &["the virtual zone", "device.cfg", "the updater for"];
+/// Two sound boot sectors that differ in where things are: somebody has to say which is right.
+const BOOT: &[&str] = &["the free zone's boot sector and its copy", "mine.txt in", "letters/to you.txt in"];
 /// What only `fsck` finds of a user's own files.
 const USERS: &[&str] = &["mine.txt in", "letters/to you.txt in", "the free zone's directories"];
 /// Exit statuses for what no start can heal (`docs/launcher.md`).
@@ -57,7 +58,7 @@ enum Place {
 struct Target {
     name: String,
     place: Place,
-    /// How lines of `partition-tools verify` begin that may stay: nobody on the device writes there.
+    /// How lines of `partition-tools verify` begin that may stay: nobody on the device writes there, nor does `repair`.
     remains: &'static [&'static str],
 }
 
@@ -173,11 +174,11 @@ fn targets(unit: &Unit) -> Vec<Target> {
     let mut found = Vec::new();
     let mut add = |name: &str, place, remains| found.push(Target { name: name.into(), place, remains });
     let disk = |at: u64, length: usize| Place::Disk(at, length);
-    add("protective MBR", disk(0, 512), TABLE);
-    add("GPT header", disk(512, 512), TABLE);
-    add("GPT entries", disk(1024, 512), TABLE);
-    add("GPT backup header", disk(disk_bytes - 512, 512), TABLE);
-    add("GPT backup entries", disk(disk_bytes - 33 * 512, 512), TABLE);
+    add("protective MBR", disk(0, 512), &[]);
+    add("GPT header", disk(512, 512), &[]);
+    add("GPT entries", disk(1024, 512), &[]);
+    add("GPT backup header", disk(disk_bytes - 512, 512), &[]);
+    add("GPT backup entries", disk(disk_bytes - 33 * 512, 512), &[]);
 
     let mut boot = [0; 512];
     File::open(&unit.disk).unwrap().read_exact_at(&mut boot, free.start).unwrap();
@@ -186,9 +187,9 @@ fn targets(unit: &Unit) -> Vec<Target> {
     let (sectors_per_fat, cluster_bytes) = (number(36), usize::from(boot[13]) * 512);
     let fat_bytes = sectors_per_fat * 512;
     let fat_start = free.start + reserved * 512;
-    add("FAT boot sector", disk(free.start, 512), USERS);
+    add("FAT boot sector", disk(free.start, 512), BOOT);
     add("FAT summary sector", disk(free.start + 512, 512), USERS);
-    add("FAT backup boot sector", disk(free.start + 6 * 512, 512), USERS);
+    add("FAT backup boot sector", disk(free.start + 6 * 512, 512), BOOT);
     // The part with chains in it, and all of it.
     for copy in 0..2 {
         let start = fat_start + copy * fat_bytes;
@@ -251,9 +252,10 @@ fn targets(unit: &Unit) -> Vec<Target> {
 enum Verdict {
     /// It runs, and all of the device is sound.
     Sound,
-    /// It runs, and what is still damaged is what nobody on the device writes.
+    /// It runs, and what is still damaged is what nobody on the device writes; what of that `partition-tools repair` mends is
+    /// sound after that.
     Runs,
-    /// It says what is wrong and what to do.
+    /// It says what is wrong and what to do; if `partition-tools repair` mends that, it runs.
     Reported,
 }
 
@@ -268,7 +270,15 @@ fn judge(unit: &Unit, target: &Target, starts: usize) -> Result<Verdict, String>
         return match unit.lost() {
             Some(lost) => Err(lost),
             None if target.remains.is_empty() => Err(format!("it could have been healed: {first:?}")),
-            None if first.said.iter().any(|line| line.len() > 10) => Ok(Verdict::Reported),
+            None if first.said.iter().any(|line| line.len() > 10) => match unit.repair() {
+                Ok(mended) if !mended.is_empty() => match unit.start(true) {
+                    ended if ended.status == 0 => Ok(Verdict::Reported),
+                    ended => Err(format!("it does not run after repair mended {mended:?}: {ended:?}")),
+                },
+                Ok(_) => Ok(Verdict::Reported),
+                Err(asked) if asked.contains("name different places") => Ok(Verdict::Reported),
+                Err(error) => Err(format!("repair: {error}")),
+            },
             None => Err(format!("it says nothing: {first:?}; again: {again:?}")),
         };
     }
@@ -288,12 +298,15 @@ fn judge(unit: &Unit, target: &Target, starts: usize) -> Result<Verdict, String>
             return Err(format!("start {}: {ended:?}; the first: {first:?}", start + 1));
         }
     }
+    let repaired = unit.repair();
     let problems = unit.problems();
     let stays = |problem: &String| target.remains.iter().any(|start| problem.starts_with(start));
     match problems.iter().all(stays) {
-        true if problems.is_empty() => Ok(Verdict::Sound),
+        true if problems.is_empty() && repaired.as_ref().is_ok_and(Vec::is_empty) => Ok(Verdict::Sound),
         true => Ok(Verdict::Runs),
-        false => Err(format!("it runs and is not sound: {problems:?}; the first start: {first:?}")),
+        false => {
+            Err(format!("it runs and is not sound: {problems:?}; repair: {repaired:?}; the first start: {first:?}"))
+        }
     }
 }
 

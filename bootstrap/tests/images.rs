@@ -16,7 +16,7 @@ use firmware_image::image::build::{Layout, MIN_FREE_BYTES, dual, stick};
 use firmware_image::image::gpt::Guids;
 use firmware_image::image::iso::{IsoFile, Source};
 use firmware_image::image::{AnyFreeZone, Device as Raw};
-use firmware_image::key_slot::{Cost, Identity};
+use firmware_image::key_slot::{Cost, DeviceId, Identity};
 use firmware_image::paths;
 use firmware_image::places::Scratch;
 use firmware_image::record::VersionRecord;
@@ -48,7 +48,7 @@ impl RawDevice {
             hidden_bytes,
             product: support::PRODUCT.into(),
             volume_id: 7,
-            guids: Guids::from_random([5; 64]),
+            guids: Guids::new(&DeviceId([5; 16]), &[5; 48]),
             timestamp: 1_700_000_000,
         };
         // Sectors of the hidden zone of an image stand on 4 MiB.

@@ -8,6 +8,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`storage`] | raw stretches of storage, and windows into them |
+//! | [`boot_sector`] | the boot sector of a FAT32 volume, and its copy |
 //! | [`free_zone`] | the files of the free zone, mounted or raw |
 //! | [`paths`] | the names that Holdfast uses on a device |
 //! | [`digest`] | SHA-256 |
@@ -24,6 +25,7 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod backup;
+pub mod boot_sector;
 mod byte_array;
 mod checksum;
 pub mod device_config;

@@ -8,14 +8,14 @@ use embedded_io::{Seek as _, SeekFrom, Write as _};
 use firmware_image::ZoneError;
 use firmware_image::host::{Access, FileZone};
 use firmware_image::image::gpt::{self, ALIGN_BYTES, Copy, Guids, Plan, Table, TableError};
+use firmware_image::key_slot::DeviceId;
 
 const MIB: u64 = 1 << 20;
 
 fn disk(path: &Path) -> Plan {
     let plan = Plan::new(256 * MIB, Some(5 * MIB), 20 * MIB).unwrap();
-    let mut random = [0; 64];
-    random.iter_mut().enumerate().for_each(|(i, byte)| *byte = i as u8);
-    gpt::write(FileZone::create_new(path, 256 * MIB).unwrap(), &plan, &Guids::from_random(random)).unwrap();
+    let guids = Guids::new(&DeviceId([1; 16]), &std::array::from_fn(|i| i as u8));
+    gpt::write(FileZone::create_new(path, 256 * MIB).unwrap(), &plan, &guids).unwrap();
     plan
 }
 
@@ -127,8 +127,18 @@ fn overlapping_parts_are_refused() {
     let path = dir.path().join("x");
     let mut plan = Plan::new(256 * MIB, None, 20 * MIB).unwrap();
     plan.hidden.start -= ALIGN_BYTES;
-    gpt::write(FileZone::create_new(&path, 256 * MIB).unwrap(), &plan, &Guids::from_random([7; 64])).unwrap();
+    let guids = Guids::new(&DeviceId([7; 16]), &[7; 48]);
+    gpt::write(FileZone::create_new(&path, 256 * MIB).unwrap(), &plan, &guids).unwrap();
     assert_eq!(Table::read(open(&path)), Err(TableError::Contradictory));
+}
+
+#[test]
+fn a_disks_guid_comes_from_the_device_id() {
+    // Computed by Python's hashlib and uuid: 309240B3-A762-88D9-8125-C9D94E6FA275.
+    let id = DeviceId(std::array::from_fn(|i| i as u8));
+    let expected = "b340923062a7d9888125c9d94e6fa275";
+    assert_eq!(hex::encode(gpt::disk_guid(&id)), expected);
+    assert_eq!(hex::encode(Guids::new(&id, &[0; 48]).disk), expected);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use firmware_image::free_zone::FreeZone as _;
 use firmware_image::image::fat::{FormatOptions, RawFat, format};
 use firmware_image::image::gpt::{Guids, Plan, Table, write};
 use firmware_image::image::iso::{self, IsoFile, IsoOptions, IsoZone, Source};
+use firmware_image::key_slot::DeviceId;
 use firmware_image::storage::MemoryZone;
 
 use crate::zone::Changed;
@@ -28,7 +29,7 @@ pub fn gpt(data: &[u8]) {
     static DISK: LazyLock<Vec<u8>> = LazyLock::new(|| {
         made(DISK_BYTES, |bytes| {
             let plan = Plan::new(bytes.len() as u64, Some(4 << 20), 4 << 20).unwrap();
-            write(MemoryZone::new(bytes), &plan, &Guids::from_random([7; 64])).unwrap();
+            write(MemoryZone::new(bytes), &plan, &Guids::new(&DeviceId([7; 16]), &[7; 48])).unwrap();
         })
     });
     let Some((first, changes)) = data.split_first() else { return };
@@ -59,7 +60,7 @@ pub fn gpt(data: &[u8]) {
         }
         // Carried over to another disk, it says the same.
         let mut disk = Changed::new(&DISK, &[]);
-        if table.write(&mut disk, Some(&Guids::from_random([9; 64]))).is_ok() {
+        if table.write(&mut disk, Some(&Guids::new(&DeviceId([9; 16]), &[9; 48]))).is_ok() {
             let written = Table::read(&mut disk).unwrap();
             assert_eq!(written.partitions.len(), table.partitions.len());
             for (new, old) in written.partitions.iter().zip(&table.partitions) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use firmware_image::ZoneError;
 use firmware_image::image::DeviceError;
 use firmware_image::image::build::BuildError;
+use firmware_image::image::gpt::TableError;
 use firmware_image::slot::SlotError;
 use firmware_image::stamp::StampError;
 use release_store::StoreError;
@@ -108,6 +109,18 @@ pub enum ToolError {
         target: PathBuf,
         /// The first difference, to the chunk.
         offset: u64,
+    },
+    /// No copy of a partition table is of use.
+    #[error(
+        "the partition table of {target} cannot be made anew, since neither of its copies is sound: write the device anew \
+         with `partition-tools write`; what of the user's files is wanted, file recovery has to fetch before that"
+    )]
+    Unmendable {
+        /// The device.
+        target: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: TableError,
     },
     /// Anything that is the caller's mistake.
     #[error("{0}")]

@@ -6,6 +6,7 @@
 //! | [`survey`] | what is on a device, and what of it is sound |
 //! | [`gadget`] | what makes a Linux board show a dual device |
 //! | [`host`] | what lets a Linux host do more: udev rule, systemd unit |
+//! | [`repair`] | what stands around the zones, mended |
 //! | [`mod@write`] | an image onto a real device |
 //! | [`identity`] | the sealed slots of a new or re-made device |
 //! | [`random`] | randomness that can be repeated |
@@ -21,6 +22,7 @@ pub mod host;
 pub mod identity;
 pub mod progress;
 pub mod random;
+pub mod repair;
 pub mod size;
 pub mod survey;
 pub mod system_files;

@@ -71,7 +71,7 @@ impl Teller {
             ),
             MountFault::NoFileSystem => self.problem(
                 &format!("The free zone {node} has no file system that this computer knows."),
-                "If nothing on it is to be saved, format it as FAT32; then start the launcher again.",
+                "`partition-tools repair` mends a boot sector. If nothing is to be saved, format it as FAT32; then start again.",
             ),
             MountFault::System(error) => self.problem(
                 &format!("The free zone {node} cannot be mounted: {error}."),
@@ -84,7 +84,7 @@ impl Teller {
     pub fn no_free_zone(&mut self) {
         self.problem(
             "The device's free zone was not found: its disk has no partition that could be it.",
-            "Make one where it was, formatted as FAT32; then start the launcher again.",
+            "`partition-tools repair` mends a table. Else make one where it was, formatted as FAT32; then start again.",
         );
     }
 

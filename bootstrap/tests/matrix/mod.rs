@@ -397,6 +397,18 @@ impl Unit {
         }
     }
 
+    /// Runs `partition-tools repair`, where nobody can be asked; what it mended.
+    pub fn repair(&self) -> Result<Vec<String>, String> {
+        let made = partition_tools::repair::open(&self.disk, &Default::default(), false).and_then(|mut disk| {
+            let plan = partition_tools::repair::Plan::make(&mut disk, &self.disk, None, &mut |_| None)?;
+            if !plan.is_empty() {
+                plan.carry_out(&mut disk, &self.disk)?;
+            }
+            Ok(plan.lines())
+        });
+        made.map_err(|error| error.to_string())
+    }
+
     /// One plug-in with the real launcher, which starts the updater on the device: one that only says that it is ready.
     pub fn launch(&self, launcher: &Path) -> support::Ended {
         let mut command = Command::new(launcher);

@@ -79,7 +79,11 @@ impl Place {
     }
 }
 
-fn lock(zone: &FileZone) -> Result<(), ZoneError> {
+/// Takes an image or block device for oneself, until the last view of it is closed: two writers in one raw FAT destroy it.
+///
+/// # Errors
+/// `Busy` where another program has it, else what the operating system reports.
+pub fn lock(zone: &FileZone) -> Result<(), ZoneError> {
     match zone.file().try_lock() {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(ZoneError::Busy),

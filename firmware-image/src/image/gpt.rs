@@ -8,12 +8,15 @@
 //! | `HOLDFAST-VIRTUAL` (not in *dual*) | basic data | 60, 62, 63: read-only, hidden, no drive letter |
 //! | `HOLDFAST-HIDDEN` | [`TYPE_HIDDEN`] | 62, 63: hidden, no drive letter |
 //!
-//! A zone is found by name and type together. The primary table is believed if it is whole, else the backup at the end.
+//! A zone is found by name and type together. The primary table is believed if it is whole, else the backup at the end. The
+//! disk's GUID is the device's own: [`disk_guid`].
 //! A table with parts that overlap or leave the disk is refused as a whole. Source: UEFI specification 2.10, chapter 5.
 
 use gptman::{GPT, GPTHeader, GPTPartitionEntry};
 
 use super::block_cache::{BlockCache, CacheStream, from_io};
+use crate::digest::Hasher;
+use crate::key_slot::DeviceId;
 use crate::storage::read_exact_at;
 use crate::{RawZone, ZoneError};
 
@@ -48,10 +51,14 @@ const ZONES: [(&str, [u8; 16], u64); 3] = [
     (NAME_VIRTUAL, TYPE_BASIC_DATA, READ_ONLY | HIDDEN | NO_DRIVE_LETTER),
     (NAME_HIDDEN, TYPE_HIDDEN, HIDDEN | NO_DRIVE_LETTER),
 ];
-/// Where a protective MBR has its one entry's type and number of sectors, and the three others.
+/// Where an MBR has its four entries, and where a protective one has its entry's type, number of sectors, and the others.
+const MBR_ENTRIES: std::ops::Range<usize> = 446..510;
+const MBR_ENTRY_BYTES: usize = 16;
 const MBR_TYPE_AT: usize = 450;
 const MBR_SECTORS_AT: u64 = 458;
 const MBR_OTHERS: std::ops::Range<usize> = 462..510;
+/// The type of the entry that says: look for a GPT.
+const MBR_PROTECTIVE: u8 = 0xEE;
 
 const fn guid(a: u32, b: u16, c: u16, d: u64) -> [u8; 16] {
     let (a, b, c, d) = (a.to_le_bytes(), b.to_le_bytes(), c.to_le_bytes(), d.to_be_bytes());
@@ -106,7 +113,7 @@ impl Plan {
     }
 }
 
-/// The random numbers of a table, all from the caller.
+/// The numbers of a table, all from the caller.
 #[derive(Debug, Clone, Copy)]
 pub struct Guids {
     /// The disk's.
@@ -116,17 +123,33 @@ pub struct Guids {
 }
 
 impl Guids {
-    /// Guids from 64 random bytes, marked as version 4.
-    pub fn from_random(bytes: [u8; 64]) -> Self {
-        let take = |n: usize| {
-            let mut guid = [0; 16];
-            guid.copy_from_slice(&bytes[n * 16..(n + 1) * 16]);
-            guid[7] = guid[7] & 0x0F | 0x40;
-            guid[8] = guid[8] & 0x3F | 0x80;
-            guid
-        };
-        Self { disk: take(0), partitions: [take(1), take(2), take(3)] }
+    /// Those of the device `id`: the disk's is [`disk_guid`], the partitions' are 48 random bytes, marked as version 4.
+    pub fn new(id: &DeviceId, random: &[u8; 48]) -> Self {
+        let mut partitions = [[0; 16]; 3];
+        for (guid, random) in partitions.iter_mut().zip(random.chunks_exact(16)) {
+            *guid = marked(random, 4);
+        }
+        Self { disk: disk_guid(id), partitions }
     }
+}
+
+/// The GUID of the disk of the device `id`, as it stands on the disk: the first 16 bytes of SHA-256 over
+/// `holdfast disk guid v1`, a zero byte and the id, marked as version 8 (RFC 9562, section 5.8). So a table shows whose it is:
+/// each slot header of the hidden zone names the device in plain text.
+pub fn disk_guid(id: &DeviceId) -> [u8; 16] {
+    let mut hasher = Hasher::new();
+    hasher.update(b"holdfast disk guid v1\0");
+    hasher.update(&id.0);
+    marked(&hasher.finish().0, 8)
+}
+
+/// A GUID of the first 16 bytes, marked as of this version and of the variant of RFC 9562.
+fn marked(bytes: &[u8], version: u8) -> [u8; 16] {
+    let mut guid = [0; 16];
+    guid.copy_from_slice(&bytes[..16]);
+    guid[7] = guid[7] & 0x0F | version << 4;
+    guid[8] = guid[8] & 0x3F | 0x80;
+    guid
 }
 
 /// Writes the protective MBR and both tables: the backup first, so that at any cut one of the two is whole.
@@ -155,22 +178,36 @@ pub fn write<Z: RawZone>(disk: Z, plan: &Plan, guids: &Guids) -> Result<(), Zone
         };
     }
     let entries: Vec<GPTPartitionEntry> = table.iter().map(|(_, entry)| entry.clone()).collect();
-    write_copies(&mut cache, SECTOR_BYTES, &table.header, &entries)?;
+    write_copies(&mut cache, SECTOR_BYTES, &table.header, &entries, Copy::Primary)?;
     GPT::write_protective_mbr_into(&mut CacheStream::new(&mut cache), SECTOR_BYTES).map_err(failed)?;
     cache.sync()
 }
 
-/// Both copies, the backup first; `header` is the primary's, for this disk.
+/// Both copies, the one that is `kept` last; `header` is the primary's, for this disk. A copy that stands there already is not
+/// written.
 fn write_copies<Z: RawZone>(
     cache: &mut BlockCache<Z>,
     sector: u64,
     header: &GPTHeader,
     entries: &[GPTPartitionEntry],
+    kept: Copy,
 ) -> Result<(), ZoneError> {
     let mut backup = header.clone();
     (backup.primary_lba, backup.backup_lba) = (header.backup_lba, header.primary_lba);
     backup.partition_entry_lba = header.last_usable_lba + 1;
-    for mut header in [backup, header.clone()] {
+    let mut copies = [(Copy::Backup, backup), (Copy::Primary, header.clone())];
+    if kept == Copy::Backup {
+        copies.reverse();
+    }
+    for (copy, mut header) in copies {
+        header.update_partition_entry_array_crc32(entries);
+        header.update_crc32_checksum();
+        let there = read_copy(cache, sector, header.primary_lba, copy);
+        if there.is_ok_and(|there| there.raw.header == header && there.raw.entries == entries) {
+            continue;
+        }
+        // Zeros behind the header (UEFI 2.10, table 5-5), whatever stood there.
+        cache.write_at(header.primary_lba * sector, &vec![0; sector as usize])?;
         header.write_into(&mut CacheStream::new(cache), sector, entries).map_err(failed)?;
         cache.sync()?;
     }
@@ -254,31 +291,125 @@ pub enum TableError {
     Storage(#[source] ZoneError),
 }
 
+/// Both copies of a table, each read by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copies {
+    /// The one at the start.
+    pub primary: Result<Table, TableError>,
+    /// The one at the end.
+    pub backup: Result<Table, TableError>,
+}
+
+impl Copies {
+    /// Reads both copies of `disk`, with the first sector size for which one of them is sound.
+    ///
+    /// # Errors
+    /// What the storage reports for its length; a copy that can't be read is `Storage` by itself.
+    pub fn read<Z: RawZone>(disk: Z) -> Result<Self, ZoneError> {
+        let mut cache = BlockCache::with_sizes(disk, 4096, 64)?;
+        let mut none = Self { primary: Err(TableError::None), backup: Err(TableError::None) };
+        for sector in SECTOR_SIZES {
+            let end = cache.length() / sector;
+            if end < 8 {
+                continue;
+            }
+            let mut copies = Self {
+                primary: read_copy(&mut cache, sector, 1, Copy::Primary),
+                backup: read_copy(&mut cache, sector, end - 1, Copy::Backup),
+            };
+            let agree = copies.agree();
+            let mut sound = false;
+            for table in [&mut copies.primary, &mut copies.backup].into_iter().flatten() {
+                (table.both_agree, sound) = (agree, true);
+            }
+            if sound {
+                return Ok(copies);
+            }
+            // Something is said of more than of nothing.
+            for (kept, found) in [(&mut none.primary, copies.primary), (&mut none.backup, copies.backup)] {
+                if found != Err(TableError::None) {
+                    *kept = found;
+                }
+            }
+        }
+        Ok(none)
+    }
+
+    /// Whether both are sound and say the same.
+    pub fn agree(&self) -> bool {
+        matches!((&self.primary, &self.backup), (Ok(a), Ok(b)) if a.says_the_same(b))
+    }
+
+    /// The table to go by: the primary, or else the backup.
+    ///
+    /// # Errors
+    /// Why neither is of use.
+    pub fn into_table(self) -> Result<Table, TableError> {
+        match (self.primary, self.backup) {
+            (Ok(table), _) | (_, Ok(table)) => Ok(table),
+            (Err(fault), Err(TableError::None)) | (Err(_), Err(fault)) => Err(fault),
+        }
+    }
+}
+
+/// What stands in the first sector of a disk with a GPT, its boot code apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mbr {
+    /// A protective MBR, or a hybrid one.
+    Sound,
+    /// A protective one that says another length than the disk's.
+    OtherLength,
+    /// No entry that is of use to anybody.
+    Damaged,
+    /// Partitions, and nothing that says: look for a GPT.
+    Partitions,
+    /// A file system over the whole disk.
+    FileSystem,
+}
+
+impl Mbr {
+    fn of(sector: &[u8; 512], disk_end: u64) -> Self {
+        if sector[510..] != [0x55, 0xAA] {
+            return Self::Damaged;
+        }
+        let u32_at = |at: usize| u32::from_le_bytes([sector[at], sector[at + 1], sector[at + 2], sector[at + 3]]);
+        let (mut protective, mut others) = (None, 0);
+        for at in MBR_ENTRIES.step_by(MBR_ENTRY_BYTES) {
+            // No partition starts in the sector behind the MBR: that is what is left of a protective entry.
+            match (sector[at + 4], u32_at(at + 8), u32_at(at + 12)) {
+                (0, ..) | (_, _, 0) => {}
+                (MBR_PROTECTIVE, 1, sectors) => protective = Some((at, sectors)),
+                (MBR_PROTECTIVE, ..) | (_, 1, _) => {}
+                _ => others += 1,
+            }
+        }
+        // FAT and NTFS name a sector size there, exFAT its name.
+        let sector_bytes = u16::from_le_bytes([sector[11], sector[12]]);
+        let jumps = matches!(sector[0], 0xEB | 0xE9);
+        match protective {
+            None if others > 0 => Self::Partitions,
+            None if jumps && (matches!(sector_bytes, 512..=4096) || sector[3..8] == *b"EXFAT") => Self::FileSystem,
+            None => Self::Damaged,
+            Some((at, sectors)) if others == 0 && at == MBR_ENTRIES.start => {
+                let length = u32::try_from(disk_end).unwrap_or(u32::MAX);
+                match sectors == length || sectors == u32::MAX {
+                    _ if sector[MBR_OTHERS].iter().any(|byte| *byte != 0) => Self::Damaged,
+                    true => Self::Sound,
+                    false => Self::OtherLength,
+                }
+            }
+            Some(_) => Self::Sound,
+        }
+    }
+}
+
 impl Table {
     /// Reads the table of `disk`, from the primary or else the backup copy.
     ///
     /// # Errors
     /// `None` or `Contradictory` where neither copy is of use, `Storage` where the disk can't be read.
     pub fn read<Z: RawZone>(disk: Z) -> Result<Self, TableError> {
-        let mut cache = BlockCache::with_sizes(disk, 4096, 64).map_err(TableError::Storage)?;
-        let mut fault = TableError::None;
-        for sector in SECTOR_SIZES {
-            let end = cache.length() / sector;
-            if end < 8 {
-                continue;
-            }
-            let primary = read_copy(&mut cache, sector, 1, Copy::Primary);
-            let backup = read_copy(&mut cache, sector, end - 1, Copy::Backup);
-            let agree = matches!((&primary, &backup), (Ok(a), Ok(b)) if a.says_the_same(b));
-            for table in [primary, backup] {
-                match table {
-                    Ok(table) => return Ok(Self { both_agree: agree, ..table }),
-                    Err(TableError::None) => {}
-                    Err(other) => fault = other,
-                }
-            }
-        }
-        Err(fault)
+        Copies::read(disk).map_err(TableError::Storage)?.into_table()
     }
 
     /// The place of the zone called `name`, of type `type_guid`.
@@ -313,24 +444,27 @@ impl Table {
 
     /// Writes this table onto a disk that holds the same bytes up to the end of the disk that it was read from, and may go on
     /// behind that: every partition stays what it is, whoever's it is, and the copies stand where this disk has them. The disk
-    /// and the zones get `guids`; without them everything keeps its own. The backup is written first, so that at any cut one of
-    /// the two is whole. Of the protective MBR only the length is written, of one with entries of its own (a hybrid one) nothing.
+    /// and the zones get `guids`; without them everything keeps its own. The copy that was read is written last, so that at any
+    /// cut one of the two is whole. Of the protective MBR only the length is written, of one with entries of its own (a hybrid one)
+    /// nothing.
     ///
     /// # Errors
-    /// `OutOfBounds` where a partition does not fit the disk, else what the storage reports.
+    /// `OutOfBounds` where a partition does not fit the disk or stands where the table is to be, else what the storage reports.
     pub fn write<Z: RawZone>(&self, disk: Z, guids: Option<&Guids>) -> Result<(), ZoneError> {
         let Raw { sector, header, entries } = &self.raw;
         let (sector, mut header, mut entries) = (*sector, header.clone(), entries.clone());
         let mut cache = BlockCache::with_sizes(disk, SECTOR_BYTES as usize, 256)?;
-        let array = entries.len() as u64 * u64::from(ENTRY_BYTES);
+        let array = (entries.len() as u64 * u64::from(ENTRY_BYTES)).div_ceil(sector);
         let end = (cache.length() / sector).checked_sub(1).ok_or(ZoneError::OutOfBounds)?;
-        let last_usable = end.checked_sub(array.div_ceil(sector) + 1).ok_or(ZoneError::OutOfBounds)?;
-        if entries.iter().any(|entry| entry.is_used() && entry.ending_lba > last_usable) {
-            return Err(ZoneError::OutOfBounds);
-        }
+        let last_usable = end.checked_sub(array + 1).ok_or(ZoneError::OutOfBounds)?;
         if self.copy == Copy::Backup {
             // Where the primary has its entries is not known; this is where nearly all have them.
             header.partition_entry_lba = 2;
+        }
+        let front = header.partition_entry_lba..header.partition_entry_lba.saturating_add(array);
+        let meets = |entry: &GPTPartitionEntry| entry.starting_lba < front.end && front.start <= entry.ending_lba;
+        if entries.iter().any(|entry| entry.is_used() && (entry.ending_lba > last_usable || meets(entry))) {
+            return Err(ZoneError::OutOfBounds);
         }
         (header.primary_lba, header.backup_lba, header.last_usable_lba) = (1, end, last_usable);
         if let Some(guids) = guids {
@@ -344,16 +478,38 @@ impl Table {
                 }
             }
         }
-        write_copies(&mut cache, sector, &header, &entries)?;
+        write_copies(&mut cache, sector, &header, &entries, self.copy)?;
         let mut mbr = [0; 512];
         cache.read_at(0, &mut mbr)?;
-        if mbr[MBR_TYPE_AT] == 0xEE && mbr[MBR_OTHERS].iter().all(|byte| *byte == 0) {
+        if mbr[MBR_TYPE_AT] == MBR_PROTECTIVE && mbr[MBR_OTHERS].iter().all(|byte| *byte == 0) {
             // All that is behind it, or what the field can say of that (UEFI 2.10, table 5-4).
             let sectors = u32::try_from(end).unwrap_or(u32::MAX);
             cache.write_at(MBR_SECTORS_AT, &sectors.to_le_bytes())?;
             cache.sync()?;
         }
         Ok(())
+    }
+
+    /// What stands in the first sector of `disk`, which has this table.
+    ///
+    /// # Errors
+    /// What the storage reports.
+    pub fn mbr<Z: RawZone>(&self, mut disk: Z) -> Result<Mbr, ZoneError> {
+        let mut sector = [0; 512];
+        let end = (disk.len()? / self.raw.sector).saturating_sub(1);
+        read_exact_at(&mut disk, 0, &mut sector)?;
+        Ok(Mbr::of(&sector, end))
+    }
+
+    /// Writes a protective MBR for this table into the first sector of `disk`. Boot code and disk signature, which are in front of
+    /// its entries, stay.
+    ///
+    /// # Errors
+    /// What the storage reports.
+    pub fn write_mbr<Z: RawZone>(&self, disk: Z) -> Result<(), ZoneError> {
+        let mut cache = BlockCache::with_sizes(disk, SECTOR_BYTES as usize, 256)?;
+        GPT::write_protective_mbr_into(&mut CacheStream::new(&mut cache), self.raw.sector).map_err(failed)?;
+        cache.sync()
     }
 
     /// Whether at least one partition is Holdfast's.
@@ -422,14 +578,4 @@ fn failed(error: gptman::Error) -> ZoneError {
         gptman::Error::Io(error) => from_io(error),
         _ => ZoneError::Corrupt,
     }
-}
-
-/// Whether a disk's first sector has the protective MBR that says: look for a GPT.
-///
-/// # Errors
-/// What the storage reports.
-pub fn has_protective_mbr<Z: RawZone>(disk: &mut Z) -> Result<bool, ZoneError> {
-    let mut sector = [0; 512];
-    read_exact_at(disk, 0, &mut sector)?;
-    Ok(sector[510..] == [0x55, 0xAA] && sector[MBR_TYPE_AT] == 0xEE)
 }

@@ -8,6 +8,7 @@ mod free;
 mod gadget;
 mod host;
 mod inspect;
+mod repair;
 mod terminal;
 mod verify;
 mod virtual_zone;
@@ -30,7 +31,7 @@ Exit status:
   2  wrong usage
   3  keys: missing, damaged, of another product or vendor, or the passphrase is wrong
   4  not a Holdfast device, or one that is cut off or damaged as a whole
-  5  `write`: the target is refused (mounted, in use, fixed, too small)
+  5  the target is refused: mounted or in use; `write`: fixed, too small; `repair`: somebody has to decide
   6  no room: the zones do not fit, or the free zone is full
   7  another program works on the image
 
@@ -44,6 +45,7 @@ Examples:
   partition-tools inspect device.img
   partition-tools free put device.img notes.txt my/notes.txt
   sudo partition-tools write device.img --to /dev/sdX
+  sudo partition-tools repair /dev/sdX
   sudo partition-tools host device.img --autorun-as kiosk --install";
 
 /// Builds, writes, checks, reads and mends device images and devices.
@@ -59,6 +61,7 @@ enum Command {
     Create(Box<create::Create>),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
+    Repair(repair::Repair),
     Free(free::Free),
     Virtual(virtual_zone::Virtual),
     Write(write::Write),
@@ -100,6 +103,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Create(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Verify(command) => command.run(),
+        Command::Repair(command) => command.run(),
         Command::Free(command) => command.run(),
         Command::Virtual(command) => command.run(),
         Command::Write(command) => command.run(),
@@ -117,7 +121,7 @@ fn status(error: &anyhow::Error) -> u8 {
         Some(ToolError::Store(error)) => store_status(error),
         Some(ToolError::WrongProduct { .. } | ToolError::Stamp { .. } | ToolError::Untrusted { .. }) => 3,
         Some(ToolError::Device(DeviceError::Open { source: ZoneError::Busy, .. })) => 7,
-        Some(ToolError::Device(DeviceError::Table { .. })) => 4,
+        Some(ToolError::Device(DeviceError::Table { .. }) | ToolError::Unmendable { .. }) => 4,
         Some(ToolError::Target { .. }) => 5,
         Some(ToolError::FreeZoneFull { .. } | ToolError::Build(BuildError::TooSmall { .. })) => 6,
         Some(ToolError::Zone { source: ZoneError::Full, .. }) => 6,

@@ -31,15 +31,36 @@ impl Verify {
         let found = survey(&self.device.device, cd, &options, &mut terminal::Bar::new())?;
         let problems = found.problems();
         if self.json {
-            terminal::print_json(&json!({"sound": problems.is_empty(), "problems": problems, "survey": found}))?;
+            let sound = problems.is_empty();
+            let for_repair = found.for_repair();
+            terminal::print_json(
+                &json!({"sound": sound, "problems": problems, "for_repair": for_repair, "survey": found}),
+            )?;
         } else if problems.is_empty() {
             eprintln!("Everything on {} is sound.", self.device.device.display());
         } else {
             for problem in &problems {
                 println!("{problem}");
             }
-            eprintln!("{} things are not sound. The device mends them at its next start, if it can.", problems.len());
+            self.say_who_mends(found.for_repair().len(), problems.len());
         }
         Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+
+    /// Of `all` problems the first `outside` are around the zones.
+    fn say_who_mends(&self, outside: usize, all: usize) {
+        eprintln!("{all} things are not sound.");
+        if outside > 0 {
+            let (lines, target) = (if outside == 1 { "line" } else { "lines" }, self.device.device.display());
+            eprintln!(
+                "  The first {outside} {lines}: no start of the device mends that. `partition-tools repair {target}` does."
+            );
+        }
+        if all > outside {
+            let rest = if outside > 0 { "The rest: the" } else { "The" };
+            eprintln!(
+                "  {rest} device mends it at its next start, if it can; the virtual zone is written at the factory only."
+            );
+        }
     }
 }

@@ -123,7 +123,10 @@ pub fn create(
     let files = virtual_files::collect(request, &config, &launchers, &images, release.as_ref())?;
     let lengths = || images.iter().map(|(platform, image)| (platform.as_str(), image.len() as u64));
     let slot_bytes = identity::backup_slot_bytes(lengths())?;
-    let layout = layout(request, slot_bytes, release.as_ref())?;
+    let mut scratch = Box::<Scratch>::default();
+    let random = |label: &str| request.random.bytes::<64>(label).map_err(ToolError::host("read", "the random source"));
+    let owner = identity::mint(&random("device identity")?, &secrets.product_secret, &mut scratch)?;
+    let layout = layout(request, &owner.device_id, slot_bytes, release.as_ref())?;
 
     let disk = Unfinished::new(&request.out, request.force)?;
     let cd = request.cd_out.as_ref().map(|path| Unfinished::new(path, request.force)).transpose()?;
@@ -133,9 +136,6 @@ pub fn create(
         None => build::stick(disk.beside(), &layout, &files)?,
     }
 
-    let mut scratch = Box::<Scratch>::default();
-    let random = |label: &str| request.random.bytes::<64>(label).map_err(ToolError::host("read", "the random source"));
-    let owner = identity::mint(&random("device identity")?, &secrets.product_secret, &mut scratch)?;
     let device = Device::open(disk.beside(), None, Access::Draft)?;
     let free = device.free_zone().map_err(ToolError::zone("opened", "the free zone"))?;
     check_room(&free, slot_bytes, &images, release.as_ref())?;
@@ -224,7 +224,12 @@ fn config_request(request: &Request, keys: &KeySource) -> ConfigRequest {
     }
 }
 
-fn layout(request: &Request, slot_bytes: u64, release: Option<&release::Opened>) -> Result<Layout, ToolError> {
+fn layout(
+    request: &Request,
+    device_id: &DeviceId,
+    slot_bytes: u64,
+    release: Option<&release::Opened>,
+) -> Result<Layout, ToolError> {
     let default = HiddenLayout::zone_bytes_for((2 * slot_bytes).max(MIN_BACKUP_SLOT_BYTES), DISK_ALIGN_BYTES);
     let hidden_bytes = request.hidden_bytes.unwrap_or(default).next_multiple_of(DISK_ALIGN_BYTES);
     let least = HiddenLayout::zone_bytes_for(slot_bytes, DISK_ALIGN_BYTES);
@@ -236,7 +241,7 @@ fn layout(request: &Request, slot_bytes: u64, release: Option<&release::Opened>)
         )));
     }
     let random = ToolError::host("read", "the random source");
-    let guids = Guids::from_random(request.random.bytes("partition table").map_err(random)?);
+    let guids = Guids::new(device_id, &request.random.bytes("partition table").map_err(random)?);
     let random = ToolError::host("read", "the random source");
     let volume_id = u32::from_le_bytes(request.random.bytes("volume id").map_err(random)?);
     let present = || {

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::error::ToolError;
 use crate::progress::Progress;
+use crate::repair;
 use embedded_io::{ErrorType, Read, Seek};
 use firmware_image::backup::{ImageReader, Index};
 use firmware_image::device_config::{DeviceConfig, MAX_CONFIG_BYTES};
@@ -67,6 +68,7 @@ pub fn survey(
                 State::Damaged("the one at the start is damaged; the copy at the end serves".into())
             }
         }),
+        around: Vec::new(),
         zones: Vec::new(),
         others: Vec::new(),
         config: None,
@@ -77,6 +79,13 @@ pub fn survey(
         client: None,
         findings: Vec::new(),
     };
+    if let Some(table) = device.table() {
+        let around = FileZone::open(disk, Access::ReadOnly).and_then(|mut disk| repair::around(table, &mut disk));
+        match around {
+            Ok(found) => survey.around = found,
+            Err(error) => survey.findings.push(format!("what is around the zones cannot be read: {error}")),
+        }
+    }
     let virtual_zone = device.virtual_zone();
     let bytes = device.virtual_raw().and_then(|mut zone| zone.len()).ok();
     survey.add_zone("virtual", virtual_zone.as_ref().err(), bytes, None);

@@ -152,6 +152,8 @@ pub struct Survey {
     pub vendor_key_given: bool,
     /// The partition table, where the device is a disk.
     pub table: Option<State>,
+    /// What else is wrong around the zones, a line each: the protective MBR, the free zone's boot sector.
+    pub around: Vec<String>,
     /// The zones.
     pub zones: Vec<ZoneReport>,
     /// Partitions that are no zone: a board's own.
@@ -173,18 +175,16 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// What of [`Survey::problems`] no start of the device mends and `partition-tools repair` does.
+    pub fn for_repair(&self) -> Vec<String> {
+        let table = self.table.iter().filter_map(|state| line("the partition table", state));
+        table.chain(self.around.iter().cloned()).collect()
+    }
+
     /// Everything that is not sound, one line each.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut look = |what: String, state: &State| match state {
-            State::Sound => {}
-            State::Damaged(why) => problems.push(format!("{what} is damaged: {why}")),
-            State::Missing => problems.push(format!("{what} is missing")),
-            State::Unknown(why) => problems.push(format!("{what} cannot be looked at: {why}")),
-        };
-        if let Some(state) = &self.table {
-            look("the partition table".into(), state);
-        }
+        let mut problems = self.for_repair();
+        let mut look = |what: String, state: &State| problems.extend(line(&what, state));
         self.zones.iter().for_each(|zone| look(format!("the {} zone", zone.zone), &zone.state));
         look("device.cfg".into(), &self.config_state);
         self.slots.iter().for_each(|slot| look(format!("the {}", slot.place), &slot.state));
@@ -196,5 +196,15 @@ impl Survey {
         }
         problems.extend(self.findings.iter().cloned());
         problems
+    }
+}
+
+/// What is not sound of something.
+fn line(what: &str, state: &State) -> Option<String> {
+    match state {
+        State::Sound => None,
+        State::Damaged(why) => Some(format!("{what} is damaged: {why}")),
+        State::Missing => Some(format!("{what} is missing")),
+        State::Unknown(why) => Some(format!("{what} cannot be looked at: {why}")),
     }
 }

@@ -6,7 +6,7 @@ use firmware_image::hidden::{HiddenZone, SlotName};
 use firmware_image::host::FileZone;
 use firmware_image::image::Device;
 use firmware_image::image::gpt::{Guids, Table};
-use firmware_image::key_slot::{DeviceId, Identity};
+use firmware_image::key_slot::Identity;
 use firmware_image::places::{MirrorFile, Place, Scratch};
 use firmware_image::record::{MAX_RECORD_BYTES, VersionRecord};
 use firmware_image::seal::Secret;
@@ -23,15 +23,20 @@ use crate::random::Random;
 const VOLUME_ID_AT: u64 = 67;
 const BACKUP_BOOT_AT: u64 = 6 * 512;
 
-/// Writes the image's partition table, with all that is in it, for the real end of the disk; disk and zones get numbers of
-/// their own unless it is a clone.
-pub(super) fn tables(disk: &FileZone, table: &Table, clone: bool, random: &Random) -> Result<(), ZoneError> {
-    let guids = match clone {
-        true => None,
-        false => Some(Guids::from_random(random.bytes("partition table of the device")?)),
+/// Writes the image's partition table, with all that is in it, for the real end of the disk; disk and zones get the numbers of
+/// their `owner`, who is nobody for a clone.
+pub(super) fn tables(
+    disk: &FileZone,
+    table: &Table,
+    owner: Option<&Identity>,
+    random: &Random,
+) -> Result<(), ZoneError> {
+    let guids = match owner {
+        None => None,
+        Some(owner) => Some(Guids::new(&owner.device_id, &random.bytes("partition table of the device")?)),
     };
     table.write(disk.try_clone()?, guids.as_ref())?;
-    if let (false, Some(free)) = (clone, table.free()) {
+    if let (Some(_), Some(free)) = (owner, table.free()) {
         let volume_id = random.bytes::<4>("volume id of the device")?;
         let mut zone = Window::new(disk.try_clone()?, free.start, free.length)?;
         for at in [BACKUP_BOOT_AT, 0] {
@@ -46,18 +51,22 @@ pub(super) fn tables(disk: &FileZone, table: &Table, clone: bool, random: &Rando
     Ok(())
 }
 
-/// Seals everything on `device` anew under a fresh identity. What is sealed comes from `image`, which stays as it is.
+/// Who a new device is.
+pub(super) fn owner(secret: &Secret, random: &Random) -> Result<Identity, ToolError> {
+    let bytes = random.bytes::<64>("identity of the device").map_err(ToolError::host("read", "the random source"))?;
+    slots::mint(&bytes, secret, &mut Box::<Scratch>::default())
+}
+
+/// Seals everything on `device` anew for its `owner`. What is sealed comes from `image`, which stays as it is.
 pub(super) fn identity(
     image: &Device,
     device: &Device,
+    owner: &Identity,
     secret: &Secret,
     align: u64,
-    random: &Random,
     progress: &mut dyn Progress,
-) -> Result<DeviceId, ToolError> {
+) -> Result<(), ToolError> {
     let mut scratch = Box::<Scratch>::default();
-    let bytes = random.bytes::<64>("identity of the device").map_err(ToolError::host("read", "the random source"))?;
-    let owner = slots::mint(&bytes, secret, &mut scratch)?;
     let open = |device: &Device| {
         let failed = || ToolError::zone("opened", "the hidden zone");
         HiddenZone::new(device.hidden_zone().map_err(failed())?, align).map_err(failed())
@@ -65,7 +74,7 @@ pub(super) fn identity(
     let (mut from, mut to) = (open(image)?, open(device)?);
     let free = device.free_zone().map_err(ToolError::zone("opened", "the free zone"))?;
     progress.begin("identity", 0);
-    let mut worker = Worker { owner: &owner, secret, scratch: &mut scratch };
+    let mut worker = Worker { owner, secret, scratch: &mut scratch };
     for name in SlotName::BACKUPS.into_iter().chain(SlotName::RECORDS) {
         let place = Place::Hidden(name);
         let failed = || ToolError::zone("opened", place.to_string());
@@ -84,8 +93,7 @@ pub(super) fn identity(
             slots::write_mirror(&free, place, body, generation, owner, scratch)
         })?;
     }
-    free.close().map_err(ToolError::zone("written", "the free zone"))?;
-    Ok(owner.device_id)
+    free.close().map_err(ToolError::zone("written", "the free zone"))
 }
 
 struct Worker<'w> {

@@ -63,6 +63,7 @@ pub fn write(request: &Request, system: &System, progress: &mut dyn Progress) ->
         true => None,
         false => Some(crate::survey::own_secret(&image, request.vendor)?),
     };
+    let owner = secret.as_ref().map(|(secret, _)| mint::owner(secret, &request.random)).transpose()?;
     let image_bytes =
         source.try_clone().and_then(|mut zone| zone.len()).map_err(ToolError::zone("read", shown(&request.image)))?;
     system.check(&request.target, image_bytes, &request.checks)?;
@@ -79,18 +80,15 @@ pub fn write(request: &Request, system: &System, progress: &mut dyn Progress) ->
     let bytes = copy::copy(&source, &zone, &request.target, always, progress)?;
     // The backup of the table belongs to the end of this device, not of the image.
     if let Some(table) = image.table() {
-        mint::tables(&zone, table, request.clone_identity, &request.random)
+        mint::tables(&zone, table, owner.as_ref(), &request.random)
             .map_err(ToolError::zone("written", "the partition table"))?;
     }
     drop(zone);
-    let device_id = match secret {
-        Some((secret, align)) => {
-            let device = Device::open(&request.target, request.cd.as_deref(), Access::ReadWrite)?;
-            Some(mint::identity(&image, &device, &secret, align, &request.random, progress)?)
-        }
-        None => None,
-    };
-    Ok(Written { bytes, device_id })
+    if let (Some(owner), Some((secret, align))) = (&owner, secret) {
+        let device = Device::open(&request.target, request.cd.as_deref(), Access::ReadWrite)?;
+        mint::identity(&image, &device, owner, &secret, align, progress)?;
+    }
+    Ok(Written { bytes, device_id: owner.map(|owner| owner.device_id) })
 }
 
 /// Where zeros mean something, even where the image has holes: in front of the zones, where loaders stand; in every partition,

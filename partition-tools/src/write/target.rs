@@ -64,11 +64,36 @@ impl System {
         Ok(())
     }
 
+    /// Refuses a disk that somebody uses. A fixed one is taken, and so is a plain file.
+    ///
+    /// # Errors
+    /// As [`System::check`].
+    pub fn check_idle(&self, target: &Path) -> Result<(), ToolError> {
+        let metadata = fs::metadata(target).map_err(ToolError::host("opened", target))?;
+        let Some(number) = device_number(&metadata) else { return Ok(()) };
+        let idle = self.parts(number).and_then(|parts| self.check_use(&parts));
+        idle.map_err(|reason| ToolError::Target { target: target.to_owned(), reason })
+    }
+
     /// What speaks against overwriting the disk with this number.
     ///
     /// # Errors
     /// The reason, for a person.
     pub fn check_disk(&self, number: (u32, u32), checks: &Checks) -> Result<(), String> {
+        let parts = self.parts(number)?;
+        if !checks.force_mounted {
+            self.check_use(&parts).map_err(|reason| format!("{reason}, or give --force-mounted"))?;
+        }
+        if !checks.force_fixed && !is_removable(&parts.place) {
+            return Err(
+                "it is not removable: it may be the disk of this computer. If you are sure, give --force-fixed".into(),
+            );
+        }
+        Ok(())
+    }
+
+    /// The disk with this number, which must be a whole one.
+    fn parts(&self, number: (u32, u32)) -> Result<Parts, String> {
         let (major, minor) = number;
         let link = self.sys.join(format!("dev/block/{major}:{minor}"));
         let place = fs::canonicalize(&link).map_err(|error| format!("the system tells nothing about it ({error})"))?;
@@ -76,37 +101,33 @@ impl System {
             return Err("it is one partition; name the whole disk".into());
         }
         let mut numbers = vec![number];
-        let mut holders = in_use(&place);
+        let mut held = in_use(&place);
         for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.join("partition").exists() {
                 let text = fs::read_to_string(path.join("dev")).unwrap_or_default();
                 let parsed = text.trim().split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
                 numbers.push(parsed.ok_or("the system does not tell the numbers of its partitions")?);
-                holders |= in_use(&path);
+                held |= in_use(&path);
             }
         }
-        if !checks.force_mounted {
-            let mountinfo = fs::read_to_string(&self.mountinfo)
-                .map_err(|error| format!("the system does not tell what is mounted ({error})"))?;
-            if let Some(point) = mount_point(&mountinfo, &numbers) {
-                return Err(format!("it is mounted at {point}; unmount it first, or give --force-mounted"));
-            }
-            if self.is_swap(&numbers) {
-                return Err("it holds swap space in use; switch that off first, or give --force-mounted".into());
-            }
-            if holders {
-                return Err(
-                    "another block device is built upon it; take that down first, or give --force-mounted".into()
-                );
-            }
+        Ok(Parts { place, numbers, held })
+    }
+
+    /// Who uses a disk: the reason against writing to it, and what to do first.
+    fn check_use(&self, parts: &Parts) -> Result<(), String> {
+        let mountinfo = fs::read_to_string(&self.mountinfo)
+            .map_err(|error| format!("the system does not tell what is mounted ({error})"))?;
+        if let Some(point) = mount_point(&mountinfo, &parts.numbers) {
+            return Err(format!("it is mounted at {point}; unmount it first"));
         }
-        if !checks.force_fixed && !is_removable(&place) {
-            return Err(
-                "it is not removable: it may be the disk of this computer. If you are sure, give --force-fixed".into(),
-            );
+        if self.is_swap(&parts.numbers) {
+            return Err("it holds swap space in use; switch that off first".into());
         }
-        Ok(())
+        match parts.held {
+            true => Err("another block device is built upon it; take that down first".into()),
+            false => Ok(()),
+        }
     }
 
     fn is_swap(&self, numbers: &[(u32, u32)]) -> bool {
@@ -117,7 +138,7 @@ impl System {
     }
 
     /// On Linux an exclusive open fails for a disk that is mounted, also where the list of mounts did not show it.
-    pub(super) fn open_exclusively(&self, options: &mut OpenOptions, checks: &Checks) {
+    pub(crate) fn open_exclusively(&self, options: &mut OpenOptions, checks: &Checks) {
         #[cfg(target_os = "linux")]
         if !checks.force_mounted {
             use std::os::unix::fs::OpenOptionsExt as _;
@@ -126,6 +147,15 @@ impl System {
         #[cfg(not(target_os = "linux"))]
         let _ = (options, checks);
     }
+}
+
+/// A disk and its partitions, as the system tells of them.
+struct Parts {
+    place: PathBuf,
+    /// Its own number and its partitions'.
+    numbers: Vec<(u32, u32)>,
+    /// Whether another block device is built upon any of them.
+    held: bool,
 }
 
 fn in_use(place: &Path) -> bool {

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use super::geometry::Geometry;
+use crate::boot_sector::Geometry;
 use crate::image::block_cache::{BlockCache, into_io, stream_target};
 use crate::{RawZone, ZoneError};
 

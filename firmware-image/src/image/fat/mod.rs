@@ -16,7 +16,7 @@
 
 mod disk;
 mod file;
-mod geometry;
+mod format;
 mod walk;
 
 use std::cell::{OnceCell, RefCell};
@@ -28,11 +28,12 @@ use fatfs::{FileSystem, FsOptions};
 
 use self::disk::Disk;
 pub use self::file::FatFile;
-use self::geometry::Geometry;
-pub use self::geometry::{FormatOptions, format};
+pub use self::format::{FormatOptions, format};
 use self::walk::{Entry, Found, Walk};
 use super::block_cache::{BlockCache, from_io};
+use crate::boot_sector::{Geometry, fs_info, fs_info_is_sound};
 use crate::free_zone::{FreeZone, Kind, Metadata, check_path};
+use crate::storage::read_exact_at;
 use crate::{RawZone, ZoneError};
 
 /// The longest name in UTF-16 units (FAT specification, section 7).
@@ -60,22 +61,23 @@ impl<Z: RawZone> RawFat<Z> {
     /// # Errors
     /// `Corrupt` where there is no FAT32 volume, or one that claims more than the zone has, or one whose boot sector
     /// differs from its copy and fits the volume less.
-    pub fn open(zone: Z, read_only: bool) -> Result<Self, ZoneError> {
-        let mut cache = BlockCache::new(zone)?;
+    pub fn open(mut zone: Z, read_only: bool) -> Result<Self, ZoneError> {
+        let length = zone.len()?;
         let mut boot = [0; 512];
-        cache.read_at(0, &mut boot)?;
-        let geometry = Geometry::parse(&boot, cache.length())?;
+        read_exact_at(&mut zone, 0, &mut boot)?;
+        let geometry = Geometry::parse(&boot, length)?;
         if geometry.backup_boot > 0 {
-            cache.read_at(geometry.backup_boot, &mut boot)?;
-            if let Ok(copy) = Geometry::parse(&boot, cache.length())
+            read_exact_at(&mut zone, geometry.backup_boot, &mut boot)?;
+            if let Ok(copy) = Geometry::parse(&boot, length)
                 && !geometry.says_the_same(&copy)
             {
                 // A wrong place for the tables or the clusters would have users' files overwritten.
-                if geometry.evidence(&mut cache)? < copy.evidence(&mut cache)? {
+                if geometry.evidence(&mut zone)? < copy.evidence(&mut zone)? {
                     return Err(ZoneError::Corrupt);
                 }
             }
         }
+        let cache = BlockCache::new(zone)?;
         Ok(Self {
             mounted: OnceCell::new(),
             cache: Rc::new(RefCell::new(cache)),
@@ -152,9 +154,9 @@ impl<Z: RawZone> RawFat<Z> {
         let mut info = [0; 512];
         let mut cache = self.cache.borrow_mut();
         cache.read_at(self.geometry.fs_info, &mut info)?;
-        if !geometry::fs_info_is_sound(&info) {
+        if !fs_info_is_sound(&info) {
             // The summary is a hint that can be made anew; `fatfs` would refuse the volume over it.
-            cache.write_at(self.geometry.fs_info, &geometry::fs_info(u32::MAX, u32::MAX))?;
+            cache.write_at(self.geometry.fs_info, &fs_info(u32::MAX, u32::MAX))?;
         }
         drop(cache);
         // Counted here once, so that the summary is right when the volume is closed.
@@ -162,7 +164,7 @@ impl<Z: RawZone> RawFat<Z> {
         let mut cache = self.cache.borrow_mut();
         let next = u32::from_le_bytes([info[492], info[493], info[494], info[495]]);
         let next = if self.geometry.holds(next) { next } else { u32::MAX };
-        let counted = geometry::fs_info(u32::try_from(free).unwrap_or(u32::MAX), next);
+        let counted = fs_info(u32::try_from(free).unwrap_or(u32::MAX), next);
         if counted[488..496] != info[488..496] {
             cache.write_at(self.geometry.fs_info + 488, &counted[488..496])?;
         }

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
 
-use super::geometry::{FIRST_CLUSTER, Geometry};
+use crate::boot_sector::{FIRST_CLUSTER, Geometry};
 use crate::free_zone::{Kind, Metadata};
 use crate::image::block_cache::BlockCache;
 use crate::{RawZone, ZoneError};

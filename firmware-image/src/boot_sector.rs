@@ -1,0 +1,337 @@
+//! The boot sector of a FAT32 volume: strict reading, and mending it or its copy, each from the other.
+//!
+//! Source: Microsoft, *FAT: General Overview of On-Disk Format*, 1.03. A volume that passes [`Geometry::parse`] cannot
+//! make the arithmetic of a reader overflow, and claims no byte outside its zone. Only FAT32 is accepted: the free zone
+//! is never made as anything else. Nothing here but the boot sector, its copy and their summaries of free clusters is written.
+
+use crate::ZoneError;
+use crate::storage::{RawZone, read_exact_at, write_all_at};
+
+/// The highest cluster count that leaves the reserved numbers alone.
+pub(crate) const MAX_CLUSTERS: u64 = 0x0FFF_FFF4;
+/// The longest table accepted: 256 MiB, enough for 2 TiB in clusters of 32 KiB.
+const MAX_FAT_BYTES: u64 = 256 * 1024 * 1024;
+/// The largest cluster accepted.
+const MAX_CLUSTER_BYTES: u32 = 64 * 1024;
+/// The first cluster's number.
+pub const FIRST_CLUSTER: u32 = 2;
+/// How much longer than its entries a table may be made to fill flash pages, in bytes.
+const MAX_TABLE_PADDING: u64 = 128 << 10;
+
+/// The sector that has the copy, as the specification wants it, and the sizes of sectors.
+const USUAL_COPY: u64 = 6;
+const SECTOR_SIZES: [u64; 4] = [512, 1024, 2048, 4096];
+/// Where the boot sector notes that the volume is in use: no copy follows that.
+const STATE_AT: usize = 65;
+/// So much of a volume ([`Geometry::evidence`]) has to speak for a copy before it takes the place of what cannot be read.
+const ENOUGH: u32 = 2;
+
+/// The places of a volume, in bytes from its start.
+#[derive(Debug, Clone)]
+pub struct Geometry {
+    /// Bytes of a cluster.
+    pub cluster_bytes: u32,
+    /// The table that is read.
+    pub fat_start: u64,
+    /// Bytes of a table.
+    pub fat_bytes: u64,
+    /// The end of all tables together.
+    pub fats_end: u64,
+    /// The first cluster.
+    pub data_start: u64,
+    /// Clusters, numbered from 2.
+    pub clusters: u32,
+    /// The root directory's first cluster.
+    pub root_cluster: u32,
+    /// The summary of free clusters.
+    pub fs_info: u64,
+    /// The copy of the boot sector; 0: there is none.
+    pub backup_boot: u64,
+    /// The volume's serial number.
+    pub volume_id: u32,
+    /// The volume's label.
+    pub label: [u8; 11],
+}
+
+impl Geometry {
+    /// Whether both say the same of where tables, clusters and the root directory are.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let places =
+            |of: &Self| (of.cluster_bytes, of.fat_start, of.fat_bytes, of.data_start, of.clusters, of.root_cluster);
+        places(self) == places(other)
+    }
+
+    /// How much of a volume, of 3, shows that these are its places: each table begins as a table does, the tables are no longer
+    /// than the clusters need, and the root directory begins with the label.
+    ///
+    /// # Errors
+    /// What the storage reports.
+    pub fn evidence<Z: RawZone + ?Sized>(&self, zone: &mut Z) -> Result<u32, ZoneError> {
+        let mut tables_begin = true;
+        let mut at = self.fat_start;
+        let mut entry = [0; 512];
+        while at < self.fats_end {
+            read_exact_at(zone, at, &mut entry)?;
+            tables_begin &= entry[0] >= 0xF0 && entry[1..3] == [0xFF, 0xFF] && entry[3] & 0x0F == 0x0F;
+            at += self.fat_bytes;
+        }
+        let needed = (u64::from(self.clusters) + u64::from(FIRST_CLUSTER)) * 4;
+        let are_as_long = self.fat_bytes <= needed + needed / 4 + MAX_TABLE_PADDING;
+        read_exact_at(zone, self.cluster_at(self.root_cluster)?, &mut entry)?;
+        let label_begins = entry[11] == 0x08 && entry[0] != 0;
+        Ok(u32::from(tables_begin) + u32::from(are_as_long) + u32::from(label_begins))
+    }
+
+    /// Reads a boot sector for a zone of `zone_bytes`.
+    ///
+    /// # Errors
+    /// `Corrupt` for one that is no FAT32 volume's, contradicts itself, or claims more than the zone has.
+    pub fn parse(boot: &[u8; 512], zone_bytes: u64) -> Result<Self, ZoneError> {
+        let sound = |condition: bool| if condition { Ok(()) } else { Err(ZoneError::Corrupt) };
+        let u16_at = |at: usize| u16::from_le_bytes([boot[at], boot[at + 1]]);
+        let u32_at = |at: usize| u32::from_le_bytes([boot[at], boot[at + 1], boot[at + 2], boot[at + 3]]);
+
+        sound(boot[510..] == [0x55, 0xAA])?;
+        let sector = u64::from(u16_at(11));
+        sound(matches!(sector, 512 | 1024 | 2048 | 4096))?;
+        let cluster_sectors = u64::from(boot[13]);
+        sound(cluster_sectors.is_power_of_two())?;
+        let cluster_bytes = (cluster_sectors * sector) as u32;
+        sound(cluster_bytes <= MAX_CLUSTER_BYTES)?;
+        let (reserved, fats) = (u64::from(u16_at(14)), u64::from(boot[16]));
+        sound(reserved >= 1 && (1..=2).contains(&fats))?;
+        // No fixed root, no 16-bit counts: FAT32.
+        sound(u16_at(17) == 0 && u16_at(19) == 0 && u16_at(22) == 0)?;
+        let (total, fat_sectors) = (u64::from(u32_at(32)), u64::from(u32_at(36)));
+        sound(total * sector <= zone_bytes)?;
+        let fat_bytes = fat_sectors * sector;
+        sound(fat_bytes > 0 && fat_bytes <= MAX_FAT_BYTES)?;
+        let (flags, version) = (u16_at(40), u16_at(42));
+        sound(version == 0)?;
+        let active = if flags & 0x80 == 0 { 0 } else { u64::from(flags & 0x0F) };
+        sound(active < fats)?;
+        let data = reserved + fats * fat_sectors;
+        sound(data < total)?;
+        let clusters = (total - data) / cluster_sectors;
+        sound((65_525..=MAX_CLUSTERS).contains(&clusters) && fat_bytes / 4 >= clusters + 2)?;
+        let clusters = clusters as u32;
+        let root_cluster = u32_at(44);
+        sound((FIRST_CLUSTER..clusters + FIRST_CLUSTER).contains(&root_cluster))?;
+        let (fs_info, backup) = (u64::from(u16_at(48)), u64::from(u16_at(50)));
+        sound((1..reserved).contains(&fs_info) && backup < reserved)?;
+
+        let mut label = [0; 11];
+        label.copy_from_slice(&boot[71..82]);
+        Ok(Self {
+            cluster_bytes,
+            fat_start: (reserved + active * fat_sectors) * sector,
+            fat_bytes,
+            fats_end: data * sector,
+            data_start: data * sector,
+            clusters,
+            root_cluster,
+            fs_info: fs_info * sector,
+            backup_boot: backup * sector,
+            volume_id: u32_at(67),
+            label,
+        })
+    }
+
+    /// Whether `cluster` is one of the volume's.
+    pub fn holds(&self, cluster: u32) -> bool {
+        (FIRST_CLUSTER..self.clusters + FIRST_CLUSTER).contains(&cluster)
+    }
+
+    /// Where a cluster's bytes stand.
+    ///
+    /// # Errors
+    /// `Corrupt` for a number that is no cluster's.
+    pub fn cluster_at(&self, cluster: u32) -> Result<u64, ZoneError> {
+        if !self.holds(cluster) {
+            return Err(ZoneError::Corrupt);
+        }
+        Ok(self.data_start + u64::from(cluster - FIRST_CLUSTER) * u64::from(self.cluster_bytes))
+    }
+}
+
+/// The summary sector: free clusters and where to look for the next, both hints (`u32::MAX`: unknown).
+pub(crate) fn fs_info(free: u32, next: u32) -> [u8; 512] {
+    let mut info = [0; 512];
+    info[..4].copy_from_slice(b"RRaA");
+    info[484..488].copy_from_slice(b"rrAa");
+    info[488..492].copy_from_slice(&free.to_le_bytes());
+    info[492..496].copy_from_slice(&next.to_le_bytes());
+    info[510..].copy_from_slice(&[0x55, 0xAA]);
+    info
+}
+
+/// Whether a summary sector has its three signatures.
+pub(crate) fn fs_info_is_sound(info: &[u8; 512]) -> bool {
+    info[..4] == *b"RRaA" && info[484..488] == *b"rrAa" && info[508..] == [0, 0, 0x55, 0xAA]
+}
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The boot sector.
+    First,
+    /// Its copy.
+    Backup,
+}
+
+/// How boot sector and copy are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// They say the same, or the volume keeps no copy.
+    Sound,
+    /// This one is damaged or out of date, and the other is sound.
+    Wrong(Which),
+    /// Which is right cannot be told for sure: both are sound and name different places, or the copy alone is, and little of the
+    /// volume fits it. How much speaks for each ([`Geometry::evidence`]).
+    Unclear {
+        /// For the boot sector, where it is sound.
+        first: Option<u32>,
+        /// For the copy.
+        backup: u32,
+    },
+    /// Neither is the boot sector of a FAT32 volume in this zone.
+    Neither,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mended {
+    /// Nothing: there was no need.
+    Nothing,
+    /// The boot sector, from its copy.
+    First,
+    /// The copy, from the boot sector.
+    Backup,
+}
+
+/// A sound boot sector, and where it stands.
+struct Sector {
+    bytes: [u8; 512],
+    geometry: Geometry,
+    at: u64,
+}
+
+impl Sector {
+    fn read<Z: RawZone + ?Sized>(zone: &mut Z, at: u64) -> Result<Option<Self>, ZoneError> {
+        let zone_bytes = zone.len()?;
+        if at.saturating_add(512) > zone_bytes {
+            return Ok(None);
+        }
+        let mut bytes = [0; 512];
+        read_exact_at(zone, at, &mut bytes)?;
+        let Ok(geometry) = Geometry::parse(&bytes, zone_bytes) else { return Ok(None) };
+        // What operating systems look at, too: the jump, the kind of medium.
+        let begins =
+            matches!((bytes[0], bytes[2]), (0xEB, 0x90) | (0xE9, _)) && (bytes[21] == 0xF0 || bytes[21] >= 0xF8);
+        let sound = begins && geometry.backup_boot != geometry.fs_info;
+        Ok(sound.then_some(Self { bytes, geometry, at }))
+    }
+
+    /// The copy, where a sound one names itself: where the boot sector says, else where copies stand.
+    fn copy<Z: RawZone + ?Sized>(zone: &mut Z, first: Option<&Self>) -> Result<Option<Self>, ZoneError> {
+        let named = first.map_or(0, |first| first.geometry.backup_boot);
+        for at in core::iter::once(named).chain(SECTOR_SIZES.map(|size| USUAL_COPY * size)) {
+            if at > 0
+                && let Some(copy) = Self::read(zone, at)?
+                && copy.geometry.backup_boot == at
+            {
+                return Ok(Some(copy));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether copy and summary are where this says.
+    fn names_what_is_there<Z: RawZone + ?Sized>(&self, zone: &mut Z, copy_at: u64) -> Result<bool, ZoneError> {
+        Ok(self.geometry.backup_boot == copy_at && summary_is_sound(zone, self.geometry.fs_info)?)
+    }
+}
+
+fn summary_is_sound<Z: RawZone + ?Sized>(zone: &mut Z, at: u64) -> Result<bool, ZoneError> {
+    let mut info = [0; 512];
+    read_exact_at(zone, at, &mut info)?;
+    Ok(fs_info_is_sound(&info))
+}
+
+/// Looks at the boot sector of the volume in `zone`, and at its copy.
+///
+/// # Errors
+/// What the storage reports.
+pub fn examine<Z: RawZone + ?Sized>(zone: &mut Z) -> Result<Finding, ZoneError> {
+    let first = Sector::read(zone, 0)?;
+    let copy = Sector::copy(zone, first.as_ref())?;
+    Ok(match (first, copy) {
+        (None, None) => Finding::Neither,
+        (None, Some(copy)) => match copy.geometry.evidence(zone)? {
+            ENOUGH.. => Finding::Wrong(Which::First),
+            backup => Finding::Unclear { first: None, backup },
+        },
+        (Some(first), None) if first.geometry.backup_boot == 0 => Finding::Sound,
+        (Some(_), None) => Finding::Wrong(Which::Backup),
+        (Some(first), Some(copy)) if !first.geometry.says_the_same(&copy.geometry) => {
+            Finding::Unclear { first: Some(first.geometry.evidence(zone)?), backup: copy.geometry.evidence(zone)? }
+        }
+        (Some(first), Some(copy)) => {
+            let bytes = |of: &Sector| {
+                let mut bytes = of.bytes;
+                bytes[STATE_AT] = 0;
+                bytes
+            };
+            if bytes(&first) == bytes(&copy) {
+                Finding::Sound
+            } else if !first.names_what_is_there(zone, copy.at)? && copy.names_what_is_there(zone, copy.at)? {
+                Finding::Wrong(Which::First)
+            } else if first.geometry.backup_boot == 0 {
+                Finding::Sound
+            } else {
+                Finding::Wrong(Which::Backup)
+            }
+        }
+    })
+}
+
+/// Mends the boot sector or its copy from the other, where it is clear which is right. Durable; at any cut one of them is whole.
+///
+/// # Errors
+/// `Corrupt` where neither is sound or it is not clear ([`examine`] tells which), else what the storage reports.
+pub fn mend<Z: RawZone + ?Sized>(zone: &mut Z) -> Result<Mended, ZoneError> {
+    match examine(zone)? {
+        Finding::Sound => Ok(Mended::Nothing),
+        Finding::Wrong(Which::First) => write_from(zone, Which::Backup).map(|()| Mended::First),
+        Finding::Wrong(Which::Backup) => write_from(zone, Which::First).map(|()| Mended::Backup),
+        Finding::Unclear { .. } | Finding::Neither => Err(ZoneError::Corrupt),
+    }
+}
+
+/// Writes the other one from the one that is `right`, and a new summary beside it if that is damaged. Durable.
+///
+/// # Errors
+/// `Corrupt` where the `right` one is not sound or the volume keeps no copy, else what the storage reports.
+pub fn write_from<Z: RawZone + ?Sized>(zone: &mut Z, right: Which) -> Result<(), ZoneError> {
+    let first = Sector::read(zone, 0)?;
+    let source = match right {
+        Which::First => first,
+        Which::Backup => Sector::copy(zone, first.as_ref())?,
+    };
+    let Some(Sector { mut bytes, geometry, .. }) = source else { return Err(ZoneError::Corrupt) };
+    let to = match right {
+        Which::First if geometry.backup_boot == 0 => return Err(ZoneError::Corrupt),
+        Which::First => geometry.backup_boot,
+        Which::Backup => 0,
+    };
+    let summary = to + geometry.fs_info;
+    if summary + 512 <= geometry.fat_start && !summary_is_sound(zone, summary)? {
+        write_all_at(zone, summary, &fs_info(u32::MAX, u32::MAX))?;
+        // Behind a sound boot sector nobody would look at it again.
+        zone.flush()?;
+    }
+    // Whether the volume is in use is said in the first alone.
+    bytes[STATE_AT] = 0;
+    write_all_at(zone, to, &bytes)?;
+    zone.flush()
+}
