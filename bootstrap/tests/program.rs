@@ -487,7 +487,11 @@ fn usage_errors_and_missing_devices_have_their_statuses() {
     assert_eq!(run(&["--virtual", "/nonexistent/zone", "--free", "/tmp"]).0, 66);
     let (status, said) = run(&[]);
     assert_eq!(status, 66, "the test's directory is on no device: {said}");
-    assert_eq!(run(&["--help"]).0, 0);
+    let output = support::output(device.bare_command().arg("--help"));
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && help.contains("--plugged NODE") && help.contains("128+N"), "{help}");
+    // What ships opens no images.
+    assert_eq!(help.contains("--device"), !support::TESTED.is_shipped, "{help}");
 }
 
 #[test]

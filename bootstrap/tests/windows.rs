@@ -11,12 +11,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use firmware_image::device_config::Policies;
+use firmware_image::device_config::{DeviceConfig, Policies};
 use firmware_image::hidden::SlotName;
 use firmware_image::host::DirZone;
 use firmware_image::journal::{Journal, State};
 use firmware_image::launcher_note::Trial;
 use firmware_image::record::{Health, Release};
+use firmware_image::signature::SigningKey;
 use firmware_image::updater_image::Floors;
 use firmware_image::{Digest, paths};
 use support::{Device, Ended, Maker, PRODUCT, digest_of};
@@ -252,6 +253,22 @@ fn the_client_starts_while_a_download_goes_on_and_its_end_is_told() {
 }
 
 #[test]
+fn a_client_that_somebody_holds_for_a_moment_is_waited_for() {
+    let wine = wine_or_skip!();
+    let device = Device::of_platform(WINDOWS);
+    let client = there(&device.free.join("client/run.exe"));
+    // The updater does what a scanner does with what was just written.
+    let image = |millis| updater(wine, "1.0.0", &format!("hold {client};ready;go;sleep {millis}"));
+    let device = sized(device, &image(200)).with_client(wine, "say the client speaks;exit 7");
+    let ended = device.start_there(wine, &[]);
+    assert_eq!((ended.status, &*ended.out, &*ended.said), (7, "the client speaks\n", ""));
+    device.install(&image(3000));
+    let ended = device.start_there(wine, &[]);
+    assert_eq!((ended.status, &*ended.out), (72, ""));
+    assert!(ended.said.contains("could not be started"), "{}", ended.said);
+}
+
+#[test]
 fn a_client_that_is_not_whole_is_not_started() {
     let wine = wine_or_skip!();
     let device = sound(wine, &updater(wine, "1.0.0", "ready;exit 3"));
@@ -321,6 +338,44 @@ fn below_the_floor_the_factory_copy_is_asked_to_recover() {
 }
 
 #[test]
+fn a_foreign_updater_never_runs_and_gives_way_to_the_devices_own() {
+    let wine = wine_or_skip!();
+    let image = good(wine, "1.0.0");
+    let foreign = program(wine, "say a foreign one;ready");
+    for maker in [
+        Maker { vendor_seed: 9, ..maker("3.0.0") },
+        Maker { product: "other-stick", ..maker("3.0.0") },
+        Maker { platform: "linux-x86_64", ..maker("3.0.0") },
+    ] {
+        let device = sound(wine, &image);
+        device.install(&maker.make(&foreign));
+        let ended = device.start_there(wine, &[]);
+        assert_eq!(ended.status, 7, "{ended:?}");
+        let restored = "restored version 1.0.0 from hidden backup A.\nupdater 1.0.0\n";
+        assert!(ended.said.contains("was foreign") && ended.said.ends_with(restored), "{}", ended.said);
+        assert!(!ended.said.contains("a foreign one"), "{}", ended.said);
+        assert_eq!(device.installed().unwrap(), image);
+    }
+}
+
+#[test]
+fn an_updater_that_is_too_old_gives_way_to_a_newer_copy() {
+    let wine = wine_or_skip!();
+    let floors = Floors { version: support::version("2.0.0"), key_serial: 0 };
+    let newer = Maker { floors, ..maker("2.0.0") }.make(&program(wine, "ready;say updater 2.0.0"));
+    let device = sound(wine, &newer);
+    device.install(&good(wine, "1.0.0"));
+    let ended = device.start_there(wine, &[]);
+    assert_eq!(ended.status, 7, "{ended:?}");
+    assert_eq!(
+        ended.said,
+        "The updater in the free zone was version 1.0.0, which is too old to be allowed; restored version 2.0.0 from \
+         hidden backup A.\nupdater 2.0.0\n"
+    );
+    assert_eq!(device.installed().unwrap(), newer);
+}
+
+#[test]
 fn a_launcher_without_a_vendors_key_and_a_configuration_of_another_vendor_are_refused() {
     let wine = wine_or_skip!();
     let device = sound(wine, &good(wine, "1.0.0"));
@@ -331,6 +386,11 @@ fn a_launcher_without_a_vendors_key_and_a_configuration_of_another_vendor_are_re
     fs::write(&config, &bytes).unwrap();
     assert_eq!(device.start_there(wine, &[]).status, 78);
     bytes[100] ^= 1;
+    let vendor = SigningKey::from_seed(&[1; 32]).public();
+    let mut others = vec![0; bytes.len() + 4096];
+    let signed = DeviceConfig::open(&bytes, &vendor).unwrap().sign(&SigningKey::from_seed(&[9; 32]), &mut others);
+    fs::write(&config, signed.unwrap()).unwrap();
+    assert_eq!(device.start_there(wine, &[]).status, 78);
     fs::write(&config, &bytes).unwrap();
     assert_eq!(device.start_there(wine, &[]).status, 7);
     fs::copy(wine.program(LAUNCHER), launcher).unwrap();
@@ -392,6 +452,43 @@ fn what_runs_is_a_private_file_that_nobody_can_write_or_remove_and_that_is_gone_
     assert!(wine.left_behind().iter().all(|path| !path.ends_with(directory)), "{directory} was left behind");
 }
 
+/// Runs the command line behind its first argument, which it takes for the temporary directory.
+const ELSEWHERE: &str = r#"
+#include <stdio.h>
+#include <windows.h>
+int main(int argc, char **argv) {
+    char line[4096] = "";
+    for (int i = 2; i < argc; i++) sprintf(line + strlen(line), "\"%s\" ", argv[i]);
+    SetEnvironmentVariableA("TMP", argv[1]);
+    SetEnvironmentVariableA("TEMP", argv[1]);
+    STARTUPINFOA start = { sizeof start };
+    PROCESS_INFORMATION made;
+    DWORD status;
+    if (!CreateProcessA(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &start, &made)) return 98;
+    WaitForSingleObject(made.hProcess, INFINITE);
+    GetExitCodeProcess(made.hProcess, &status);
+    return status;
+}
+"#;
+
+#[test]
+fn where_the_temporary_directory_takes_no_program_another_place_of_the_users_does() {
+    let wine = wine_or_skip!();
+    let device = sound(wine, &updater(wine, "1.0.0", "self;ready"));
+    let launcher = device.stamped_launcher(&wine.program(LAUNCHER));
+    let elsewhere = device.virtual_zone.join("elsewhere.exe");
+    wine.compile(ELSEWHERE, &[], &elsewhere, &[]);
+    let mut command = wine.command(&elsewhere);
+    command.args([r"Z:\nonexistent", &*there(&launcher), "--virtual", &there(&device.virtual_zone)]);
+    command.args(["--free", &there(&device.free)]);
+    let ended = Ended::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap());
+    assert_eq!(ended.status, 7, "{ended:?}");
+    let own = ended.said.trim_end();
+    assert!(own.contains(r"\AppData\Local\holdfast-") && own.ends_with(" refused stays"), "{own}");
+    let directory = own.rsplit('\\').nth(1).unwrap();
+    assert!(wine.left_behind().iter().all(|path| !path.ends_with(directory)), "{directory} was left behind");
+}
+
 #[test]
 fn a_running_client_and_an_updater_that_changes_it_keep_each_other_out() {
     let wine = wine_or_skip!();
@@ -436,5 +533,10 @@ fn usage_errors_have_their_status_and_what_belongs_to_linux_is_refused() {
     assert_eq!(run(&["--nonsense"]), Some(64));
     assert_eq!(run(&["--plugged", "D:"]), Some(64));
     assert_eq!(run(&["--virtual", r"Z:\nonexistent", "--free", "Z:\\"]), Some(66));
-    assert_eq!(run(&["--help"]), Some(0));
+    let output = wine.command(&launcher).arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(help.contains("--virtual DIR") && help.ends_with("by signal N\n"), "{help}");
+    for absent in ["--device", "--plugged", "--allow-root"] {
+        assert!(!help.contains(absent), "the launcher for Windows has no {absent}: {help}");
+    }
 }

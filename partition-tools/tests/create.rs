@@ -445,3 +445,19 @@ fn a_release_that_the_store_holds_as_patches_is_preinstalled_like_any() {
     let said = product.fail(1, &arguments);
     assert!(said.contains("as patches") && !product.path("other.img").exists(), "{said}");
 }
+
+#[test]
+fn windows_gets_every_letter_of_a_products_name() {
+    let product = Product::new();
+    let autorun = |name: &str, out: &str| {
+        let mut create = vec!["create", "--profile", "stick", "--out", out, "--size", "200MiB", "--keys", "keys"];
+        create.extend(["--product", name, "--server", "http://127.0.0.1:1/store", "--client-command", "client/run.sh"]);
+        create.extend(["--bootstrap", "linux-x86_64=bootstrap", "--updater", "linux-x86_64=updater"]);
+        product.succeed(&create);
+        product.run(&["virtual", "cat", out, "autorun.inf"]).stdout
+    };
+    assert_eq!(autorun(PRODUCT, "ascii.img"), b"[autorun]\r\nlabel=Acme Notes\r\n");
+    let bytes = autorun("Müllers Notizen €", "letters.img");
+    let units: Vec<u16> = bytes.chunks(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).collect();
+    assert_eq!(String::from_utf16(&units).unwrap(), "\u{feff}[autorun]\r\nlabel=Müllers Notizen €\r\n");
+}

@@ -4,25 +4,64 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-/// What `--help` prints.
-pub const HELP: &str = "\
+/// Text about raw images, in a launcher that opens them.
+#[cfg(feature = "image")]
+macro_rules! if_images {
+    ($text:literal) => {
+        $text
+    };
+}
+#[cfg(not(feature = "image"))]
+macro_rules! if_images {
+    ($text:literal) => {
+        ""
+    };
+}
+
+/// Text about mounting, where the launcher mounts.
+#[cfg(not(windows))]
+macro_rules! if_mounting {
+    ($text:literal) => {
+        $text
+    };
+}
+#[cfg(windows)]
+macro_rules! if_mounting {
+    ($text:literal) => {
+        ""
+    };
+}
+
+/// What `--help` prints: only what this launcher does.
+pub const HELP: &str = concat!(
+    "\
 Checks the device's updater, restores it if it must, runs it, then runs the client.
 
 Usage: bootstrap [options]
-       bootstrap [options] --device IMAGE_OR_BLOCK_DEVICE [--virtual CD_ISO_OR_DIR]
        bootstrap [options] --virtual DIR --free DIR [--hidden FILE_OR_DEVICE]
-       bootstrap [options] --plugged NODE
-
-Without --device, --virtual or --plugged the launcher finds the device that it was started from.
+",
+    if_images!("       bootstrap [options] --device IMAGE_OR_BLOCK_DEVICE [--virtual CD_ISO_OR_DIR]\n"),
+    if_mounting!("       bootstrap [options] --plugged NODE\n"),
+    "
+Where no device is named the launcher finds the one that it was started from.
 
 Options:
-  --device PATH    a device image or a whole block device; the client runs from a private copy
-  --virtual PATH   the virtual zone: a mounted directory (with --device also an ISO image)
+",
+    if_images!("  --device PATH    a device image or a whole block device; the client runs from a private copy\n"),
+    "  --virtual PATH   the virtual zone: a mounted directory",
+    if_images!(" (with --device also an ISO image)"),
+    "
   --free DIR       the free zone, mounted
   --hidden PATH    the hidden zone: its partition, or a file
+",
+    if_mounting!(
+        "\
   --plugged NODE   the device whose virtual zone is this partition or CD-ROM unit: its zones are mounted where nobody else sees
                    them, then every capability is given up. For systemd units; wants CAP_SYS_ADMIN and no other right
   --allow-root     with --plugged: run what is on the device as root, on a board that has no other user
+"
+    ),
+    "\
   --no-client      do everything but start the client
   --verbose        say what was looked at, also when all is well
   --json           print a report on standard output when all is done
@@ -31,10 +70,15 @@ Options:
 
 Examples:
   bootstrap                                    what autorun and a double-click do
-  bootstrap --device device.img                heal, update and run a device image
+",
+    if_images!("  bootstrap --device device.img                heal, update and run a device image\n"),
+    if_mounting!(
+        "\
   bootstrap --virtual /media/cd --free /media/stick --hidden /dev/sdb2 --verbose
   bootstrap --plugged /dev/sr0                 what the unit of `partition-tools host` does
-
+"
+    ),
+    "
 Exit status: the client's own when it ran (128 + N: ended by signal N), or 0; else
   64  the command line makes no sense
   66  the device, or a zone that was named, was not found
@@ -44,10 +88,13 @@ Exit status: the client's own when it ran (128 + N: ended by signal N), or 0; el
   72  the client cannot be started
   73  the client is not whole, and was not started
   74  the device was pulled
-  77  this system refuses to run the updater (likewise), or to mount the device's zones; or root used --plugged
+  77  this system refuses to run the updater (likewise)",
+    if_mounting!(", or to mount the device's zones; or root used --plugged"),
+    "
   78  the device's configuration is missing, damaged, or another vendor's
   128+N  the launcher itself was ended by signal N
-";
+"
+);
 
 /// Which device.
 #[derive(Debug, Clone, PartialEq, Eq)]

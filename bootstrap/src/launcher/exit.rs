@@ -52,6 +52,11 @@ impl Exit {
         }
     }
 
+    /// Whether the launcher could not do what it was started for. How a client ends is the client's to tell.
+    pub fn is_failure(self) -> bool {
+        !matches!(self, Self::Fine | Self::Client(_) | Self::Interrupted(_))
+    }
+
     /// A word for scripts.
     pub fn word(self) -> &'static str {
         match self {

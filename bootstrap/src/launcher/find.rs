@@ -115,7 +115,7 @@ impl FindError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotOnADevice(_) | Self::NoProgram => {
-                "Start the launcher from the device, or say which one: --device PATH, or --virtual DIR --free DIR."
+                "Start the launcher from the device, or say where its zones are: --virtual DIR --free DIR."
             }
             Self::NoSuchUnit(_) => "Is the device still plugged in?",
             Self::NoMounts(_) | Self::NoBlockDevice(_) => {

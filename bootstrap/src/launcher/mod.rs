@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`args`] | the command line |
 //! | [`find`] | the device this launcher was started from, or that was plugged in |
+//! | [`layout`] | zones among numbered disks and units, as Windows tells of them |
 //! | [`mountinfo`], [`sysfs`] | what the system tells of mounts and block devices |
 //! | [`plugged`] | mounting a device that was plugged in, and giving up every privilege |
 //! | [`zones`] | a device's zones as directories and block devices |
@@ -18,6 +19,7 @@ pub mod exit;
 pub mod find;
 #[cfg(feature = "image")]
 pub mod image;
+pub mod layout;
 pub mod mountinfo;
 pub mod plugged;
 pub mod session;
@@ -36,7 +38,7 @@ use crate::platform;
 
 /// The whole program. `args` are those behind the program's name.
 pub fn main(args: impl Iterator<Item = OsString>) -> i32 {
-    platform::open_console();
+    platform::prepare();
     let options = match args::parse(args) {
         Ok(Parsed::Run(options)) => options,
         Ok(Parsed::Help) => {
@@ -57,7 +59,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> i32 {
     if options.json {
         // Read by a program, which waits for the end of this one.
         words::out(&teller.json(exit));
-    } else if !matches!(exit, Exit::Fine | Exit::Client(0)) {
+    } else if exit.is_failure() {
         teller.show();
     }
     exit.status()

@@ -153,7 +153,7 @@ pub struct NoZone {
 impl NoZone {
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
-        "Is the device plugged in and mounted? Name its virtual zone with --virtual, or the whole device with --device."
+        "Is the device plugged in and mounted? Name its virtual zone with --virtual."
     }
 }
 
@@ -260,8 +260,8 @@ impl Zones for Directories {
         if let Some(free) = &self.free {
             args.extend(["--free".into(), free.clone().into()]);
         }
-        // One that may not be opened is not named: the updater would stumble over it.
-        if let Some(hidden) = self.hidden.as_ref().filter(|path| File::open(path).is_ok()) {
+        // One that cannot be opened, or not as a zone, is not named: the updater would stumble over it.
+        if let Some(hidden) = self.hidden.as_ref().filter(|path| FileZone::open(path, Access::ReadOnly).is_ok()) {
             args.extend(["--hidden".into(), hidden.clone().into()]);
         }
         args
@@ -293,10 +293,11 @@ impl Zones for Directories {
     fn out_of_reach(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (name, path) in [("hidden zone", &self.hidden), ("CD-ROM", &self.cd)] {
-            if let Some((path, Err(error))) = path.as_deref().map(|path| (path, File::open(path))) {
+            if let Some((path, Err(error))) = path.as_deref().map(|path| (path, FileZone::open(path, Access::ReadOnly)))
+            {
                 let path = path.display();
-                lines.push(match error.kind() {
-                    io::ErrorKind::PermissionDenied => format!(
+                lines.push(match error {
+                    ZoneError::Denied => format!(
                         "The {name} {path} is out of this user's reach; the copies elsewhere serve. {}",
                         platform::REACH_HINT
                     ),

@@ -18,13 +18,6 @@ fn unsupported() -> io::Error {
 /// Cannot be had here.
 pub enum RunImage {}
 
-impl RunImage {
-    /// See Linux.
-    pub fn is_in_memory(&self) -> bool {
-        match *self {}
-    }
-}
-
 impl SealedBytes for RunImage {
     fn bytes(&self) -> &[u8] {
         match *self {}
@@ -37,7 +30,9 @@ pub struct SealedMemory;
 
 impl SealedMemory {
     /// See Linux.
-    pub fn forbid(&mut self) {}
+    pub fn forbid(&mut self) -> bool {
+        false
+    }
 }
 
 /// Refuses.
@@ -227,7 +222,7 @@ pub fn own_device() -> Result<Found, FindError> {
 }
 
 /// Standard error is there from the start.
-pub fn open_console() {}
+pub fn prepare() {}
 
 /// Nobody reads windows here.
 pub fn show(_title: &str, _text: &str) {}

@@ -7,8 +7,8 @@
 mod os;
 pub use os::{
     Child, Events, Lock, MOUNTS, Presence, PrivateDirectory, PrivateMount, REACH_HINT, RunImage, SealedMemory,
-    give_up_privileges, is_root, make_executable, mount_privately, mount_zones, open_console, own_device,
-    private_directory, show, try_lock_shared,
+    give_up_privileges, is_root, make_executable, mount_privately, mount_zones, own_device, prepare, private_directory,
+    show, try_lock_shared,
 };
 
 use std::ffi::OsString;

@@ -50,6 +50,10 @@ int main(int argc, char **argv) {
             printf(file == INVALID_HANDLE_VALUE ? "refused\n" : "written\n");
             fflush(stdout);
             if (file != INVALID_HANDLE_VALUE) CloseHandle(file);
+        } else if (!strncmp(word, "hold ", 5)) {
+            /* Lets nobody else open a file, until the end; tells if it could not. */
+            HANDLE file = CreateFileA(word + 5, GENERIC_READ, 0, NULL, OPEN_EXISTING, 0, NULL);
+            if (file == INVALID_HANDLE_VALUE) { printf("not held\n"); fflush(stdout); }
         } else if (!strcmp(word, "self")) {
             /* The same with its own file, and tells where that is. */
             char own[1024];

@@ -4,16 +4,19 @@
 //!   wildcards, a dot or blank at the end, which it drops.
 //! - No reparse point is followed (links, junctions): parents are looked at first, the last component is opened as what it
 //!   is and looked at through its handle.
+//! - FAT's driver flushes the whole volume for its root directory and nothing for any other, so every flush of a directory is
+//!   one of the root as well.
 //! - What another program holds for a moment, as scanners do, is tried again; then it is [`ZoneError::Busy`].
 //! - A program that runs cannot be written or removed, but renamed: it makes room by moving to [`paths::ASIDE_DIR`], which
 //!   the next start empties.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::os::windows::ffi::OsStrExt as _;
 use std::os::windows::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf, Prefix};
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{
@@ -22,8 +25,7 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::Storage::FileSystem::{
     DELETE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_BACKUP_SEMANTICS,
-    FILE_FLAG_OPEN_REPARSE_POINT, GetDiskFreeSpaceExW, MOVEFILE_DELAY_UNTIL_REBOOT, MOVEFILE_REPLACE_EXISTING,
-    MOVEFILE_WRITE_THROUGH, MoveFileExW,
+    FILE_FLAG_OPEN_REPARSE_POINT, GetDiskFreeSpaceExW, MOVEFILE_REPLACE_EXISTING, MOVEFILE_WRITE_THROUGH, MoveFileExW,
 };
 
 use crate::free_zone::{Kind, Metadata, is_device_name};
@@ -68,8 +70,10 @@ impl Root {
         if !fs::metadata(directory)?.is_dir() {
             return Err(ZoneError::BadPath);
         }
-        // In full and verbatim (`\\?\`), so that no length and no current directory matters.
-        Ok(Self(fs::canonicalize(directory)?))
+        // In full and verbatim (`\\?\`), so that no length and no current directory matters. Windows has no such name for what is
+        // on a volume without a drive's letter: there the name that was given has to do.
+        let in_full = fs::canonicalize(directory).or_else(|_| std::path::absolute(directory).map(verbatim));
+        Ok(Self(in_full?))
     }
 
     /// The host path of `path`, refused where a parent is a link; `None` where a parent is missing or a file.
@@ -232,9 +236,6 @@ impl Root {
         let mut free = (0..MAX_ASIDE).map(|number| directory.join(format!("{number}")));
         let aside = free.find(|aside| matches!(stat(aside), Ok(None)))?;
         patiently(|| move_file(host, &aside)).ok()?;
-        // Only an administrator may ask for that; everybody else's next start removes it.
-        // SAFETY: a string that ends in zero and lives through the call; the other may be null.
-        unsafe { MoveFileExW(wide(&aside).as_ptr(), std::ptr::null(), MOVEFILE_DELAY_UNTIL_REBOOT) };
         Some(aside)
     }
 
@@ -246,25 +247,24 @@ impl Root {
             match stat(&here)?.map(|found| found.kind) {
                 Some(Kind::Directory) => {}
                 Some(_) => return Err(ZoneError::BadPath),
-                None => fs::create_dir(&here)?,
+                None => match fs::create_dir(&here) {
+                    // Somebody else was as quick.
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                    made => made?,
+                },
             }
         }
         Ok(())
     }
 
-    /// Flushes the directory, where this file system lets an ordinary user; where not, its driver orders its directories by
-    /// itself, and renames were written through.
+    /// Flushes the directory and the zone's root, where this file system lets an ordinary user; where not, its driver orders its
+    /// directories by itself, and renames were written through.
     pub fn sync_dir(&self, path: &str) -> Result<(), ZoneError> {
-        /// What a driver answers that does not let this user flush a directory, or does not know how.
-        const NOT_HERE: [u32; 4] =
-            [ERROR_ACCESS_DENIED, ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_INVALID_PARAMETER];
         let host = self.resolve(path)?.filter(|host| host.is_dir()).ok_or(ZoneError::NotFound)?;
-        let mut options = OpenOptions::new();
-        options.access_mode(GENERIC_WRITE).custom_flags(FILE_FLAG_BACKUP_SEMANTICS);
-        patiently(|| match options.open(&host).and_then(|directory| directory.sync_all()) {
-            Err(error) if error.raw_os_error().is_some_and(|code| NOT_HERE.contains(&code.cast_unsigned())) => Ok(()),
-            done => done,
-        })
+        if host != self.0 {
+            flush_directory(&host)?;
+        }
+        flush_directory(&self.0)
     }
 
     /// No such mark here: a name's ending decides.
@@ -316,6 +316,18 @@ fn is_held(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| HELD.contains(&code.cast_unsigned()))
 }
 
+/// Flushes a directory, where the driver knows how and lets this user.
+fn flush_directory(host: &Path) -> Result<(), ZoneError> {
+    const NOT_HERE: [u32; 4] =
+        [ERROR_ACCESS_DENIED, ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED, ERROR_INVALID_PARAMETER];
+    let mut options = OpenOptions::new();
+    options.access_mode(GENERIC_WRITE).custom_flags(FILE_FLAG_BACKUP_SEMANTICS);
+    patiently(|| match options.open(host).and_then(|directory| directory.sync_all()) {
+        Err(error) if error.raw_os_error().is_some_and(|code| NOT_HERE.contains(&code.cast_unsigned())) => Ok(()),
+        done => done,
+    })
+}
+
 /// Whether somebody keeps what stands there from another name.
 fn is_kept(host: &Path) -> bool {
     as_it_is(OpenOptions::new().access_mode(DELETE)).open(host).is_err()
@@ -338,6 +350,18 @@ fn move_file(from: &Path, to: &Path) -> io::Result<()> {
     // SAFETY: two strings that end in zero and live through the call.
     let done = unsafe { MoveFileExW(wide(from).as_ptr(), wide(to).as_ptr(), flags) };
     if done == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `E:\zone` as `\\?\E:\zone`; any other path as it is.
+fn verbatim(path: PathBuf) -> PathBuf {
+    match path.components().next() {
+        Some(Component::Prefix(prefix)) if matches!(prefix.kind(), Prefix::Disk(_)) => {
+            let mut whole = OsString::from(r"\\?\");
+            whole.push(path);
+            whole.into()
+        }
+        _ => path,
+    }
 }
 
 /// A path as Windows takes it. A zero in it, which no checked path has, ends it.

@@ -35,7 +35,7 @@ pub(super) fn collect(
     let bytes = |bytes: &[u8]| Source::Bytes(Arc::from(bytes));
     let mut files = vec![
         IsoFile::new(READ_ME, bytes(page.as_bytes())),
-        IsoFile::new("autorun.inf", bytes(autorun_inf(&request.product, launchers).as_bytes())),
+        IsoFile::new("autorun.inf", bytes(&autorun_inf(&request.product, launchers))),
         IsoFile::program("autorun.sh", bytes(AUTORUN_SH.as_bytes())),
         IsoFile::new(paths::DEVICE_CONFIG, bytes(config)),
     ];
@@ -51,8 +51,9 @@ pub(super) fn collect(
     Ok(files)
 }
 
-/// What Windows reads; its lines end as Windows wants.
-fn autorun_inf(product: &str, launchers: &[(String, Vec<u8>)]) -> String {
+/// What Windows reads; its lines end as Windows wants. With a name that is not all ASCII it is UTF-16, which a byte-order mark
+/// says: bytes without one are taken for letters of the computer's own code page.
+fn autorun_inf(product: &str, launchers: &[(String, Vec<u8>)]) -> Vec<u8> {
     let name: String = product.chars().filter(|c| !c.is_control()).collect();
     let mut lines = vec!["[autorun]".to_owned(), format!("label={name}")];
     if launchers.iter().any(|(platform, _)| platform == WINDOWS_PLATFORM) {
@@ -61,5 +62,9 @@ fn autorun_inf(product: &str, launchers: &[(String, Vec<u8>)]) -> String {
         lines.push(format!("icon={program}"));
         lines.push(format!("action=Start {name}"));
     }
-    lines.join("\r\n") + "\r\n"
+    let text = lines.join("\r\n") + "\r\n";
+    match text.is_ascii() {
+        true => text.into_bytes(),
+        false => "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect(),
+    }
 }

@@ -227,6 +227,7 @@ fn hash_any(zone: &AnyFreeZone, paths: &[String], watch: &dyn updater::Watch) ->
 
 /// Runs the program; its exit status.
 pub fn main() -> u8 {
+    crate::platform::prepare();
     let cli = Cli::parse();
     let Some(vendor) = stamp::vendor_key() else {
         errln!("error: this updater carries no vendor key, so there is nobody it could trust");

@@ -10,6 +10,9 @@ use updater::host::Probe;
 
 use super::{Locked, Pipes};
 
+/// Nothing to set.
+pub fn prepare() {}
+
 /// No lock that this program knows of.
 ///
 /// # Errors

@@ -18,6 +18,9 @@ use updater::host::Probe;
 
 use super::{CLIENT_FD, Locked, Pipes, READY_FD};
 
+/// Nothing to set.
+pub fn prepare() {}
+
 /// Locks a directory against others that do the same. A directory that does not exist needs no lock.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 #[cfg_attr(not(any(target_os = "linux", windows)), path = "elsewhere.rs")]
 mod os;
 
-pub use os::{in_use_by, is_launched, launcher_pipes, lock_directory, own_image, probe};
+pub use os::{in_use_by, is_launched, launcher_pipes, lock_directory, own_image, prepare, probe};
 
 use std::fs::File;
 

@@ -18,6 +18,9 @@ use updater::host::Probe;
 use windows_sys::Win32::Foundation as codes;
 use windows_sys::Win32::Foundation::{HANDLE_FLAG_INHERIT, SetHandleInformation};
 use windows_sys::Win32::Storage::FileSystem::{FILE_SHARE_READ, FILE_TYPE_PIPE, GetFileType};
+use windows_sys::Win32::System::Diagnostics::Debug::{
+    SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SEM_NOOPENFILEERRORBOX, SetErrorMode,
+};
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
 use super::{CLIENT_FD, Locked, Pipes, READY_FD};
@@ -31,6 +34,13 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 const MAX_DEPTH: usize = 64;
 const MAX_ENTRIES: usize = 262_144;
 const MAX_NAMED: usize = 5;
+
+/// Called first. The system shows no box of its own and waits for nobody's click: that a reader has no card any more is told to
+/// this program. What it starts inherits that.
+pub fn prepare() {
+    // SAFETY: takes no memory of ours.
+    unsafe { SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX | SEM_NOOPENFILEERRORBOX) };
+}
 
 /// Locks a zone's directory against others that do the same: the client's, or that of the updater's state. One that does not
 /// exist needs no lock.

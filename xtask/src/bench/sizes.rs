@@ -91,9 +91,10 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(path) = &args.out {
         let said = format!(
             "As `cargo xtask cross` and `cargo xtask bench sizes --out docs/platforms.md` measured them last; a launcher for \
-             Linux may have {} bytes, else the build fails. None of the others does what the launcher does: they are here for \
+             Linux may have {} bytes, one for Windows {}, else the build fails. None of the others does what the launcher does: they are here for \
              scale.\n\n{table}",
-            grouped(cross::MAX_LAUNCHER_BYTES)
+            grouped(cross::MAX_LAUNCHER_BYTES),
+            grouped(cross::MAX_WINDOWS_LAUNCHER_BYTES)
         );
         page::write_section(path, HEADING, &said)?;
     }

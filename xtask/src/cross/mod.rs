@@ -8,6 +8,7 @@ mod elf;
 mod emulator;
 mod library;
 mod musl;
+mod pe;
 pub mod proof;
 mod target;
 
@@ -79,8 +80,11 @@ impl Program {
     }
 }
 
-/// The largest launcher for Linux that counts as tiny, built with a library of its own. Its size is a promise.
+/// The largest launchers that count as tiny, built with a library of their own: for Linux, and for Windows. Their size is a
+/// promise.
 pub const MAX_LAUNCHER_BYTES: u64 = 300_000;
+/// See [`MAX_LAUNCHER_BYTES`].
+pub const MAX_WINDOWS_LAUNCHER_BYTES: u64 = 300_000;
 
 /// What was built, for people.
 #[derive(Default)]
@@ -200,11 +204,15 @@ fn make(
     let kept = dist.join(&name);
     std::fs::copy(&made, &kept).with_context(|| format!("cannot copy {} to {}", made.display(), kept.display()))?;
     let bytes = std::fs::read(&kept)?;
-    if platform.starts_with("linux-") {
+    let max_bytes = if platform.starts_with("linux-") {
         elf::check_static(&bytes).with_context(|| format!("{name} is no static program"))?;
-        if small && library.is_small() && bytes.len() as u64 > MAX_LAUNCHER_BYTES {
-            bail!("{name} has {} bytes; {MAX_LAUNCHER_BYTES} are what a launcher may have", bytes.len());
-        }
+        MAX_LAUNCHER_BYTES
+    } else {
+        pe::check(&bytes, !small).with_context(|| format!("{name} is not what Windows is to get"))?;
+        MAX_WINDOWS_LAUNCHER_BYTES
+    };
+    if small && library.is_small() && bytes.len() as u64 > max_bytes {
+        bail!("{name} has {} bytes; {max_bytes} are what a launcher may have", bytes.len());
     }
     built.lines.push((name, format!("{} bytes", bytes.len()), format!("{}, {library}", target.triple)));
     Ok(())

@@ -95,30 +95,28 @@ impl<Z: Zones> Run<'_, Z> {
         place: &mut SealedMemory,
     ) -> io::Result<Tried> {
         let looked_further = session.report().events().iter().any(|event| matches!(event, Event::Unusable { .. }));
-        let mut child = match self.start_updater(start, looked_further) {
-            Err(StartError::Refused(error)) if start.copy.image().is_in_memory() => {
-                self.teller.detail(&format!("Memory files are not run here ({error}); trying a private directory."));
-                place.forbid();
-                match start.copy.moved_to(place, session.product()) {
-                    Ok(copy) => start.copy = copy,
-                    Err(_) => return Ok(Tried::Refused(StartError::Refused(error))),
+        let refused = loop {
+            match self.start_updater(start, looked_further) {
+                Ok(child) => return self.until_ready(child),
+                Err(StartError::Refused(error)) => {
+                    self.teller
+                        .detail(&format!("This system does not run it from where its private copy is: {error}."));
+                    if !place.forbid() {
+                        break error;
+                    }
+                    match start.copy.moved_to(place, session.product()) {
+                        Ok(copy) => start.copy = copy,
+                        Err(_) => break error,
+                    }
                 }
-                self.start_updater(start, looked_further)
-            }
-            started => started,
-        };
-        let child = match &mut child {
-            Ok(_) => child.map_err(io::Error::other)?,
-            Err(StartError::Refused(_)) => {
-                return Ok(child.err().map_or(Tried::Crashed(Crash::NotAProgram), Tried::Refused));
-            }
-            // Missing: the program's interpreter or loader is not on this system.
-            Err(StartError::NotAProgram(_) | StartError::Missing(_)) => return Ok(Tried::Crashed(Crash::NotAProgram)),
-            Err(StartError::System(_)) => {
-                return Err(child.err().map_or(io::ErrorKind::Other.into(), io::Error::other));
+                // Missing: the program's interpreter or loader is not on this system.
+                Err(StartError::NotAProgram(_) | StartError::Missing(_)) => {
+                    return Ok(Tried::Crashed(Crash::NotAProgram));
+                }
+                Err(error @ StartError::System(_)) => return Err(io::Error::other(error)),
             }
         };
-        self.until_ready(child)
+        Ok(Tried::Refused(StartError::Refused(refused)))
     }
 
     /// Starts it. Where the launcher `looked_further` than the free zone, a backup that it passed over may be damaged.

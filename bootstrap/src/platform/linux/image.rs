@@ -134,9 +134,10 @@ impl Default for SealedMemory {
 }
 
 impl SealedMemory {
-    /// Use private directories from now on: the system makes memory files, but does not run them.
-    pub fn forbid(&mut self) {
-        self.forbidden = true;
+    /// Use private directories from now on: the system makes memory files, but does not run them. `false`: that is known, and
+    /// there is nothing else to use.
+    pub fn forbid(&mut self) -> bool {
+        !std::mem::replace(&mut self.forbidden, true)
     }
 }
 

@@ -32,7 +32,7 @@ pub fn own_device() -> Result<Found, FindError> {
 }
 
 /// Standard output and error are there from the start.
-pub fn open_console() {}
+pub fn prepare() {}
 
 /// Whoever starts this reads standard error, or its log.
 pub fn show(_title: &str, _text: &str) {}

@@ -7,6 +7,9 @@ use windows_sys::Win32::Storage::FileSystem::{FILE_TYPE_UNKNOWN, GetFileType};
 use windows_sys::Win32::System::Console::{
     ATTACH_PARENT_PROCESS, AttachConsole, GetConsoleCP, GetStdHandle, STD_ERROR_HANDLE, STD_HANDLE, STD_OUTPUT_HANDLE,
 };
+use windows_sys::Win32::System::Diagnostics::Debug::{
+    SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SEM_NOOPENFILEERRORBOX, SetErrorMode,
+};
 use windows_sys::Win32::System::StationsAndDesktops::{
     GetProcessWindowStation, GetUserObjectInformationW, UOI_FLAGS, USEROBJECTFLAGS,
 };
@@ -14,8 +17,12 @@ use windows_sys::Win32::UI::WindowsAndMessaging::{MB_ICONWARNING, MB_OK, MB_SETF
 
 use super::wide;
 
-/// Takes the console of whoever started this program, if there is one and output leads nowhere else.
-pub fn open_console() {
+/// Called first. The system shows no box of its own and waits for nobody's click: that a reader has no card any more is told to
+/// this program, and what an updater ends by to whoever started it. Takes the console of whoever started this program, if there
+/// is one and output leads nowhere else.
+pub fn prepare() {
+    // SAFETY: takes no memory of ours.
+    unsafe { SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX | SEM_NOOPENFILEERRORBOX) };
     if !leads_somewhere(STD_ERROR_HANDLE) && !leads_somewhere(STD_OUTPUT_HANDLE) {
         // SAFETY: takes no memory of ours. Without such a console nothing changes.
         unsafe { AttachConsole(ATTACH_PARENT_PROCESS) };

@@ -5,21 +5,18 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use firmware_image::ZoneError;
 use firmware_image::digest::Hasher;
 use windows_sys::Win32::Storage::FileSystem::FILE_SHARE_READ;
 
-use super::places::{self, PROGRAM, private_directory};
+use super::patiently;
+use super::places::{self, PROGRAM, directory_behind};
 use crate::device::Stored;
 use crate::verified::{LoadError, RunPlace, SealedBytes};
 
 /// Bytes copied at a time.
 const PIECE_BYTES: usize = 256 << 10;
-/// A scanner may hold what was just written for a moment, and Windows what just ended.
-const TRIES: u32 = 20;
-const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// Bytes that nobody can change, and the file that runs.
 pub struct RunImage {
@@ -30,11 +27,6 @@ pub struct RunImage {
 }
 
 impl RunImage {
-    /// Never: Windows runs files only.
-    pub fn is_in_memory(&self) -> bool {
-        false
-    }
-
     /// What a child executes.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -51,14 +43,8 @@ impl Drop for RunImage {
     fn drop(&mut self) {
         self.held = None;
         let Some(directory) = self.path.parent() else { return };
-        for _ in 0..TRIES {
-            places::remove(directory);
-            if !self.path.exists() {
-                return;
-            }
-            std::thread::sleep(BETWEEN_TRIES);
-        }
-        // It still runs. A later launcher removes it.
+        // One that still runs is left to a later launcher.
+        let _ = patiently(|error| error.kind() != io::ErrorKind::NotFound, || places::remove(directory));
     }
 }
 
@@ -68,18 +54,24 @@ fn place(error: impl Into<io::Error>) -> LoadError {
 
 /// Private files. The name is that of what stands in this place on Linux.
 #[derive(Default)]
-pub struct SealedMemory;
+pub struct SealedMemory {
+    /// From so many places this computer runs nothing.
+    refused: usize,
+}
 
 impl SealedMemory {
-    /// There is nothing else to use.
-    pub fn forbid(&mut self) {}
+    /// Use the next place from now on; `false`: this was the last.
+    pub fn forbid(&mut self) -> bool {
+        self.refused += 1;
+        self.refused < places::PLACES
+    }
 }
 
 impl RunPlace for SealedMemory {
     type Image = RunImage;
 
     fn load(&mut self, source: &mut dyn Stored, length: u64) -> Result<RunImage, LoadError> {
-        PrivateDirectory.load(source, length)
+        load_behind(self.refused, source, length)
     }
 }
 
@@ -90,13 +82,18 @@ impl RunPlace for PrivateDirectory {
     type Image = RunImage;
 
     fn load(&mut self, source: &mut dyn Stored, length: u64) -> Result<RunImage, LoadError> {
-        let directory = private_directory().map_err(place)?;
-        let loaded = load_into(&directory.join(PROGRAM), source, length);
-        if loaded.is_err() {
-            places::remove(&directory);
-        }
-        loaded
+        load_behind(0, source, length)
     }
+}
+
+fn load_behind(refused: usize, source: &mut dyn Stored, length: u64) -> Result<RunImage, LoadError> {
+    let directory = directory_behind(refused).map_err(place)?;
+    let loaded = load_into(&directory.join(PROGRAM), source, length);
+    if loaded.is_err() {
+        // A later launcher removes what stays.
+        let _ = places::remove(&directory);
+    }
+    loaded
 }
 
 fn load_into(path: &Path, source: &mut dyn Stored, length: u64) -> Result<RunImage, LoadError> {
@@ -135,16 +132,7 @@ fn load_into(path: &Path, source: &mut dyn Stored, length: u64) -> Result<RunIma
 
 /// Opens a file so that nobody else can write, rename or remove it, nor a directory above it.
 fn hold(path: &Path) -> io::Result<File> {
-    let mut tries = TRIES;
-    loop {
-        match OpenOptions::new().read(true).share_mode(FILE_SHARE_READ).open(path) {
-            Err(_) if tries > 1 => {
-                tries -= 1;
-                std::thread::sleep(BETWEEN_TRIES);
-            }
-            opened => return opened,
-        }
-    }
+    patiently(|_| true, || OpenOptions::new().read(true).share_mode(FILE_SHARE_READ).open(path))
 }
 
 /// Every file may be run that may be read.

@@ -18,16 +18,16 @@ use windows_sys::Win32::System::Console::{
     GetStdHandle, STD_ERROR_HANDLE, STD_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE,
 };
 use windows_sys::Win32::System::Threading::{
-    CREATE_NO_WINDOW, CreateProcessW, DeleteProcThreadAttributeList, EXTENDED_STARTUPINFO_PRESENT, GetCurrentProcess,
-    GetExitCodeProcess, INFINITE, InitializeProcThreadAttributeList, LPPROC_THREAD_ATTRIBUTE_LIST,
-    PROC_THREAD_ATTRIBUTE_HANDLE_LIST, PROCESS_INFORMATION, STARTF_USESTDHANDLES, STARTUPINFOEXW, TerminateProcess,
-    UpdateProcThreadAttribute, WaitForSingleObject,
+    CREATE_DEFAULT_ERROR_MODE, CREATE_NO_WINDOW, CreateProcessW, DeleteProcThreadAttributeList,
+    EXTENDED_STARTUPINFO_PRESENT, GetCurrentProcess, GetExitCodeProcess, INFINITE, InitializeProcThreadAttributeList,
+    LPPROC_THREAD_ATTRIBUTE_LIST, PROC_THREAD_ATTRIBUTE_HANDLE_LIST, PROCESS_INFORMATION, STARTF_USESTDHANDLES,
+    STARTUPINFOEXW, TerminateProcess, UpdateProcThreadAttribute, WaitForSingleObject,
 };
 
 use super::super::{End, Program, SharedLock, Start, StartError};
 use super::console::{has_console, leads_somewhere};
 use super::pipe::{self, Ear};
-use super::wide;
+use super::{patiently, wide};
 
 /// The environment variable with the updater's end of the pipe on which it says that it is ready: a handle's number.
 const READY_FD: &str = "HOLDFAST_READY_FD";
@@ -114,13 +114,22 @@ impl Child {
             inherit(lock.0.as_raw_handle())?;
         }
         let handles: Vec<HANDLE> = inherited.iter().map(|handle| handle.as_raw_handle()).collect();
-        let line = command_line(&path, &start.args);
+        let mut line = command_line(&path, &start.args);
         let process = with_environment(&environment, || {
-            // An updater is silent work behind the launcher; a client that wants a window of its own has one.
-            let hidden = start.pipes && !has_console();
-            create(&path, line, start.directory.as_deref(), standard, &handles, hidden)
+            let flags = match start.pipes {
+                // What the system shows when a client fails is between the two.
+                false => CREATE_DEFAULT_ERROR_MODE,
+                // An updater is silent work behind the launcher; a client that wants a window of its own has one.
+                true if !has_console() => CREATE_NO_WINDOW,
+                true => 0,
+            };
+            patiently(is_held, || create(&path, &mut line, start.directory.as_deref(), standard, &handles, flags))
         });
-        let process = process.map_err(classify)?;
+        let process = process.map_err(|error| match (classify(error), &start.program) {
+            // It was there, verified and held open: a scanner took it, or this system does not find its way to it.
+            (StartError::Missing(error), Program::Image(_)) => StartError::Refused(error),
+            (error, _) => error,
+        })?;
         children().push(process.as_raw_handle() as usize);
         Ok(Self { process, end: None, ready, client })
     }
@@ -219,11 +228,11 @@ fn with_environment<T>(variables: &[(&str, Option<String>)], f: impl FnOnce() ->
 
 fn create(
     path: &Path,
-    mut line: Vec<u16>,
+    line: &mut [u16],
     directory: Option<&Path>,
     standard: [HANDLE; 3],
     handles: &[HANDLE],
-    hidden: bool,
+    flags: u32,
 ) -> io::Result<OwnedHandle> {
     let path = wide(path);
     let directory = directory.map(wide);
@@ -237,7 +246,6 @@ fn create(
     }
     info.lpAttributeList = list.as_mut_ptr();
     let mut made = PROCESS_INFORMATION::default();
-    let flags = EXTENDED_STARTUPINFO_PRESENT | if hidden { CREATE_NO_WINDOW } else { 0 };
     // SAFETY: strings that end in zero, a command line that may be written to, and structures of their own lengths, all of
     // which live through the call; the handles in the list are open and may be inherited.
     let done = unsafe {
@@ -247,7 +255,7 @@ fn create(
             std::ptr::null(),
             std::ptr::null(),
             i32::from(!handles.is_empty()),
-            flags,
+            EXTENDED_STARTUPINFO_PRESENT | flags,
             std::ptr::null(),
             directory.as_ref().map_or(std::ptr::null(), |directory| directory.as_ptr()),
             &raw const info.StartupInfo,
@@ -362,6 +370,12 @@ fn end_of(code: u32) -> End {
     }
 }
 
+/// Whether somebody else has the file open, so that it does not run: a scanner looks at what was just written.
+fn is_held(error: &io::Error) -> bool {
+    const HELD: [u32; 2] = [codes::ERROR_SHARING_VIOLATION, codes::ERROR_LOCK_VIOLATION];
+    error.raw_os_error().is_some_and(|code| HELD.contains(&code.cast_unsigned()))
+}
+
 fn classify(error: io::Error) -> StartError {
     match error.raw_os_error().unwrap_or(0).cast_unsigned() {
         codes::ERROR_BAD_EXE_FORMAT
@@ -382,7 +396,7 @@ fn classify(error: io::Error) -> StartError {
 }
 
 /// A shared lock on a directory, which a child may inherit: a file that is open without sharing writes. It is held as long
-/// as anybody has that handle, on every file system, and ends with the last of them.
+/// as anybody has that handle, on every file system, and ends with the last of them: a client outlives a launcher that was ended.
 pub struct Lock(File);
 
 /// Locks `directory` against an updater that wants to change it.

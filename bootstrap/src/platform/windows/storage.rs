@@ -25,6 +25,7 @@ use windows_sys::core::GUID;
 
 use super::presence::volume_of;
 use super::wide;
+use crate::launcher::layout::{Partition, Place, Storage, Volume};
 
 /// The name of a volume has 49 units; paths of mount points in all are rarely longer.
 const NAME_UNITS: usize = 4096;
@@ -34,39 +35,26 @@ const MAX_UNITS: usize = 256;
 const LAYOUT_BYTES: usize = 64 << 10;
 /// How the instance ids of USB devices and of their functions begin; those of controllers begin with that of their bus.
 const USB: &str = r"USB\";
-/// The types of devices (ntddstor.h).
+/// The types of devices (ntddk.h, `FILE_DEVICE_…`).
 const FILE_DEVICE_CD_ROM: u32 = 2;
 const FILE_DEVICE_DISK: u32 = 7;
+const FILE_DEVICE_DVD: u32 = 0x33;
 
-/// A partition of a disk, a whole disk (partition 0), or a CD-ROM unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// Whether it is of a disk; else it is a CD-ROM.
-    pub is_disk: bool,
-    /// The number of the disk or CD-ROM.
-    pub unit: u32,
-    /// The partition's number, counted from 1; 0 for the whole.
-    pub partition: u32,
-}
+/// What Windows tells of disks and units.
+pub struct OfWindows;
 
-/// A volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
-    /// On what it stands.
-    pub place: Place,
-    /// Its root directory: a drive's letter, a directory, or its own name where it has neither.
-    pub root: PathBuf,
-}
+impl Storage for OfWindows {
+    fn partitions(&self, disk: u32) -> Vec<Partition> {
+        partitions(disk)
+    }
 
-/// An entry of a partition table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Partition {
-    /// Its number, counted from 1.
-    pub number: u32,
-    /// The name that the table gives it; empty where there is none.
-    pub name: String,
-    /// Its first byte on the disk.
-    pub start: i64,
+    fn beside(&self, own: Place, disks: bool) -> Vec<u32> {
+        let of_kind = |disks| units(if disks { &GUID_DEVINTERFACE_DISK } else { &GUID_DEVINTERFACE_CDROM });
+        let own_units = of_kind(own.is_disk);
+        let parent = own_units.iter().find(|(place, _)| place.unit == own.unit && place.is_disk == own.is_disk);
+        let Some((_, parent)) = parent else { return Vec::new() };
+        of_kind(disks).iter().filter(|(_, other)| other == parent).map(|(place, _)| place.unit).collect()
+    }
 }
 
 /// Asks a device something that needs no right.
@@ -99,7 +87,7 @@ fn place_of_device(path: &Path) -> Option<Place> {
     let found = unsafe { answer.as_ptr().cast::<STORAGE_DEVICE_NUMBER>().read() };
     let is_disk = match found.DeviceType {
         FILE_DEVICE_DISK => true,
-        FILE_DEVICE_CD_ROM => false,
+        FILE_DEVICE_CD_ROM | FILE_DEVICE_DVD => false,
         _ => return None,
     };
     // A CD has no partitions, and says so by this.
@@ -162,8 +150,7 @@ fn root_of(volume: &str) -> PathBuf {
     PathBuf::from(if found == 0 || first.is_empty() { volume } else { &first })
 }
 
-/// The partitions of a disk, in the order of its table.
-pub fn partitions(disk: u32) -> Vec<Partition> {
+fn partitions(disk: u32) -> Vec<Partition> {
     let mut answer = vec![0; LAYOUT_BYTES / size_of::<u64>()];
     let path = PathBuf::from(format!(r"\\.\PhysicalDrive{disk}"));
     let Some(bytes) = ask(&path, IOCTL_DISK_GET_DRIVE_LAYOUT_EX, &mut answer) else { return Vec::new() };
@@ -192,16 +179,6 @@ pub fn partitions(disk: u32) -> Vec<Partition> {
         }
     }
     found
-}
-
-/// The disks (or CD-ROMs) that are units of the same USB device as `own`; none where it is on no USB device: a controller's
-/// units belong to the computer.
-pub fn beside(own: Place, disks: bool) -> Vec<u32> {
-    let of_kind = |disks| units(if disks { &GUID_DEVINTERFACE_DISK } else { &GUID_DEVINTERFACE_CDROM });
-    let own_units = of_kind(own.is_disk);
-    let parent = own_units.iter().find(|(place, _)| place.unit == own.unit && place.is_disk == own.is_disk);
-    let Some((_, parent)) = parent else { return Vec::new() };
-    of_kind(disks).iter().filter(|(_, other)| other == parent).map(|(place, _)| place.unit).collect()
 }
 
 /// The units of a kind that are plugged in, each with the number of the device that it is part of.
