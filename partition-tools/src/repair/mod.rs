@@ -122,6 +122,11 @@ impl Plan {
         self.copy.is_none() && self.mbr.is_none() && self.boot.is_none()
     }
 
+    /// Whether the virtual zone is on this disk; else it is a CD of its own.
+    pub fn has_virtual_zone(&self) -> bool {
+        self.table.virtual_zone().is_some()
+    }
+
     /// What is written, a line each.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
