@@ -273,6 +273,12 @@ pub fn examine<Z: RawZone + ?Sized>(zone: &mut Z) -> Result<Finding, ZoneError> 
         },
         (Some(first), None) if first.geometry.backup_boot == 0 => Finding::Sound,
         (Some(_), None) => Finding::Wrong(Which::Backup),
+        // Whoever made this volume keeps none: what stands there is an older one's.
+        (Some(first), Some(copy))
+            if first.geometry.backup_boot == 0 && !first.geometry.says_the_same(&copy.geometry) =>
+        {
+            Finding::Sound
+        }
         (Some(first), Some(copy)) if !first.geometry.says_the_same(&copy.geometry) => {
             Finding::Unclear { first: Some(first.geometry.evidence(zone)?), backup: copy.geometry.evidence(zone)? }
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use embedded_io::{Read as _, Write as _};
+use firmware_image::boot_sector;
 use firmware_image::free_zone::FreeZone as _;
 use firmware_image::image::fat::{FormatOptions, RawFat, format};
 use firmware_image::image::gpt::{Guids, Plan, Table, write};
@@ -110,6 +111,10 @@ pub fn fat(data: &[u8]) {
             [at[0], at[1], at[2], at[3], change[4], change[5]]
         })
         .collect();
+    let mut mended = Changed::new(&VOLUME, &near);
+    if boot_sector::mend(&mut mended).is_ok() {
+        assert_eq!(boot_sector::examine(&mut mended), Ok(boot_sector::Finding::Sound));
+    }
     for read_only in [true, false] {
         let Ok(zone) = RawFat::open(Changed::new(&VOLUME, &near), read_only) else { return };
         read_all(&zone, "", 0);

@@ -1,4 +1,5 @@
 //! `repair` on real images: each structure around the zones, damaged in each way, through the program; and cut at each write.
+#![cfg(unix)]
 
 mod support;
 
@@ -355,7 +356,7 @@ fn an_mbr_that_somebody_uses_is_written_over_only_when_somebody_says_so() {
     partitions.extend([0x55, 0xAA]);
     let mut volume = patient.read(patient.free.start, 512);
     volume[446..510].fill(0);
-    for (sector, word) in [(partitions, "partitioned the disk anew"), (volume, "formatted the disk")] {
+    for (sector, word) in [(partitions, "partitioned the disk anew"), (volume, "formatted it as a whole")] {
         for primary_too in [false, true] {
             patient.put_back();
             patient.write(0, &sector);
@@ -369,6 +370,12 @@ fn an_mbr_that_somebody_uses_is_written_over_only_when_somebody_says_so() {
             patient.check(word);
         }
     }
+    // ext4 has no boot sector, and its own where the table's entries were.
+    patient.write(0, &[0; 34 * 512]);
+    patient.write(1080, &[0x53, 0xEF]);
+    assert!(patient.refused(&[]).contains("formatted it as a whole"));
+    assert_eq!(patient.repair(&["--yes"]).len(), 2);
+    assert!(patient.now()[1..] == patient.sound[1..] && patient.read(446, 34 * 512 - 446) == patient.sound[0].1[446..]);
 }
 
 #[test]
@@ -389,6 +396,15 @@ fn boot_sectors_that_name_different_places_are_asked_about() {
     let sectors = patient.read(boot + 32, 4);
     patient.write(boot + 32, &(u32::from_le_bytes(sectors.try_into().unwrap()) - 4096).to_le_bytes());
     assert!(patient.refused(&["--yes"]).contains("fsck.vfat"));
+    // One whose maker keeps no copy, over an older one's.
+    patient.write(boot + 50, &[0, 0]);
+    let before = patient.now();
+    assert!(patient.repair(&[]).is_empty() && patient.now() == before);
+    // The same volume, with that number lost.
+    patient.put_back();
+    patient.write(boot + 50, &[0, 0]);
+    assert_eq!(patient.repair(&[]), ["the free zone's boot sector, from its copy"]);
+    assert!(patient.now() == patient.sound);
     // A volume of another kind in its place is not this command's.
     patient.put_back();
     patient.write(boot, &noise(3, 16 * 512));
@@ -436,7 +452,7 @@ fn verify_says_what_is_for_repair_and_what_for_the_device() {
     patient.write(patient.hidden.start, &[0; 4096]);
     let output = patient.product.run(&["verify", "device.img"]);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("The first 2 lines") && said.contains("The rest: the device mends it"), "{said}");
+    assert!(said.contains("The first 2 lines") && said.contains("The rest: the device mends what it can"), "{said}");
     patient.repair(&[]);
     let output = patient.product.run(&["verify", "device.img", "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -60,6 +60,9 @@ const MBR_OTHERS: std::ops::Range<usize> = 462..510;
 /// The type of the entry that says: look for a GPT.
 const MBR_PROTECTIVE: u8 = 0xEE;
 
+/// What marks a file system that has no boot sector, and where: ext2 to ext4, XFS, LUKS, Btrfs.
+const FILE_SYSTEMS: [(u64, &[u8]); 4] = [(1080, &[0x53, 0xEF]), (0, b"XFSB"), (0, b"LUKS"), (65_600, b"_BHRfS_M")];
+
 const fn guid(a: u32, b: u16, c: u16, d: u64) -> [u8; 16] {
     let (a, b, c, d) = (a.to_le_bytes(), b.to_le_bytes(), c.to_le_bytes(), d.to_be_bytes());
     [a[0], a[1], a[2], a[3], b[0], b[1], c[0], c[1], d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7]]
@@ -352,7 +355,7 @@ impl Copies {
     }
 }
 
-/// What stands in the first sector of a disk with a GPT, its boot code apart.
+/// What stands at the start of a disk with a GPT, its boot code apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mbr {
     /// A protective MBR, or a hybrid one.
@@ -490,7 +493,7 @@ impl Table {
         Ok(())
     }
 
-    /// What stands in the first sector of `disk`, which has this table.
+    /// What stands at the start of `disk`, which has this table.
     ///
     /// # Errors
     /// What the storage reports.
@@ -498,7 +501,15 @@ impl Table {
         let mut sector = [0; 512];
         let end = (disk.len()? / self.raw.sector).saturating_sub(1);
         read_exact_at(&mut disk, 0, &mut sector)?;
-        Ok(Mbr::of(&sector, end))
+        let mbr = Mbr::of(&sector, end);
+        for (at, mark) in FILE_SYSTEMS.iter().filter(|_| mbr == Mbr::Damaged) {
+            let mut block = [0; 512];
+            read_exact_at(&mut disk, at / SECTOR_BYTES * SECTOR_BYTES, &mut block)?;
+            if block[(at % SECTOR_BYTES) as usize..].starts_with(mark) {
+                return Ok(Mbr::FileSystem);
+            }
+        }
+        Ok(mbr)
     }
 
     /// Writes a protective MBR for this table into the first sector of `disk`. Boot code and disk signature, which are in front of

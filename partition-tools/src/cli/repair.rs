@@ -66,8 +66,9 @@ impl Repair {
         }
         drop(disk);
         let mended = plan.lines();
-        // What is left is told only of what is on the disk.
-        let left = match self.dry_run && !plan.is_empty() {
+        // What is left is told of what is on the disk, and with the part that all else is opened with.
+        let whole = plan.has_virtual_zone() || self.device.virtual_zone.is_some();
+        let left = match (self.dry_run && !plan.is_empty()) || !whole {
             true => Vec::new(),
             false => {
                 let options = Options { vendor, thorough: false };

@@ -59,7 +59,7 @@ impl Verify {
         if all > outside {
             let rest = if outside > 0 { "The rest: the" } else { "The" };
             eprintln!(
-                "  {rest} device mends it at its next start, if it can; the virtual zone is written at the factory only."
+                "  {rest} device mends what it can of it at its next start; the virtual zone is written at the factory only."
             );
         }
     }

@@ -55,6 +55,8 @@ pub struct Plan {
     mbr: Option<Mbr>,
     /// Which boot sector is written from the other one.
     boot: Option<Which>,
+    /// Whether somebody decided that.
+    boot_decided: bool,
 }
 
 impl Plan {
@@ -112,12 +114,17 @@ impl Plan {
                 false => Some(Which::Backup),
             };
         }
-        Ok(Self { table, copy, mbr, boot })
+        Ok(Self { table, copy, mbr, boot, boot_decided: unclear })
     }
 
     /// Whether nothing is to be written.
     pub fn is_empty(&self) -> bool {
         self.copy.is_none() && self.mbr.is_none() && self.boot.is_none()
+    }
+
+    /// Whether the virtual zone is on this disk; else it is a CD of its own.
+    pub fn has_virtual_zone(&self) -> bool {
+        self.table.virtual_zone().is_some()
     }
 
     /// What is written, a line each.
@@ -150,12 +157,12 @@ impl Plan {
             self.table.write_mbr(&mut *disk).map_err(failed("the protective MBR"))?;
         }
         if let (Some(which), Some(free)) = (self.boot, self.table.free()) {
-            let right = match which {
-                Which::First => Which::Backup,
-                Which::Backup => Which::First,
-            };
             Window::new(&mut *disk, free.start, free.length)
-                .and_then(|mut zone| boot_sector::write_from(&mut zone, right))
+                .and_then(|mut zone| match (self.boot_decided, which) {
+                    (true, Which::First) => boot_sector::write_from(&mut zone, Which::Backup),
+                    (true, Which::Backup) => boot_sector::write_from(&mut zone, Which::First),
+                    (false, _) => boot_sector::mend(&mut zone).map(|_| ()),
+                })
                 .map_err(failed("the free zone's boot sector"))?;
         }
         disk.drop_caches().map_err(ToolError::zone("read", target.display().to_string()))?;

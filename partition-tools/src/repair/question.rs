@@ -65,11 +65,11 @@ impl Question {
             Mbr::Partitions => {
                 "The first sector has a partition table of another kind: somebody partitioned the disk anew."
             }
-            Mbr::FileSystem => "The first sector is a file system's: somebody formatted the disk as a whole.",
+            Mbr::FileSystem => "A file system begins at the start of the disk: somebody formatted it as a whole.",
             Mbr::Sound | Mbr::OtherLength | Mbr::Damaged => return None,
         };
         let option =
-            "Write a protective MBR over it; what was stored that way can then be found by file recovery only.";
+            "Write table and protective MBR over it; what was stored that way can then be found by file recovery only.";
         Some(Self { about: about.into(), options: vec![option.into()], yes: Some(0), hint: YES })
     }
 
