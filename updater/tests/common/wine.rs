@@ -121,11 +121,11 @@ impl Wine {
         command
     }
 
-    /// What the programs left in this user's temporary directory.
+    /// What the programs left in this user's temporary directory, and in the next one that they take.
     pub fn left_behind(&self) -> Vec<PathBuf> {
         let users = fs::read_dir(self.prefix.join("drive_c/users")).unwrap().flatten();
-        let temporary = users.map(|user| user.path().join("Temp")).filter_map(|path| fs::read_dir(path).ok());
-        let entries = temporary.flatten().flatten().map(|entry| entry.path());
+        let places = users.flat_map(|user| ["Temp", "AppData/Local"].map(|place| user.path().join(place)));
+        let entries = places.filter_map(|path| fs::read_dir(path).ok()).flatten().flatten().map(|entry| entry.path());
         entries
             .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("holdfast-")))
             .collect()
