@@ -4,6 +4,7 @@ mod support;
 
 use firmware_image::host::{Access, FileZone};
 use firmware_image::image::gpt::Table;
+use release_store::keys::{KeyDir, Passphrase};
 use support::{EPOCH, PASSPHRASE, PRODUCT, Product, cut, poke, tool};
 
 fn table(product: &Product, image: &str) -> Table {
@@ -449,15 +450,17 @@ fn a_release_that_the_store_holds_as_patches_is_preinstalled_like_any() {
 #[test]
 fn windows_gets_every_letter_of_a_products_name() {
     let product = Product::new();
-    let autorun = |name: &str, out: &str| {
-        let mut create = vec!["create", "--profile", "stick", "--out", out, "--size", "200MiB", "--keys", "keys"];
+    let autorun = |name: &str, keys: &str, out: &str| {
+        let mut create = vec!["create", "--profile", "stick", "--out", out, "--size", "200MiB", "--keys", keys];
         create.extend(["--product", name, "--server", "http://127.0.0.1:1/store", "--client-command", "client/run.sh"]);
         create.extend(["--bootstrap", "linux-x86_64=bootstrap", "--updater", "linux-x86_64=updater"]);
         product.succeed(&create);
         product.run(&["virtual", "cat", out, "autorun.inf"]).stdout
     };
-    assert_eq!(autorun(PRODUCT, "ascii.img"), b"[autorun]\r\nlabel=Acme Notes\r\n");
-    let bytes = autorun("Müllers Notizen €", "letters.img");
+    assert_eq!(autorun(PRODUCT, "keys", "ascii.img"), b"[autorun]\r\nlabel=Acme Notes\r\n");
+    let name = "Müllers Notizen €";
+    KeyDir::create(&product.path("others"), name, &Passphrase::new(PASSPHRASE.to_owned()).unwrap(), EPOCH).unwrap();
+    let bytes = autorun(name, "others", "letters.img");
     let units: Vec<u16> = bytes.chunks(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).collect();
-    assert_eq!(String::from_utf16(&units).unwrap(), "\u{feff}[autorun]\r\nlabel=Müllers Notizen €\r\n");
+    assert_eq!(String::from_utf16(&units).unwrap(), format!("\u{feff}[autorun]\r\nlabel={name}\r\n"));
 }
