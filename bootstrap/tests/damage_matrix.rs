@@ -402,9 +402,8 @@ fn work(worker: usize, family: &Family, targets: &[Target], next: &AtomicUsize, 
         let mut random = Random::new(seed);
         for damage in Damage::all(&sound, if target.whole { Some(0) } else { samples }, seed) {
             let Some(bytes) = damage.done(&sound, family, &target.place) else { continue };
-            // Known, and to be mended: a record of another unit in the hidden zone is taken for the device's own.
-            let hides_another = ["record A: all of it", "record B: all of it", HIDDEN_ZONE].contains(&&target.name[..]);
-            if hides_another && matches!(damage, Damage::OtherDevice) {
+            // Nothing else in the hidden zone is of this device then.
+            if target.name == HIDDEN_ZONE && matches!(damage, Damage::OtherDevice) {
                 continue;
             }
             // Of what differs in little, half.
@@ -542,4 +541,31 @@ fn the_real_launcher_reports_or_runs_the_same_damage() {
         }
     }
     figures::count(figures::DAMAGE, "damage, with the real launcher", tried, 0);
+}
+
+#[test]
+fn a_newer_record_of_another_unit_in_the_hidden_zone_makes_no_other_device_of_it() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (ours, theirs) = (Factory::new("Acme Notes"), Factory::new("Other Notes"));
+    let mut family = Family::new(&ours, &theirs, Profile::Stick);
+    ours.publish("2.0.0", 2);
+    family.update();
+    let (unit, record) = (&family.unit, family.other_device.newer_record());
+    let hidden = unit.open(Access::ReadOnly).table().unwrap().hidden().unwrap();
+    let layout = HiddenLayout::of(hidden.length, DISK_ALIGN_BYTES).unwrap();
+    let mut tried = 0;
+    for slot in SlotName::RECORDS {
+        for online in [true, false] {
+            unit.put_back();
+            let place = Place::Disk(hidden.start + layout.start(slot), record.len());
+            put(unit, &place, Some(&record));
+            let at = format!("{slot}, online: {online}");
+            let first = unit.start(online);
+            assert_eq!((first.status, check(unit)), (0, Ok(())), "{at}: {first:?}");
+            assert_eq!(come_to_rest(unit, online, 1, &first), Ok(()), "{at}");
+            assert_eq!(unit.problems(), [""; 0], "{at}");
+            tried += 1;
+        }
+    }
+    figures::count(figures::DAMAGE, "another unit's record in the hidden zone", tried, 0);
 }

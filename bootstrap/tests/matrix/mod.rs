@@ -25,7 +25,8 @@ use firmware_image::places::{Places, Scratch};
 use firmware_image::record::MAX_RECORD_BYTES;
 use firmware_image::signature::PublicKey;
 use firmware_image::sim::Medium;
-use firmware_image::storage::Window;
+use firmware_image::slot::{self, Kind};
+use firmware_image::storage::{MemoryZone, Window};
 use firmware_image::updater_image::{MAX_TRAILER_BYTES, UpdaterVersion, verify_bytes};
 use firmware_image::{Digest, FreeZone, RawZone, ZoneError, ZoneFile as _, paths};
 use partition_tools::create::{Request, create};
@@ -411,6 +412,28 @@ impl Unit {
         let free = self.open(Access::ReadOnly).free_zone().unwrap();
         walk(&free, "", &mut |path, _| files.push(path.to_owned())).unwrap();
         files
+    }
+
+    /// A record slot as a newer one of this device's would stand in a hidden zone.
+    pub fn newer_record(&self) -> Vec<u8> {
+        let config = DeviceConfig::open(&self.config, &self.vendor).unwrap();
+        let hidden = self.open(Access::ReadOnly).hidden_zone().unwrap();
+        let mut places = Places {
+            hidden: Some(HiddenZone::new(hidden, config.align_bytes.into()).unwrap()),
+            free: None::<&AnyFreeZone>,
+            cd_tail: None::<Window<FileZone>>,
+        };
+        let (mut scratch, mut body) = (Box::<Scratch>::default(), vec![0; MAX_RECORD_BYTES]);
+        let found = places.newest_record(&config.secret(), &mut scratch.memory(), &mut body).unwrap();
+        let mut bytes = vec![0; MAX_RECORD_BYTES];
+        let bytes = found.record.encode(&mut bytes).unwrap().to_vec();
+        let (identity, generation) = (&found.identity, found.generation + 10);
+        let mut slot = vec![0; 2 * MAX_RECORD_BYTES];
+        let write = slot::Write { kind: Kind::Record, generation, identity, segment_log2: 12 };
+        let mut zone = MemoryZone::new(&mut slot);
+        let length = write.write(&mut zone, &mut &bytes[..], &mut scratch.segment).unwrap();
+        slot.truncate(length as usize);
+        slot
     }
 
     /// For which other device it takes itself.
