@@ -20,9 +20,10 @@ use std::time::{Duration, Instant};
 use firmware_image::device_config::Profile;
 use firmware_image::hidden::{DISK_ALIGN_BYTES, HiddenLayout, SlotName};
 use firmware_image::host::Access;
-use firmware_image::sim::figures;
-use firmware_image::{FreeZone as _, paths};
-use matrix::{CLIENT_STATUS, Factory, Family, Unit, noise, write};
+use firmware_image::sim::{Medium, Random, figures};
+use firmware_image::{Digest, FreeZone as _, paths};
+use matrix::model::Model;
+use matrix::{CLIENT_STATUS, DISK_BYTES, Ended, Factory, Family, USERS as USERS_FILES, Unit, noise, write};
 use support::PLATFORM;
 
 /// What is flipped byte by byte.
@@ -39,8 +40,15 @@ const BOOT: &[&str] = &["the free zone's boot sector and its copy", "mine.txt in
 const USERS: &[&str] = &["mine.txt in", "letters/to you.txt in", "the free zone's directories"];
 /// Exit statuses for what no start can heal (`docs/launcher.md`).
 const REPORTS: [i32; 6] = [66, 69, 70, 72, 73, 78];
+/// That of them which says that the client is not whole.
+const NOT_WHOLE: u8 = 73;
+/// No exit status of the launcher's: the client is started, and nobody can tell whether it is whole (the updater's 5).
+const UNKNOWN: u8 = 5;
 /// Nothing takes so long.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The name of all of it as one place.
+const HIDDEN_ZONE: &str = "hidden zone";
 
 /// Where a structure stands.
 #[derive(Clone)]
@@ -50,21 +58,37 @@ enum Place {
     /// Bytes of the CD.
     Cd(u64, usize),
     /// A file of the free zone.
-    File(&'static str),
-    /// The updater in the free zone.
-    Updater,
+    File(String),
+}
+
+/// What a device with the store in reach makes of damage.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It runs, and all of it is sound again.
+    Heals,
+    /// It runs. Lines of `partition-tools verify` that begin so may stay: nobody on the device writes there, nor does `repair`.
+    Runs(&'static [&'static str]),
+    /// As `Runs`, or it says what is wrong and what to do.
+    Reports(&'static [&'static str]),
 }
 
 struct Target {
     name: String,
     place: Place,
-    /// How lines of `partition-tools verify` begin that may stay: nobody on the device writes there, nor does `repair`.
-    remains: &'static [&'static str],
+    outcome: Outcome,
+    /// Whether the client, or what tells it from others, is hit, so that it may not be whole before a server is in reach.
+    client: bool,
+    /// Starts after the first until one has nothing to do.
+    starts: usize,
+    /// Whether its parts are places of their own, in which bytes are flipped.
+    whole: bool,
 }
 
 #[derive(Clone, Debug)]
 enum Damage {
     Missing,
+    /// As long as it was, but of zeros; of a stretch of a disk that is the same as nothing.
+    Zeros,
     Ones,
     Random,
     Truncated(usize),
@@ -87,13 +111,11 @@ fn contents(unit: &Unit, place: &Place) -> Option<Vec<u8>> {
             Some(bytes)
         }
         Place::File(path) => unit.file(path),
-        Place::Updater => unit.file(&paths::updater_name(PLATFORM)),
     }
 }
 
 /// Puts `bytes` there, with zeros behind them; `None`: nothing.
 fn put(unit: &Unit, place: &Place, bytes: Option<&[u8]>) {
-    let name = paths::updater_name(PLATFORM);
     match place {
         Place::Disk(at, length) | Place::Cd(at, length) => {
             let mut whole = vec![0; *length];
@@ -101,21 +123,25 @@ fn put(unit: &Unit, place: &Place, bytes: Option<&[u8]>) {
             whole[..bytes.len()].copy_from_slice(bytes);
             file_of(unit, place).write_all_at(&whole, *at).unwrap();
         }
-        Place::File(_) | Place::Updater => {
-            let path = if let Place::File(path) = place { path } else { &name[..] };
-            unit.with_free(|free| match bytes {
-                Some(bytes) => write(free, path, bytes),
-                None => assert!(free.remove(path).unwrap()),
-            });
-        }
+        Place::File(path) => unit.with_free(|free| match bytes {
+            Some(bytes) => write(free, path, bytes),
+            None => assert!(free.remove(path).unwrap()),
+        }),
     }
 }
 
 impl Damage {
     /// All kinds for something that is `sound`. `samples`: as many lengths and bytes, where it is not each of them.
     fn all(sound: &[u8], samples: Option<usize>, seed: u64) -> Vec<Self> {
-        let mut kinds =
-            vec![Self::Missing, Self::Ones, Self::Random, Self::Older, Self::OtherDevice, Self::OtherProduct];
+        let mut kinds = vec![
+            Self::Missing,
+            Self::Zeros,
+            Self::Ones,
+            Self::Random,
+            Self::Older,
+            Self::OtherDevice,
+            Self::OtherProduct,
+        ];
         let (length, full, samples) = (sound.len(), samples.is_none(), samples.unwrap_or(20));
         let mut draw = noise(seed, 1 << 16).into_iter().cycle();
         let mut some = |below: usize| (0..4).fold(0usize, |n, _| n << 8 | usize::from(draw.next().unwrap())) % below;
@@ -150,6 +176,7 @@ impl Damage {
         };
         match self {
             Self::Missing => Some(None),
+            Self::Zeros => matches!(place, Place::File(_)).then(|| Some(vec![0; sound.len()])),
             Self::Ones => Some(Some(vec![0xff; sound.len()])),
             Self::Random => Some(Some(noise(sound.len() as u64, sound.len()))),
             Self::Truncated(length) => Some(Some(sound[..*length].to_vec())),
@@ -165,20 +192,25 @@ impl Damage {
     }
 }
 
-/// Every structure of the device.
+/// Every structure of a device at rest.
 fn targets(unit: &Unit) -> Vec<Target> {
+    use Outcome::{Heals, Reports, Runs};
     let device = unit.open(Access::ReadOnly);
     let table = device.table().unwrap();
     let (free, hidden) = (table.free().unwrap(), table.hidden().unwrap());
     let disk_bytes = fs::metadata(&unit.disk).unwrap().len();
     let mut found = Vec::new();
-    let mut add = |name: &str, place, remains| found.push(Target { name: name.into(), place, remains });
+    let mut add = |name: &str, place, outcome| {
+        found.push(Target { name: name.into(), place, outcome, client: false, starts: 1, whole: false });
+    };
     let disk = |at: u64, length: usize| Place::Disk(at, length);
-    add("protective MBR", disk(0, 512), &[]);
-    add("GPT header", disk(512, 512), &[]);
-    add("GPT entries", disk(1024, 512), &[]);
-    add("GPT backup header", disk(disk_bytes - 512, 512), &[]);
-    add("GPT backup entries", disk(disk_bytes - 33 * 512, 512), &[]);
+    add("protective MBR", disk(0, 512), Runs(&[]));
+    add("GPT header", disk(512, 512), Runs(&[]));
+    add("GPT entries", disk(1024, 512), Runs(&[]));
+    add("GPT entries, the others", disk(1536, 31 * 512), Runs(&[]));
+    add("GPT backup header", disk(disk_bytes - 512, 512), Runs(&[]));
+    add("GPT backup entries", disk(disk_bytes - 33 * 512, 512), Runs(&[]));
+    add("GPT backup entries, the others", disk(disk_bytes - 32 * 512, 31 * 512), Runs(&[]));
 
     let mut boot = [0; 512];
     File::open(&unit.disk).unwrap().read_exact_at(&mut boot, free.start).unwrap();
@@ -187,16 +219,17 @@ fn targets(unit: &Unit) -> Vec<Target> {
     let (sectors_per_fat, cluster_bytes) = (number(36), usize::from(boot[13]) * 512);
     let fat_bytes = sectors_per_fat * 512;
     let fat_start = free.start + reserved * 512;
-    add("FAT boot sector", disk(free.start, 512), BOOT);
-    add("FAT summary sector", disk(free.start + 512, 512), USERS);
-    add("FAT backup boot sector", disk(free.start + 6 * 512, 512), BOOT);
+    add("FAT boot sector", disk(free.start, 512), Reports(BOOT));
+    add("FAT summary sector", disk(free.start + 512, 512), Runs(USERS));
+    add("FAT backup boot sector", disk(free.start + 6 * 512, 512), Runs(BOOT));
     // The part with chains in it, and all of it.
     for copy in 0..2 {
         let start = fat_start + copy * fat_bytes;
-        add(&format!("FAT {}, first sectors", copy + 1), disk(start, 1024), USERS);
-        add(&format!("FAT {}", copy + 1), disk(start, fat_bytes as usize), USERS);
+        let outcome = if copy == 0 { Reports(USERS) } else { Runs(USERS) };
+        add(&format!("FAT {}, first sectors", copy + 1), disk(start, 1024), outcome);
+        add(&format!("FAT {}", copy + 1), disk(start, fat_bytes as usize), outcome);
     }
-    add("root directory", disk(fat_start + 2 * fat_bytes, cluster_bytes), USERS);
+    add("root directory", disk(fat_start + 2 * fat_bytes, cluster_bytes), Reports(USERS));
 
     let layout = HiddenLayout::of(hidden.length, DISK_ALIGN_BYTES).unwrap();
     for slot in SlotName::ALL {
@@ -205,45 +238,64 @@ fn targets(unit: &Unit) -> Vec<Target> {
         File::open(&unit.disk).unwrap().read_exact_at(&mut header, start).unwrap();
         let body = u64::from_le_bytes(header[24..32].try_into().unwrap());
         let segment_bytes = 1usize << header[11];
-        add(&format!("{slot}: header"), disk(start, 4096), &[]);
-        add(&format!("{slot}: key slots"), disk(start + 80, 4 * 96), &[]);
+        add(&format!("{slot}: header"), disk(start, 4096), Heals);
+        add(&format!("{slot}: key slots"), disk(start + 80, 4 * 96), Heals);
         let end = firmware_image::slot::slot_bytes(body, header[11]);
         for (n, at) in (4096..end).step_by(segment_bytes).enumerate() {
             let length = segment_bytes.min((end - at) as usize);
-            add(&format!("{slot}: segment {n}"), disk(start + at, length), &[]);
+            add(&format!("{slot}: segment {n}"), disk(start + at, length), Heals);
         }
-        add(&format!("{slot}: all of it"), disk(start, end as usize), &[]);
+        add(&format!("{slot}: all of it"), disk(start, end as usize), Heals);
     }
-    add("hidden zone", disk(hidden.start, hidden.length as usize), &[]);
+    add(HIDDEN_ZONE, disk(hidden.start, hidden.length as usize), Heals);
 
-    add("updater in the free zone", Place::Updater, &[]);
-    for path in [
-        paths::RECORD_MIRROR,
-        paths::BACKUP_MIRROR,
-        paths::JOURNAL,
-        paths::LAUNCHER_NOTE,
-        paths::MANIFEST,
-        paths::CHUNK_LIST,
-        paths::STATEMENT,
-        paths::CONFIG_COPY,
-        ".holdfast/trust/timestamp.json",
-        ".holdfast/trust/snapshot.json",
-        ".holdfast/trust/targets.json",
-    ] {
-        add(path, Place::File(path), &[]);
+    let (path, disc) = match &unit.cd {
+        Some(cd) => (cd, Place::Cd as fn(u64, usize) -> Place),
+        None => (&unit.disk, Place::Disk as fn(u64, usize) -> Place),
+    };
+    let start = table.virtual_zone().map_or(0, |zone| zone.start);
+    add("ISO 9660 primary descriptor", disc(start + 16 * 2048, 2048), Reports(DISC));
+    let medium = Medium::of_file(path).unwrap();
+    let plain = unit.virtual_file(&paths::updater_name(PLATFORM));
+    for (name, bytes, outcome) in
+        [("device.cfg", unit.virtual_file(paths::DEVICE_CONFIG), Reports(DISC)), ("updater", plain, Runs(DISC))]
+    {
+        let at = medium.find(&bytes, 2048).unwrap();
+        add(&format!("{name} in the virtual zone"), disc(at, bytes.len()), outcome);
     }
-    if let Some(disc) = table.virtual_zone() {
-        add("ISO 9660 primary descriptor", disk(disc.start + 16 * 2048, 2048), DISC);
-    } else {
-        add("ISO 9660 primary descriptor", Place::Cd(16 * 2048, 2048), DISC);
+    if let Some(cd) = &unit.cd {
         let tail = device.cd_tail().unwrap().unwrap();
-        let start = fs::metadata(unit.cd.as_ref().unwrap()).unwrap().len()
-            - firmware_image::RawZone::len(&mut { tail }).unwrap();
-        add("factory backup on the CD: header", Place::Cd(start, 4096), &["the factory backup"]);
-        add("factory backup on the CD: first segments", Place::Cd(start + 4096, 16 << 10), &["the factory backup"]);
+        let start = fs::metadata(cd).unwrap().len() - firmware_image::RawZone::len(&mut { tail }).unwrap();
+        let outcome = Runs(&["the factory backup"]);
+        add("factory backup on the CD: header", Place::Cd(start, 4096), outcome);
+        add("factory backup on the CD: first segments", Place::Cd(start + 4096, 16 << 10), outcome);
     }
-    let wanted = std::env::var("HOLDFAST_PLACE").unwrap_or_default();
-    found.retain(|target| target.name.contains(&wanted) && contents(unit, &target.place).is_some());
+    found.iter_mut().for_each(|target| target.whole = target.name == HIDDEN_ZONE || target.name.ends_with("all of it"));
+    found.extend(files(unit));
+    found
+}
+
+/// Every file that is Holdfast's, but for what is told apart by nothing but a digest: of these one each.
+fn files(unit: &Unit) -> Vec<Target> {
+    let mut found: Vec<Target> = Vec::new();
+    for path in unit.files() {
+        let by_digest = [paths::UNDO_DIR, paths::STAGING_DIR]
+            .into_iter()
+            .find(|dir| path.strip_prefix(dir).is_some_and(|name| name.len() == 1 + 2 * size_of::<Digest>()));
+        let name = by_digest.map_or(path.clone(), |dir| format!("{dir}, the first file"));
+        let client = path.starts_with(paths::CLIENT_DIR) || [paths::MANIFEST, paths::JOURNAL].contains(&&path[..]);
+        let is_users = USERS_FILES.iter().any(|(users, ..)| *users == path);
+        if !is_users && found.iter().all(|target| target.name != name) {
+            found.push(Target {
+                name,
+                place: Place::File(path),
+                outcome: Outcome::Heals,
+                client,
+                starts: 1,
+                whole: false,
+            });
+        }
+    }
     found
 }
 
@@ -252,25 +304,22 @@ fn targets(unit: &Unit) -> Vec<Target> {
 enum Verdict {
     /// It runs, and all of the device is sound.
     Sound,
-    /// It runs, and what is still damaged is what nobody on the device writes; what of that `partition-tools repair` mends is
-    /// sound after that.
+    /// It runs, and what is still damaged is what nobody on the device writes, or waits for a server; what of that
+    /// `partition-tools repair` mends is sound after it.
     Runs,
     /// It says what is wrong and what to do; if `partition-tools repair` mends that, it runs.
     Reported,
 }
 
-/// Starts a damaged device, which has to be at rest after so many `starts` more.
+/// Starts a damaged device until it is at rest.
 fn judge(unit: &Unit, target: &Target, starts: usize) -> Result<Verdict, String> {
     let first = unit.start(true);
-    if let Some(lost) = unit.lost() {
-        return Err(lost);
-    }
+    check(unit)?;
     if REPORTS.contains(&first.status.into()) {
         let again = unit.start(true);
-        return match unit.lost() {
-            Some(lost) => Err(lost),
-            None if target.remains.is_empty() => Err(format!("it could have been healed: {first:?}")),
-            None if first.said.iter().any(|line| line.len() > 10) => match unit.repair() {
+        check(unit)?;
+        return match target.outcome {
+            Outcome::Reports(_) if says_something(&first) => match unit.repair() {
                 Ok(mended) if !mended.is_empty() => match unit.start(true) {
                     ended if ended.status == 0 => Ok(Verdict::Reported),
                     ended => Err(format!("it does not run after repair mended {mended:?}: {ended:?}")),
@@ -279,28 +328,20 @@ fn judge(unit: &Unit, target: &Target, starts: usize) -> Result<Verdict, String>
                 Err(asked) if asked.contains("name different places") => Ok(Verdict::Reported),
                 Err(error) => Err(format!("repair: {error}")),
             },
-            None => Err(format!("it says nothing: {first:?}; again: {again:?}")),
+            Outcome::Reports(_) => Err(format!("it says nothing: {first:?}; again: {again:?}")),
+            _ => Err(format!("it could have been healed: {first:?}")),
         };
     }
     if first.status != 0 {
         return Err(format!("the first start: {first:?}"));
     }
-    for start in 1..=starts {
-        unit.set_times();
-        let ended = unit.start(true);
-        if let Some(lost) = unit.lost() {
-            return Err(lost);
-        }
-        if ended.status == 0 && ended.quiet && !unit.was_written() {
-            break;
-        }
-        if start == starts {
-            return Err(format!("start {}: {ended:?}; the first: {first:?}", start + 1));
-        }
-    }
+    come_to_rest(unit, true, starts, &first)?;
     let repaired = unit.repair();
     let problems = unit.problems();
-    let stays = |problem: &String| target.remains.iter().any(|start| problem.starts_with(start));
+    let stays = |problem: &String| match target.outcome {
+        Outcome::Heals => false,
+        Outcome::Runs(remains) | Outcome::Reports(remains) => remains.iter().any(|start| problem.starts_with(start)),
+    };
     match problems.iter().all(stays) {
         true if problems.is_empty() && repaired.as_ref().is_ok_and(Vec::is_empty) => Ok(Verdict::Sound),
         true => Ok(Verdict::Runs),
@@ -310,11 +351,57 @@ fn judge(unit: &Unit, target: &Target, starts: usize) -> Result<Verdict, String>
     }
 }
 
+/// The same without a server. What is missing then comes with one.
+fn judge_offline(unit: &Unit, target: &Target, starts: usize) -> Result<Verdict, String> {
+    let first = unit.start(false);
+    check(unit)?;
+    let reported = REPORTS.contains(&first.status.into());
+    if reported && !says_something(&first) {
+        return Err(format!("it says nothing: {first:?}"));
+    }
+    let is_allowed = match target.outcome {
+        Outcome::Reports(_) => reported,
+        _ => target.client && [NOT_WHOLE, UNKNOWN].contains(&first.status),
+    };
+    if first.status != 0 && !is_allowed {
+        return Err(format!("the first start: {first:?}"));
+    }
+    come_to_rest(unit, false, starts, &first)?;
+    if first.status == 0 || target.outcome != Outcome::Heals { Ok(Verdict::Runs) } else { judge(unit, target, starts) }
+}
+
+fn says_something(ended: &Ended) -> bool {
+    ended.said.iter().any(|line| line.len() > 10)
+}
+
+/// What must be true after every start.
+fn check(unit: &Unit) -> Result<(), String> {
+    unit.lost().or_else(|| unit.estranged()).map_or(Ok(()), Err)
+}
+
+/// After at most so many `starts` one finds nothing to do, and writes nothing.
+fn come_to_rest(unit: &Unit, online: bool, starts: usize, first: &Ended) -> Result<(), String> {
+    for start in 1..=starts {
+        unit.set_times();
+        let ended = unit.start(online);
+        check(unit)?;
+        let is_quiet = ended.status == 0 && ended.quiet || first.status != 0 && ended.status == first.status;
+        if is_quiet && !unit.was_written() {
+            return Ok(());
+        }
+        if start == starts {
+            return Err(format!("start {}: {ended:?}; the first: {first:?}", start + 1));
+        }
+    }
+    Ok(())
+}
+
 /// What the workers share.
 #[derive(Default)]
 struct Score {
     tried: AtomicUsize,
-    verdicts: Mutex<BTreeMap<(String, Verdict), usize>>,
+    /// By place, and whether the store was in reach.
+    verdicts: Mutex<BTreeMap<(String, bool, Verdict), usize>>,
     faults: Mutex<Vec<String>>,
     /// What each worker is at, and since when.
     now: Mutex<BTreeMap<usize, (Instant, String)>>,
@@ -325,28 +412,42 @@ fn work(worker: usize, family: &Family, targets: &[Target], next: &AtomicUsize, 
     while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
         let sound = contents(&family.unit, &target.place).unwrap();
         let seed = sound.len() as u64 + target.name.len() as u64;
-        for damage in Damage::all(&sound, samples, seed) {
+        let mut random = Random::new(seed);
+        for damage in Damage::all(&sound, if target.whole { Some(0) } else { samples }, seed) {
             let Some(bytes) = damage.done(&sound, family, &target.place) else { continue };
-            let name = format!("{} {damage:?}", target.name);
-            score.now.lock().unwrap().insert(worker, (Instant::now(), name.clone()));
-            unit.put_back();
-            put(&unit, &target.place, bytes.as_deref());
-            unit.set_times();
-            // A start renews one of two old backups, and the next start the other.
-            let starts = if target.name == "hidden zone" && matches!(damage, Damage::Older) { 2 } else { 1 };
-            let judged = catch_unwind(AssertUnwindSafe(|| judge(&unit, target, starts)));
-            let judged = judged.unwrap_or_else(|panic| {
-                let text = panic.downcast_ref::<String>().cloned();
-                Err(format!("panic: {}", text.unwrap_or_default()))
-            });
-            score.tried.fetch_add(1, Ordering::Relaxed);
-            match judged {
-                Ok(verdict) => {
-                    *score.verdicts.lock().unwrap().entry((target.name.clone(), verdict)).or_default() += 1;
-                }
-                Err(fault) => {
-                    println!("{name}: {fault}");
-                    score.faults.lock().unwrap().push(format!("{name}: {fault}"));
+            // Nothing else in the hidden zone is of this device then.
+            if target.name == HIDDEN_ZONE && matches!(damage, Damage::OtherDevice) {
+                continue;
+            }
+            // Of what differs in little, half.
+            if samples.is_some_and(|samples| samples <= 1) && random.draw() & 1 == 0 {
+                continue;
+            }
+            // With the store in reach or without; in full both.
+            let drawn = random.draw() & 1 == 0;
+            for online in [true, false].into_iter().filter(|online| samples.is_none() || *online == drawn) {
+                let name = format!("{} {damage:?}, {}", target.name, if online { "online" } else { "offline" });
+                score.now.lock().unwrap().insert(worker, (Instant::now(), name.clone()));
+                unit.put_back();
+                put(&unit, &target.place, bytes.as_deref());
+                // A start renews one of two old backups, and the next start the other.
+                let is_old = target.name == HIDDEN_ZONE && matches!(damage, Damage::Older);
+                let starts = target.starts + usize::from(is_old);
+                let judge = if online { judge } else { judge_offline };
+                let judged = catch_unwind(AssertUnwindSafe(|| judge(&unit, target, starts)));
+                let judged = judged.unwrap_or_else(|panic| {
+                    let text = panic.downcast_ref::<String>().cloned();
+                    Err(format!("panic: {}", text.unwrap_or_default()))
+                });
+                score.tried.fetch_add(1, Ordering::Relaxed);
+                match judged {
+                    Ok(verdict) => {
+                        *score.verdicts.lock().unwrap().entry((target.name.clone(), online, verdict)).or_default() += 1;
+                    }
+                    Err(fault) => {
+                        println!("{name}: {fault}");
+                        score.faults.lock().unwrap().push(format!("{name}: {fault}"));
+                    }
                 }
             }
         }
@@ -373,21 +474,34 @@ static ALONE: Mutex<()> = Mutex::new(());
 #[test]
 fn damage_of_every_kind_in_every_place_heals_or_is_clearly_reported() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // A dual device differs in little.
-    let samples = if std::env::var_os("HOLDFAST_FULL").is_some() { [None; 2] } else { [Some(6), Some(1)] };
+    // A dual device differs in little; of one amid an update only what that has put there is of interest.
+    let full = std::env::var_os("HOLDFAST_FULL").is_some();
+    let samples = if full { [None; 3] } else { [Some(4), Some(1), Some(0)] };
     let (ours, theirs) = (Factory::new("Acme Notes"), Factory::new("Other Notes"));
+    let model = Model::new(&ours, DISK_BYTES);
     let mut families = [Profile::Stick, Profile::Dual].map(|profile| Family::new(&ours, &theirs, profile));
     ours.publish("2.0.0", 2);
     families.iter_mut().for_each(Family::update);
-    let targets = families.each_ref().map(|family| targets(&family.unit));
-    let next = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let [stick, dual] = families;
+    let (medium, updater) = model.amid_an_update();
+    let families = [stick, dual, Family::interrupted(&ours, &theirs, &medium, updater)];
+    let mut targets = families.each_ref().map(|family| targets(&family.unit));
+    targets[2] = files(&families[2].unit);
+    targets[2].iter_mut().for_each(|target| {
+        target.name = format!("{}, amid an update", target.name);
+        // Finished, and then what follows one by one.
+        target.starts = 5;
+    });
+    let wanted = std::env::var("HOLDFAST_PLACE").unwrap_or_default();
+    targets.iter_mut().for_each(|targets| targets.retain(|target| target.name.contains(&wanted)));
+    let next = [0; 3].map(AtomicUsize::new);
     let score = Score::default();
     let workers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
     std::thread::scope(|scope| {
         let (families, targets, next, score, samples) = (&families, &targets, &next, &score, &samples);
         let start = |worker: usize| {
             scope.spawn(move || {
-                for at in [worker % 2, 1 - worker % 2] {
+                for at in (0..families.len()).map(|at| (at + worker) % families.len()) {
                     work(worker, &families[at], &targets[at], &next[at], samples[at], score);
                 }
             })
@@ -396,8 +510,8 @@ fn damage_of_every_kind_in_every_place_heals_or_is_clearly_reported() {
         watch(score, &workers);
     });
     let faults = score.faults.into_inner().unwrap();
-    for ((name, verdict), count) in score.verdicts.lock().unwrap().iter() {
-        println!("{name}: {verdict:?} {count}");
+    for ((name, online, verdict), count) in score.verdicts.lock().unwrap().iter() {
+        println!("{name}, {}: {verdict:?} {count}", if *online { "online" } else { "offline" });
     }
     figures::count(figures::DAMAGE, "damage times place", score.tried.into_inner(), faults.len());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -417,7 +531,8 @@ fn the_real_launcher_reports_or_runs_the_same_damage() {
         let sound = unit.launch(&launcher);
         assert_eq!((sound.status, &sound.said[..]), (CLIENT_STATUS, ""), "{sound:?}");
         assert!(!unit.was_written());
-        for target in targets(unit) {
+        // The updater on the device only says that it is ready, and mends no client.
+        for target in targets(unit).into_iter().filter(|target| !target.name.starts_with(paths::CLIENT_DIR)) {
             let before = contents(unit, &target.place).unwrap();
             for damage in [Damage::Missing, Damage::Random, Damage::OtherProduct] {
                 let Some(bytes) = damage.done(&before, family, &target.place) else { continue };
@@ -439,4 +554,31 @@ fn the_real_launcher_reports_or_runs_the_same_damage() {
         }
     }
     figures::count(figures::DAMAGE, "damage, with the real launcher", tried, 0);
+}
+
+#[test]
+fn a_newer_record_of_another_unit_in_the_hidden_zone_makes_no_other_device_of_it() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (ours, theirs) = (Factory::new("Acme Notes"), Factory::new("Other Notes"));
+    let mut family = Family::new(&ours, &theirs, Profile::Stick);
+    ours.publish("2.0.0", 2);
+    family.update();
+    let (unit, record) = (&family.unit, family.other_device.newer_record());
+    let hidden = unit.open(Access::ReadOnly).table().unwrap().hidden().unwrap();
+    let layout = HiddenLayout::of(hidden.length, DISK_ALIGN_BYTES).unwrap();
+    let mut tried = 0;
+    for slot in SlotName::RECORDS {
+        for online in [true, false] {
+            unit.put_back();
+            let place = Place::Disk(hidden.start + layout.start(slot), record.len());
+            put(unit, &place, Some(&record));
+            let at = format!("{slot}, online: {online}");
+            let first = unit.start(online);
+            assert_eq!((first.status, check(unit)), (0, Ok(())), "{at}: {first:?}");
+            assert_eq!(come_to_rest(unit, online, 1, &first), Ok(()), "{at}");
+            assert_eq!(unit.problems(), [""; 0], "{at}");
+            tried += 1;
+        }
+    }
+    figures::count(figures::DAMAGE, "another unit's record in the hidden zone", tried, 0);
 }

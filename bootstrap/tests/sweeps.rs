@@ -11,6 +11,7 @@
 mod matrix;
 mod support;
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -46,7 +47,7 @@ struct Size {
     cut: [usize; 3],
     /// Cut inside a write, or with what was not flushed lost or late; of the recovery of each; and of that one's.
     torn: [usize; 3],
-    /// Writes that fail while the operation goes on.
+    /// Writes that fail while the operation goes on, and as many reads.
     failing: usize,
 }
 
@@ -61,10 +62,25 @@ fn is_full() -> bool {
     std::env::var_os("HOLDFAST_FULL").is_some()
 }
 
+/// What fails while an operation goes on.
+struct Failing {
+    name: String,
+    faults: Faults,
+    depth: usize,
+    online: bool,
+}
+
+/// Where states after failing writes are counted, and those after failing reads.
+const AFTER_WRITES: usize = 3;
+const AFTER_READS: usize = 4;
+
 /// What the workers of a sweep share.
 #[derive(Default)]
 struct Tally {
-    tried: [AtomicUsize; 4],
+    /// States by the number of cuts, after failing writes, after failing reads.
+    tried: [AtomicUsize; 5],
+    /// States after failing reads that are left out.
+    forgotten: AtomicUsize,
     seen: Mutex<HashSet<(u128, bool, usize)>>,
     /// Media from which the starts that follow came to rest.
     settled: Mutex<HashSet<u128>>,
@@ -98,11 +114,7 @@ impl Scenario<'_> {
         tally.tried[depth].fetch_add(1, Ordering::Relaxed);
         let disk = SimDisk::new(medium);
         let judged = catch_unwind(AssertUnwindSafe(|| self.judge(&disk, online, tally)));
-        let judged = judged.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Err(format!("panic: {}", text.unwrap_or_default()))
-        });
+        let judged = judged.unwrap_or_else(|panic| Err(panic_text(&*panic)));
         if let Err(fault) = judged {
             return tally.fault(&name, fault);
         }
@@ -160,7 +172,7 @@ impl Scenario<'_> {
         let disk = SimDisk::new(self.before.clone());
         (self.act)(self.model, &disk).unwrap_or_else(|error| panic!("{} without a cut: {error}", self.name));
         let recording = disk.recording();
-        let writes = recording.writes();
+        let (writes, reads) = (recording.writes(), disk.reads());
         assert!(writes > 0, "{} writes nothing", self.name);
         let mut random = Random::new(7);
         let mut cases: Vec<(Case, [usize; 3])> = Vec::new();
@@ -174,15 +186,19 @@ impl Scenario<'_> {
             }
         }
         let tally = Tally::default();
-        let failing = random.some((0..writes).collect(), size.failing);
+        let failing_writes = random.some((0..writes).collect(), size.failing);
+        let failing_reads = random.some((0..reads).collect(), size.failing);
+        let mut failing: Vec<Failing> = Vec::new();
+        failing_writes.into_iter().for_each(|number| failing.extend(self.failing_write(number)));
+        failing_reads.into_iter().for_each(|number| failing.extend(self.failing_read(number)));
         let next = AtomicUsize::new(0);
         let cases = Mutex::new(cases.into_iter());
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
-                    while let Some(number) = failing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        self.fail_at(*number, &tally);
+                    while let Some(failing) = failing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        self.fail(failing, &tally);
                     }
                     loop {
                         // Not held while it is tried.
@@ -196,13 +212,15 @@ impl Scenario<'_> {
         let faults = tally.faults.into_inner().unwrap();
         let tried = tally.tried.each_ref().map(|count| count.load(Ordering::Relaxed));
         println!(
-            "sweep of {}: {writes} writes; cut states tried: {} once, {} twice, {} three times; after failing writes: {}; \
-             not healed: {}; {:.1} s",
+            "sweep of {}: {writes} writes, {reads} reads; cut states tried: {} once, {} twice, {} three times; \
+             after failing writes: {}, after failing reads: {} (left out: {}); not healed: {}; {:.1} s",
             self.name,
             tried[0],
             tried[1],
             tried[2],
-            tried[3],
+            tried[AFTER_WRITES],
+            tried[AFTER_READS],
+            tally.forgotten.into_inner(),
             faults.len(),
             began.elapsed().as_secs_f64()
         );
@@ -210,25 +228,56 @@ impl Scenario<'_> {
         faults
     }
 
-    /// The operation while a write fails, while the disk turns read-only, and with the power gone under the program's eyes.
-    fn fail_at(&self, number: usize, tally: &Tally) {
+    /// A write fails, the disk turns read-only with it, or the power goes under the program's eyes.
+    fn failing_write(&self, number: usize) -> impl Iterator<Item = Failing> {
         let faults = [
             ("fails", Faults { failing_writes: number..number + 1, ..Faults::default() }),
             ("and the next seven fail", Faults { failing_writes: number..number + 8, ..Faults::default() }),
             ("is refused, as all after it", Faults { read_only_from: Some(number), ..Faults::default() }),
             ("is cut", Faults { cut: Some((number, 700)), ..Faults::default() }),
         ];
-        for (what, faults) in faults {
-            let name = format!("{}: write {number} {what}", self.name);
-            let disk = SimDisk::faulty(self.before.clone(), faults);
-            // Whether it fails is its own business; that it does not panic is not.
-            if catch_unwind(AssertUnwindSafe(|| (self.act)(self.model, &disk))).is_err() {
-                tally.fault(&name, "panic".into());
-            }
-            let online = !self.offline || number.is_multiple_of(2);
-            self.attempt(Case { name, medium: disk.medium(), depth: 3, online }, &[0; 3], tally);
-        }
+        let (operation, online) = (self.name, !self.offline || number.is_multiple_of(2));
+        faults.into_iter().map(move |(what, faults)| {
+            let name = format!("{operation}: write {number} {what}");
+            Failing { name, faults, depth: AFTER_WRITES, online }
+        })
     }
+
+    /// A read fails, or its place does until the operation is over.
+    fn failing_read(&self, number: usize) -> impl Iterator<Item = Failing> {
+        let faults = [
+            ("fails", Faults { failing_reads: number..number + 1, ..Faults::default() }),
+            ("fails, as all of its place after it", Faults { bad_from: Some(number), ..Faults::default() }),
+        ];
+        let (operation, online) = (self.name, !self.offline || number.is_multiple_of(2));
+        faults.into_iter().map(move |(what, faults)| {
+            let name = format!("{operation}: read {number} {what}");
+            Failing { name, faults, depth: AFTER_READS, online }
+        })
+    }
+
+    /// The operation while something fails, and what it leaves.
+    fn fail(&self, failing: &Failing, tally: &Tally) {
+        let Failing { name, faults, depth, online } = failing;
+        let disk = SimDisk::faulty(self.before.clone(), faults.clone());
+        // Whether it fails is its own business; that it does not panic is not.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.act)(self.model, &disk))) {
+            tally.fault(name, panic_text(&*panic));
+        }
+        let medium = disk.medium();
+        // Known, and to be mended: what cannot be read for once is taken for what is not there, and the record with it.
+        if *depth == AFTER_READS && self.model.has_forgotten(&medium) {
+            tally.forgotten.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let case = Case { name: name.clone(), medium, depth: *depth, online: *online };
+        self.attempt(case, &[0; 3], tally);
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    format!("panic: {}", text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default())
 }
 
 fn plug_in(model: &Model, disk: &SimDisk, online: bool) -> Result<(), String> {
@@ -270,15 +319,9 @@ fn scenarios<'m>(model: &'m Model, updated: &Medium) -> Vec<Scenario<'m>> {
     }
     assert_eq!(model.check(&settled), Ok("2.0.0"));
 
-    let disk = SimDisk::new(model.made.clone());
-    online(model, &disk).unwrap();
-    let recording = disk.recording();
-    let states = recording.states(&Effort::CUTS);
-    let open: Vec<Medium> =
-        states.iter().map(|state| recording.medium(state)).filter(|medium| model.has_open_commit(medium)).collect();
     // A file of the new release whose staged copy the medium has lost meanwhile.
     let lost = format!("{}/{}", paths::STAGING_DIR, Digest::of(&matrix::noise(2, 9000)));
-    let half_done = model.with_free(&open[open.len() / 2], |fat| assert!(fat.remove(&lost).unwrap()));
+    let half_done = model.with_free(&model.amid_an_update().0, |fat| assert!(fat.remove(&lost).unwrap()));
 
     let name = paths::updater_name(support::PLATFORM);
     let no_updater = model.with_free(&settled, |fat| assert!(fat.remove(&name).unwrap()));

@@ -439,11 +439,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let mut bodies = Vec::new();
         for image in images {
             let path = paths::updater_name(&image.platform);
-            // Verified a moment ago. Whether what is sealed now is that shows when it is read back.
-            let Some(mut file) = free.open(&path).map_err(EngineError::zone("read", &path))? else { return Ok(None) };
-            if file.len() != Ok(image.length) {
+            // What is known from a backup alone, where another one stands here, must not cost the slot what it holds.
+            if self.updater_in_free(&path, &image.platform).ok().is_none_or(|found| found.sha256 != image.sha256) {
                 return Ok(None);
             }
+            // Verified a moment ago. Whether what is sealed now is that shows when it is read back.
+            let Some(file) = free.open(&path).map_err(EngineError::zone("read", &path))? else { return Ok(None) };
             bodies.push(ImageFile { file, length: image.length });
         }
         let layout = Index::layout(images.iter().map(|image| (image.platform.as_str(), image.length)));

@@ -15,16 +15,20 @@ use bootstrap::{Product, Session};
 use embedded_io::Write as _;
 use firmware_image::device_config::{DeviceConfig, MAX_CONFIG_BYTES, Profile};
 use firmware_image::hidden::HiddenZone;
-use firmware_image::host::Access;
+use firmware_image::host::{Access, FileZone};
+use firmware_image::image::any_zone::walk;
 use firmware_image::image::{AnyFreeZone, Device, VirtualZone as _};
 use firmware_image::journal::Journal;
+use firmware_image::key_slot::DeviceId;
 use firmware_image::launcher_note::{LauncherNote, Trial};
 use firmware_image::places::{Places, Scratch};
 use firmware_image::record::MAX_RECORD_BYTES;
 use firmware_image::signature::PublicKey;
 use firmware_image::sim::Medium;
+use firmware_image::slot::{self, Kind};
+use firmware_image::storage::{MemoryZone, Window};
 use firmware_image::updater_image::{MAX_TRAILER_BYTES, UpdaterVersion, verify_bytes};
-use firmware_image::{Digest, FreeZone, ZoneError, ZoneFile as _, paths};
+use firmware_image::{Digest, FreeZone, RawZone, ZoneError, ZoneFile as _, paths};
 use partition_tools::create::{Request, create};
 use partition_tools::random::Random;
 use release_store::Directory;
@@ -42,11 +46,12 @@ use crate::support::{self, Memory, PLATFORM};
 pub mod model;
 
 const NOW: i64 = 1_800_000_000;
-const DISK_BYTES: u64 = 108 << 20;
+/// The bytes of most disks here.
+pub const DISK_BYTES: u64 = 108 << 20;
 /// What the client ends with.
 pub const CLIENT_STATUS: i32 = 7;
 /// The user's files: path, seed, length.
-const USERS: [(&str, u64, usize); 2] = [("mine.txt", 100, 3000), ("letters/to you.txt", 101, 1500)];
+pub const USERS: [(&str, u64, usize); 2] = [("mine.txt", 100, 3000), ("letters/to you.txt", 101, 1500)];
 /// Bytes that are looked at as one when an image is kept.
 const PAGE_BYTES: usize = 4096;
 
@@ -180,11 +185,16 @@ impl Factory {
             cd,
             vendor: self.vendor,
             store: self.path("store"),
+            config: Vec::new(),
+            id: None,
+            clients: [self.release("1.0.0", 1), self.release("2.0.0", 2)],
             images: Vec::new(),
             kept: Vec::new(),
             users: Vec::new(),
             _dir: dir,
         };
+        unit.config = unit.virtual_file(paths::DEVICE_CONFIG);
+        unit.id = unit.id_found();
         unit.with_free(|free| {
             for (path, seed, length) in USERS {
                 write(free, path, &noise(seed, length));
@@ -227,6 +237,13 @@ pub struct Family {
 }
 
 impl Family {
+    /// A stick on whose disk this stands, amid an update that brings `updater`.
+    pub fn interrupted(ours: &Factory, theirs: &Factory, medium: &Medium, updater: Vec<u8>) -> Self {
+        let mut family = Self::new(ours, theirs, Profile::Stick);
+        family.unit.keep_disk(medium, updater);
+        family
+    }
+
     /// As the factories make them.
     pub fn new(ours: &Factory, theirs: &Factory, profile: Profile) -> Self {
         Self {
@@ -250,6 +267,12 @@ pub struct Unit {
     pub cd: Option<PathBuf>,
     vendor: PublicKey,
     store: PathBuf,
+    /// Its configuration, as the factory wrote it.
+    config: Vec<u8>,
+    /// Which device it is.
+    id: Option<DeviceId>,
+    /// The files of its product's releases.
+    clients: [Vec<(String, Vec<u8>)>; 2],
     /// Updaters that its vendor signed for its product.
     images: Vec<Vec<u8>>,
     kept: Vec<Kept>,
@@ -269,7 +292,7 @@ struct Kept {
 /// How a start ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// The launcher's exit status; 0 stands for the client's own.
+    /// The launcher's exit status; 0 stands for the client's own, 1 and 5 for that beside an updater that ended so.
     pub status: u8,
     /// What was said.
     pub said: Vec<String>,
@@ -288,6 +311,9 @@ impl Unit {
             cd: self.cd.as_deref().map(moved),
             vendor: self.vendor,
             store: self.store.clone(),
+            config: self.config.clone(),
+            id: self.id,
+            clients: self.clients.clone(),
             images: self.images.clone(),
             kept,
             users: self.users.clone(),
@@ -372,6 +398,63 @@ impl Unit {
         let mut bytes = vec![0; file.len().unwrap() as usize];
         firmware_image::storage::read_exact_at(&mut file, 0, &mut bytes).unwrap();
         Some(bytes)
+    }
+
+    /// A file of the virtual zone.
+    pub fn virtual_file(&self, path: &str) -> Vec<u8> {
+        let zone = self.open(Access::ReadOnly).virtual_zone().unwrap();
+        zone.read_file(path, 1 << 20).unwrap().unwrap()
+    }
+
+    /// The paths of all files of the free zone.
+    pub fn files(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        let free = self.open(Access::ReadOnly).free_zone().unwrap();
+        walk(&free, "", &mut |path, _| files.push(path.to_owned())).unwrap();
+        files
+    }
+
+    /// A record slot as a newer one of this device's would stand in a hidden zone.
+    pub fn newer_record(&self) -> Vec<u8> {
+        let config = DeviceConfig::open(&self.config, &self.vendor).unwrap();
+        let hidden = self.open(Access::ReadOnly).hidden_zone().unwrap();
+        let mut places = Places {
+            hidden: Some(HiddenZone::new(hidden, config.align_bytes.into()).unwrap()),
+            free: None::<&AnyFreeZone>,
+            cd_tail: None::<Window<FileZone>>,
+        };
+        let (mut scratch, mut body) = (Box::<Scratch>::default(), vec![0; MAX_RECORD_BYTES]);
+        let found = places.newest_record(&config.secret(), &mut scratch.memory(), &mut body).unwrap();
+        let mut bytes = vec![0; MAX_RECORD_BYTES];
+        let bytes = found.record.encode(&mut bytes).unwrap().to_vec();
+        let (identity, generation) = (&found.identity, found.generation + 10);
+        let mut slot = vec![0; 2 * MAX_RECORD_BYTES];
+        let write = slot::Write { kind: Kind::Record, generation, identity, segment_log2: 12 };
+        let mut zone = MemoryZone::new(&mut slot);
+        let length = write.write(&mut zone, &mut &bytes[..], &mut scratch.segment).unwrap();
+        slot.truncate(length as usize);
+        slot
+    }
+
+    /// For which other device it takes itself.
+    pub fn estranged(&self) -> Option<String> {
+        let id = self.id_found();
+        (id.is_some() && id != self.id).then(|| format!("it takes itself for {id:?} and is {:?}", self.id))
+    }
+
+    /// Which device it takes itself for; `None`: no record says so.
+    fn id_found(&self) -> Option<DeviceId> {
+        let device = Device::open(&self.disk, self.cd.as_deref(), Access::ReadOnly).ok()?;
+        let config = DeviceConfig::open(&self.config, &self.vendor).unwrap();
+        id_of(&config, device.hidden_zone().ok(), device.free_zone().ok().as_ref())
+    }
+
+    /// Puts this onto the disk, of the same length, for good.
+    pub fn keep_disk(&mut self, medium: &Medium, updater: Vec<u8>) {
+        fs::write(&self.disk, medium.bytes(0, medium.length() as usize)).unwrap();
+        self.images.push(updater);
+        self.users.iter_mut().for_each(|(at, content)| *at = medium.find(content, 512).unwrap());
+        self.keep();
     }
 
     /// What the user's files have lost.
@@ -476,8 +559,10 @@ impl Unit {
         drop(free);
         match image.client_home() {
             Ok(home) => {
-                let run = fs::read(home.path().join("client/run.sh")).unwrap_or_default();
-                let whole = ["1.0.0", "2.0.0"].iter().any(|version| run == client(version).as_bytes());
+                let is_there = |(path, bytes): &(String, Vec<u8>)| {
+                    fs::read(home.path().join("client").join(path)).is_ok_and(|found| found == *bytes)
+                };
+                let whole = self.clients.iter().any(|files| files.iter().all(is_there));
                 assert!(whole, "a client would be started that is none of the releases'");
             }
             Err(error) => {
@@ -487,7 +572,8 @@ impl Unit {
         }
         let mut opened = image.open(align, PLATFORM);
         session.settle(&mut opened.device(&mut scratch), &start);
-        Ended { status: if updater.status == 0 { 0 } else { 1 }, said, quiet }
+        // Whatever else kept the updater from its work, the client runs.
+        Ended { status: if [0, 5].contains(&updater.status) { updater.status } else { 1 }, said, quiet }
     }
 
     /// As `updater run` does it.
@@ -548,7 +634,8 @@ impl Unit {
                 Err(error) => {
                     let status = match (engine.is_whole(), error.kind() == FailureKind::Busy) {
                         (true, true) => 4,
-                        (true, false) => 1,
+                        (true, false) if engine.has_list() => 1,
+                        (true, false) => 5,
                         (false, _) => 3,
                     };
                     Updated { status, said: vec![error.to_string()], action: None }
@@ -562,6 +649,16 @@ impl Unit {
             Err(error) => failed(format!("the free zone could not be closed cleanly: {error}")),
         }
     }
+}
+
+/// Which device zones with this configuration are.
+fn id_of<H: RawZone, F: FreeZone>(config: &DeviceConfig<'_>, hidden: Option<H>, free: Option<&F>) -> Option<DeviceId> {
+    let hidden = hidden.and_then(|zone| HiddenZone::new(zone, config.align_bytes.into()).ok());
+    let mut places = Places { hidden, free, cd_tail: None::<Window<FileZone>> };
+    let mut scratch = Box::<Scratch>::default();
+    let mut body = vec![0; MAX_RECORD_BYTES];
+    let found = places.newest_record(&config.secret(), &mut scratch.memory(), &mut body);
+    found.map(|found| found.identity.device_id)
 }
 
 impl Kept {

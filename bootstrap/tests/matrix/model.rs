@@ -15,11 +15,11 @@ use firmware_image::image::any_zone::walk;
 use firmware_image::image::fat::RawFat;
 use firmware_image::image::gpt::Extent;
 use firmware_image::journal::Journal;
-use firmware_image::key_slot::{Cost, KeySlot, SlotKind};
+use firmware_image::key_slot::{Cost, DeviceId, KeySlot, SlotKind};
 use firmware_image::places::{Places, Scratch};
 use firmware_image::record::MAX_RECORD_BYTES;
 use firmware_image::signature::PublicKey;
-use firmware_image::sim::{Medium, SimDisk};
+use firmware_image::sim::{Effort, Medium, SimDisk};
 use firmware_image::slot::{self, Kind};
 use firmware_image::storage::{MemoryZone, Window};
 use firmware_image::{FreeZone as _, ZoneError, ZoneFile as _, paths};
@@ -46,6 +46,8 @@ pub struct Model {
     plain: Vec<u8>,
     free: Extent,
     hidden: Extent,
+    /// Which device it is.
+    id: DeviceId,
     /// Updaters that may run.
     images: Vec<Vec<u8>>,
     /// What the client may be.
@@ -80,6 +82,7 @@ impl Model {
             plain: unit.images[0].clone(),
             free: table.free().unwrap(),
             hidden: table.hidden().unwrap(),
+            id: unit.id.unwrap(),
             images: unit.images.clone(),
             clients: vec![client("1.0.0", 1), client("2.0.0", 2)],
             users: USERS.iter().map(|(path, seed, length)| ((*path).into(), super::noise(*seed, *length))).collect(),
@@ -244,6 +247,35 @@ impl Model {
         Ok(Started { action, said })
     }
 
+    /// Which device it takes itself for.
+    fn id_on(&self, medium: &Medium, fat: &Fat) -> Option<DeviceId> {
+        let disk = SimDisk::new(medium.clone()).for_reading();
+        let hidden = Window::new(disk, self.hidden.start, self.hidden.length).ok();
+        let config = DeviceConfig::open(&self.config, &self.vendor).ok()?;
+        super::id_of(&config, hidden, Some(fat))
+    }
+
+    /// Whether a start did not find the device's record, or not even which device it is.
+    pub fn has_forgotten(&self, medium: &Medium) -> bool {
+        if self.fat_of(medium).is_ok_and(|fat| self.id_on(medium, &fat) != Some(self.id)) {
+            return true;
+        }
+        let log = self.fat_of(medium).ok().and_then(|fat| read(&fat, paths::LOG).ok().flatten());
+        let log = String::from_utf8_lossy(&log.unwrap_or_default()).into_owned();
+        ["no version record opens", "nothing on this device says who it is"].iter().any(|alarm| log.contains(alarm))
+    }
+
+    /// A disk on which the middle of an update's commit was cut, and the updater that it brings.
+    pub fn amid_an_update(&self) -> (Medium, Vec<u8>) {
+        let disk = SimDisk::new(self.made.clone());
+        assert!(self.plug_in(&disk, true).unwrap().action.is_some());
+        let updater = self.file(&disk.medium(), &paths::updater_name(PLATFORM)).unwrap();
+        let recording = disk.recording();
+        let media = recording.states(&Effort::CUTS).into_iter().map(|state| recording.medium(&state));
+        let mut open: Vec<Medium> = media.filter(|medium| self.has_open_commit(medium)).collect();
+        (open.swap_remove(open.len() / 2), updater)
+    }
+
     /// A person goes back to the release before.
     ///
     /// # Errors
@@ -297,7 +329,7 @@ impl Model {
     /// The version of the one whole release that the client is.
     ///
     /// # Errors
-    /// The client is a mixture, a commit is open, or a file of the user's is not as it was.
+    /// The client is a mixture, a commit is open, a file of the user's is not as it was, or the device takes itself for another.
     pub fn check(&self, medium: &Medium) -> Result<&'static str, String> {
         let failed = |error: ZoneError| format!("the free zone cannot be read: {error}");
         let fat = self.fat_of(medium).map_err(failed)?;
@@ -308,6 +340,10 @@ impl Model {
             if read(&fat, path).map_err(failed)?.as_ref() != Some(wanted) {
                 return Err(format!("the user's {path} is not as it was"));
             }
+        }
+        let id = self.id_on(medium, &fat);
+        if id != Some(self.id) {
+            return Err(format!("the device takes itself for {id:?} and is {:?}", self.id));
         }
         let mut paths = Vec::new();
         walk(&fat, paths::CLIENT_DIR, &mut |path, _| paths.push(path.to_owned())).map_err(failed)?;

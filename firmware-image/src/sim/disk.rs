@@ -17,15 +17,17 @@ const SECTOR_BYTES: u64 = 512;
 /// What a disk says that is gone or will not: Linux' `EIO`.
 const FAILED: ZoneError = ZoneError::Io(5);
 
-/// What is wrong with a disk. Writes are counted from 0 since the faults were set.
+/// What is wrong with a disk. Writes and reads are counted from 0 since the faults were set.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
     /// Power fails at this write, of which so many bytes still arrive; nothing works afterwards.
     pub cut: Option<(usize, usize)>,
     /// These writes fail, and leave the medium as it was.
     pub failing_writes: Range<usize>,
-    /// Reads that touch these bytes fail.
-    pub failing_reads: Range<u64>,
+    /// These reads fail.
+    pub failing_reads: Range<usize>,
+    /// From this read on, all fail that touch what it asked for.
+    pub bad_from: Option<usize>,
     /// From this write on, all are refused.
     pub read_only_from: Option<usize>,
     /// Each sector takes so many writes, and then no more.
@@ -38,6 +40,9 @@ struct Inner {
     medium: Medium,
     faults: Faults,
     writes: usize,
+    reads: usize,
+    /// Bytes that went bad: [`Faults::bad_from`].
+    bad: Range<u64>,
     dead: bool,
     worn: HashMap<u64, u32>,
     before: Medium,
@@ -58,7 +63,8 @@ impl SimDisk {
     pub fn new(medium: Medium) -> Self {
         let length = medium.length();
         let (faults, ops, worn) = (Faults::default(), Vec::new(), HashMap::new());
-        let inner = Inner { before: medium.clone(), medium, faults, writes: 0, dead: false, worn, ops };
+        let inner =
+            Inner { before: medium.clone(), medium, faults, writes: 0, reads: 0, bad: 0..0, dead: false, worn, ops };
         Self { inner: Rc::new(RefCell::new(inner)), length, position: 0, writable: true }
     }
 
@@ -84,6 +90,11 @@ impl SimDisk {
         self.inner.borrow().writes
     }
 
+    /// Reads that it was asked for, those that failed included.
+    pub fn reads(&self) -> usize {
+        self.inner.borrow().reads
+    }
+
     /// What it was told since it was made or last asked.
     pub fn recording(&self) -> Recording {
         let mut inner = self.inner.borrow_mut();
@@ -106,6 +117,20 @@ impl Inner {
     fn keep(&mut self, at: u64, bytes: &[u8]) {
         self.medium.write(at, bytes);
         self.ops.push(Op::Write { at, bytes: bytes.into() });
+    }
+
+    fn read(&mut self, at: u64, buf: &mut [u8]) -> Result<(), ZoneError> {
+        self.alive()?;
+        let (number, end) = (self.reads, at + buf.len() as u64);
+        self.reads += 1;
+        if self.faults.bad_from == Some(number) {
+            self.bad = at..end;
+        }
+        if self.faults.failing_reads.contains(&number) || (at < self.bad.end && self.bad.start < end) {
+            return Err(FAILED);
+        }
+        self.medium.read(at, buf);
+        Ok(())
     }
 
     fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), ZoneError> {
@@ -151,14 +176,8 @@ impl ErrorType for SimDisk {
 impl Read for SimDisk {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, ZoneError> {
         let take = self.room(buf.len());
-        let inner = self.inner.borrow();
-        inner.alive()?;
-        let (end, failing) = (self.position + take as u64, &inner.faults.failing_reads);
-        if self.position < failing.end && failing.start < end {
-            return Err(FAILED);
-        }
-        inner.medium.read(self.position, &mut buf[..take]);
-        self.position = end;
+        self.inner.borrow_mut().read(self.position, &mut buf[..take])?;
+        self.position += take as u64;
         Ok(take)
     }
 }

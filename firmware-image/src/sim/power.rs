@@ -1,11 +1,11 @@
 //! Files and raw zones that lose power at the n-th change, over a body whose own writes nobody sees: a mounted directory.
 //!
-//! A change is what may have happened or not when the power is gone: a piece written, a flush, a new name, a removal, another length. What is
-//! two changes on FAT is two here: a file that is made anew loses its content first, a rename removes its target first. A
-//! write that is cut has arrived by half.
+//! A change is what may have happened or not when the power is gone: a piece written, a flush, a new name, a removal, another length,
+//! room taken for a file. What is two changes on FAT is two here: a file that is made anew loses its content first, a
+//! rename removes its target first. A write that is cut has arrived by half.
 
 use std::cell::Cell;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use embedded_io::{ErrorType, Read, Seek, SeekFrom, Write};
@@ -102,6 +102,21 @@ impl<F: FreeZone> FreeZone for CutZone<'_, F> {
         }
         Ok(Cut(self.1.whole(|| self.0.create(path))?, self.1.clone()))
     }
+    fn reserve_all<'z: 'f, 'f>(
+        &'z self,
+        files: &mut dyn Iterator<Item = (&'f mut Self::File<'z>, u64)>,
+    ) -> Result<(), ZoneError>
+    where
+        Self::File<'z>: 'f,
+    {
+        // A change for each file: those before a cut have their room, those after it have none.
+        let mut power = self.1.alive();
+        self.0.reserve_all(&mut files.map_while(|(file, length)| {
+            power = self.1.whole(|| Ok(()));
+            power.is_ok().then_some((&mut file.0, length))
+        }))?;
+        power
+    }
     fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {
         self.1.look(|| self.0.metadata(path))
     }
@@ -167,10 +182,22 @@ impl<T: ZoneFile> ZoneFile for Cut<T> {
     fn set_len(&mut self, length: u64) -> Result<(), ZoneError> {
         self.1.whole(|| self.0.set_len(length))
     }
+    fn reserve(&mut self, length: u64) -> Result<(), ZoneError> {
+        self.1.whole(|| self.0.reserve(length))
+    }
+    fn drop_caches(&mut self) -> Result<(), ZoneError> {
+        self.1.look(|| self.0.drop_caches())
+    }
 }
 
 impl<T: RawZone> RawZone for Cut<T> {
     fn len(&mut self) -> Result<u64, ZoneError> {
         self.1.look(|| RawZone::len(&mut self.0))
+    }
+    fn drop_caches(&mut self) -> Result<(), ZoneError> {
+        self.1.look(|| self.0.drop_caches())
+    }
+    fn erase(&mut self, range: Range<u64>) -> Result<(), ZoneError> {
+        self.1.whole(|| self.0.erase(range))
     }
 }

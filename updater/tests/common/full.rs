@@ -68,10 +68,20 @@ impl Room {
 /// The zone.
 pub struct FullZone<'z>(pub &'z DirZone, pub Rc<Room>);
 
-/// A file of it, and where it is read or written next.
-pub struct FullFile(DirFile, Rc<Room>, u64);
+/// A file of it.
+pub struct FullFile {
+    file: DirFile,
+    room: Rc<Room>,
+    /// Where it is read or written next.
+    position: u64,
+    /// Room behind its end that was taken for it and is not used yet.
+    reserved: u64,
+}
 
 impl FullZone<'_> {
+    fn file(&self, file: DirFile) -> FullFile {
+        FullFile { file, room: self.1.clone(), position: 0, reserved: 0 }
+    }
     fn length(&self, path: &str) -> Result<Option<u64>, ZoneError> {
         Ok(self.0.metadata(path)?.map(|found| found.length))
     }
@@ -84,13 +94,13 @@ impl<'z> FreeZone for FullZone<'z> {
         Self: 'a;
 
     fn open(&self, path: &str) -> Result<Option<FullFile>, ZoneError> {
-        Ok(self.0.open(path)?.map(|file| FullFile(file, self.1.clone(), 0)))
+        Ok(self.0.open(path)?.map(|file| self.file(file)))
     }
     fn open_rw(&self, path: &str) -> Result<FullFile, ZoneError> {
         if self.length(path)?.is_none() {
             self.1.entry()?;
         }
-        Ok(FullFile(self.0.open_rw(path)?, self.1.clone(), 0))
+        Ok(self.file(self.0.open_rw(path)?))
     }
     fn create(&self, path: &str) -> Result<FullFile, ZoneError> {
         self.1.is_bad(path)?;
@@ -98,7 +108,19 @@ impl<'z> FreeZone for FullZone<'z> {
             Some(length) => self.1.give_back(length),
             None => self.1.entry()?,
         }
-        Ok(FullFile(self.0.create(path)?, self.1.clone(), 0))
+        Ok(self.file(self.0.create(path)?))
+    }
+    fn reserve_all<'f: 'h, 'h>(
+        &'f self,
+        files: &mut dyn Iterator<Item = (&'h mut FullFile, u64)>,
+    ) -> Result<(), ZoneError> {
+        // Those before the one for which there is no room have theirs.
+        let mut taken = Ok(());
+        self.0.reserve_all(&mut files.map_while(|(file, length)| {
+            taken = file.take(length);
+            taken.is_ok().then_some((&mut file.file, length))
+        }))?;
+        taken
     }
     fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {
         self.0.metadata(path)
@@ -132,52 +154,87 @@ impl<'z> FreeZone for FullZone<'z> {
     }
 }
 
+impl FullFile {
+    /// Takes the room that a file of `length` bytes needs beside what it has.
+    fn take(&mut self, length: u64) -> Result<(), ZoneError> {
+        let needed = length.saturating_sub(ZoneFile::len(&mut self.file)? + self.reserved);
+        if needed == 0 {
+            return Ok(());
+        }
+        let taken = self.room.take(needed);
+        if taken < needed {
+            self.room.give_back(taken);
+            return Err(ZoneError::Full);
+        }
+        self.reserved += taken;
+        Ok(())
+    }
+}
+
+impl Drop for FullFile {
+    /// What was not used is nobody's any more.
+    fn drop(&mut self) {
+        self.room.give_back(self.reserved);
+    }
+}
+
 impl ErrorType for FullFile {
     type Error = ZoneError;
 }
 
 impl Read for FullFile {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, ZoneError> {
-        let n = self.0.read(buf)?;
-        self.2 += n as u64;
+        let n = self.file.read(buf)?;
+        self.position += n as u64;
         Ok(n)
     }
 }
 
 impl Write for FullFile {
     fn write(&mut self, buf: &[u8]) -> Result<usize, ZoneError> {
-        // What stands already is overwritten without taking room.
-        let inside = ZoneFile::len(&mut self.0)?.saturating_sub(self.2).min(buf.len() as u64);
-        let room = inside + self.1.take(buf.len() as u64 - inside);
+        // What stands already is overwritten without taking room, and what was reserved is there.
+        let bytes = buf.len() as u64;
+        let inside = ZoneFile::len(&mut self.file)?.saturating_sub(self.position).min(bytes);
+        let reserved = self.reserved.min(bytes - inside);
+        let wanted = bytes - inside - reserved;
+        let room = inside + reserved + if wanted > 0 { self.room.take(wanted) } else { 0 };
         if room == 0 && !buf.is_empty() {
             return Err(ZoneError::Full);
         }
-        let n = self.0.write(&buf[..room as usize])?;
-        self.2 += n as u64;
+        let n = self.file.write(&buf[..room as usize])?;
+        self.reserved -= reserved;
+        self.position += n as u64;
         Ok(n)
     }
     fn flush(&mut self) -> Result<(), ZoneError> {
-        self.0.flush()
+        self.file.flush()
     }
 }
 
 impl Seek for FullFile {
     fn seek(&mut self, to: SeekFrom) -> Result<u64, ZoneError> {
-        self.2 = self.0.seek(to)?;
-        Ok(self.2)
+        self.position = self.file.seek(to)?;
+        Ok(self.position)
     }
 }
 
 impl ZoneFile for FullFile {
     fn len(&mut self) -> Result<u64, ZoneError> {
-        ZoneFile::len(&mut self.0)
+        ZoneFile::len(&mut self.file)
     }
     fn set_len(&mut self, length: u64) -> Result<(), ZoneError> {
-        let now = ZoneFile::len(&mut self.0)?;
-        if length > now && self.1.take(length - now) < length - now {
-            return Err(ZoneError::Full);
-        }
-        self.1.give_back(now.saturating_sub(length));
-        self.0.set_len(length)
+        let now = ZoneFile::len(&mut self.file)?;
+        self.take(length)?;
+        self.file.set_len(length)?;
+        // What was reserved behind the new end is given back, too.
+        self.room.give_back((now + std::mem::take(&mut self.reserved)).saturating_sub(length));
+        Ok(())
+    }
+    fn reserve(&mut self, length: u64) -> Result<(), ZoneError> {
+        self.take(length)?;
+        self.file.reserve(length)
+    }
+    fn drop_caches(&mut self) -> Result<(), ZoneError> {
+        self.file.drop_caches()
     }
 }
