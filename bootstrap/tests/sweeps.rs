@@ -73,13 +73,15 @@ struct Failing {
 /// Where states after failing writes are counted, and those after failing reads.
 const AFTER_WRITES: usize = 3;
 const AFTER_READS: usize = 4;
+/// The hidden zone is gone before it.
+const HIDDEN_ANEW: &str = "sealing of a hidden zone anew";
 
 /// What the workers of a sweep share.
 #[derive(Default)]
 struct Tally {
     /// States by the number of cuts, after failing writes, after failing reads.
     tried: [AtomicUsize; 5],
-    /// States after failing reads that are left out.
+    /// States after failing reads that are left out: see [`HIDDEN_ANEW`].
     forgotten: AtomicUsize,
     seen: Mutex<HashSet<(u128, bool, usize)>>,
     /// Media from which the starts that follow came to rest.
@@ -265,8 +267,8 @@ impl Scenario<'_> {
             tally.fault(name, panic_text(&*panic));
         }
         let medium = disk.medium();
-        // Known, and to be mended: what cannot be read for once is taken for what is not there, and the record with it.
-        if *depth == AFTER_READS && self.model.has_forgotten(&medium) {
+        // Without a hidden zone the mirror is all that there is: where its place is bad, the device has to begin anew.
+        if self.name == HIDDEN_ANEW && faults.bad_from.is_some() && self.model.has_forgotten(&medium) {
             tally.forgotten.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -346,7 +348,7 @@ fn scenarios<'m>(model: &'m Model, updated: &Medium) -> Vec<Scenario<'m>> {
         scenario("restore over a damaged updater", bad_updater, offline, true),
         scenario("giving up an updater that crashes", updated.clone(), crash, true),
         scenario("renewal of a backup", proven, online, true),
-        scenario("sealing of a hidden zone anew", no_hidden, offline, true),
+        scenario(HIDDEN_ANEW, no_hidden, offline, true),
         scenario("writing of the mirrors anew", no_mirrors, offline, true),
     ]
 }

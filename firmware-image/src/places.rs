@@ -151,8 +151,9 @@ impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
     ///
     /// # Errors
     /// As [`Header::read`] and [`Self::with`].
+    #[inline(never)]
     pub fn header(&mut self, place: Place) -> Result<Header, SlotError> {
-        self.with(place, |zone| Header::read(zone, place.kind()))
+        self.with(place, |zone| patiently(|| Header::read(zone, place.kind())))
     }
 
     /// Reads the record in a place into `out`.
@@ -180,8 +181,9 @@ impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
         memory: &mut Memory<'_>,
         out: &'o mut [u8],
     ) -> Option<FoundRecord<'o>> {
-        let place = self.newest_place(product_secret, memory, out)?;
-        self.read_record(place, product_secret, memory, out).ok()
+        let (place, generation, identity, length) = self.open_newest(product_secret, memory, out)?;
+        let record = VersionRecord::decode(&out[..length]).ok()?;
+        Some(FoundRecord { place, generation, identity, record })
     }
 
     /// The floors of the newest record; `None`: no place has one. As [`Self::newest_record`], without holding the record beside
@@ -194,52 +196,62 @@ impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
         vendor: &PublicKey,
         product: &str,
     ) -> Option<Floors> {
-        let place = self.newest_place(product_secret, memory, out)?;
-        let (_, _, length) = self.open_record(place, product_secret, memory, out).ok()?;
+        let (_, _, _, length) = self.open_newest(product_secret, memory, out)?;
         floors_of(&out[..length], vendor, product)
     }
 
-    /// The device that more hidden slots name than any other; `None`: there is no such.
+    /// The device that more than half of the hidden slots name, of those that name one.
+    #[inline(never)]
     fn owner(&mut self) -> Option<DeviceId> {
-        let slots = SlotName::RECORDS.into_iter().chain(SlotName::BACKUPS);
-        let mut named = heapless::Vec::<(DeviceId, u8), 4>::new();
-        for slot in slots {
-            let Ok(device_id) = self.header(Place::Hidden(slot)).map(|header| header.device_id()) else { continue };
-            match named.iter_mut().find(|(named, _)| *named == device_id) {
-                Some((_, times)) => *times += 1,
-                // There are four slots.
-                None => drop(named.push((device_id, 1))),
-            }
-        }
-        let most = named.iter().map(|(_, times)| *times).max()?;
-        let mut owners = named.iter().filter(|(_, times)| *times == most);
-        let owner = owners.next()?.0;
-        owners.next().is_none().then_some(owner)
+        let ids = SlotName::ALL.map(|slot| Some(self.header(Place::Hidden(slot)).ok()?.device_id()));
+        let named = || ids.iter().flatten();
+        named().find(|id| 2 * named().filter(|other| other == id).count() > named().count()).copied()
     }
 
+    /// Reads the newest record into `out`: where it stands, its generation, whose it is, its length.
     #[inline(never)]
-    fn newest_place(&mut self, product_secret: &Secret, memory: &mut Memory<'_>, out: &mut [u8]) -> Option<Place> {
+    fn open_newest(
+        &mut self,
+        product_secret: &Secret,
+        memory: &mut Memory<'_>,
+        out: &mut [u8],
+    ) -> Option<(Place, u64, Identity, usize)> {
+        let mut passed_over = 0;
+        while let Some(at) = self.newest_place(passed_over) {
+            let place = Place::RECORDS[at];
+            if let Ok((generation, identity, length)) = self.open_record(place, product_secret, memory, out) {
+                return Some((place, generation, identity, length));
+            }
+            passed_over |= 1 << at;
+        }
+        None
+    }
+
+    /// Where in [`Place::RECORDS`] the newest record stands, by its header alone. Places whose bit is set in `passed_over` are
+    /// left out.
+    #[inline(never)]
+    fn newest_place(&mut self, passed_over: u8) -> Option<usize> {
         let owner = self.owner();
-        let mut newest: Option<(u64, DeviceId, Place)> = None;
-        for place in Place::RECORDS {
-            let Ok((generation, device_id)) =
-                self.header(place).map(|header| (header.generation(), header.device_id()))
-            else {
+        let mut newest: Option<(u64, DeviceId, usize)> = None;
+        for (at, place) in Place::RECORDS.into_iter().enumerate() {
+            if passed_over >> at & 1 == 1 {
                 continue;
-            };
+            }
+            let Ok(header) = self.header(place) else { continue };
+            let (generation, device_id) = (header.generation(), header.device_id());
             let better = match newest {
                 None => true,
                 Some((best, of, _)) if of == device_id => generation > best,
-                Some((best, of, _)) if matches!(place, Place::Hidden(_)) => {
-                    owner == Some(device_id) || owner != Some(of) && generation > best
+                Some((best, of, _)) => {
+                    let newer = matches!(place, Place::Hidden(_)) && generation > best;
+                    owner == Some(device_id) || newer && owner != Some(of)
                 }
-                Some(_) => false,
             };
-            if better && self.open_record(place, product_secret, memory, out).is_ok() {
-                newest = Some((generation, device_id, place));
+            if better {
+                newest = Some((generation, device_id, at));
             }
         }
-        newest.map(|(_, _, place)| place)
+        newest.map(|(_, _, at)| at)
     }
 
     #[inline(never)]
@@ -250,13 +262,18 @@ impl<H: RawZone, F: FreeZone, C: RawZone> Places<'_, H, F, C> {
         memory: &mut Memory<'_>,
         out: &mut [u8],
     ) -> Result<(u64, Identity, usize), SlotError> {
-        self.with(place, |zone| open_record(zone, product_secret, memory, out))
+        self.with(place, |zone| patiently(|| open_record(zone, product_secret, memory, out)))
     }
 }
 
 #[inline(never)]
 fn floors_of(record: &[u8], vendor: &PublicKey, product: &str) -> Option<Floors> {
     VersionRecord::decode(record).ok().map(|record| record.floors(vendor, product))
+}
+
+/// Reads again what did not come whole: one read that failed is no reason to take a record for lost.
+fn patiently<R>(mut read: impl FnMut() -> Result<R, SlotError>) -> Result<R, SlotError> {
+    read().or_else(|_| read())
 }
 
 /// Whether `bytes` are a record of `device`.
