@@ -25,7 +25,8 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::Storage::FileSystem::{
     DELETE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_BACKUP_SEMANTICS,
-    FILE_FLAG_OPEN_REPARSE_POINT, GetDiskFreeSpaceExW, MOVEFILE_REPLACE_EXISTING, MOVEFILE_WRITE_THROUGH, MoveFileExW,
+    FILE_FLAG_OPEN_REPARSE_POINT, GetDiskFreeSpaceExW, MOVEFILE_DELAY_UNTIL_REBOOT, MOVEFILE_REPLACE_EXISTING,
+    MOVEFILE_WRITE_THROUGH, MoveFileExW,
 };
 
 use crate::free_zone::{Kind, Metadata, is_device_name};
@@ -236,6 +237,9 @@ impl Root {
         let mut free = (0..MAX_ASIDE).map(|number| directory.join(format!("{number}")));
         let aside = free.find(|aside| matches!(stat(aside), Ok(None)))?;
         patiently(|| move_file(host, &aside)).ok()?;
+        // Only an administrator may ask for that; everybody else's next start removes it.
+        // SAFETY: a string that ends in zero and lives through the call; the other may be null.
+        unsafe { MoveFileExW(wide(&aside).as_ptr(), std::ptr::null(), MOVEFILE_DELAY_UNTIL_REBOOT) };
         Some(aside)
     }
 
