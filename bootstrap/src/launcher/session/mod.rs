@@ -3,8 +3,8 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`updater`] | start it, wait until it is ready, try the next; its end |
-//! | [`client`] | wait until its files are at rest, run it, note how it fared |
+//! | `updater` | start it, wait until it is ready, try the next; its end |
+//! | `client` | wait until its files are at rest, run it, note how it fared |
 
 mod client;
 mod updater;
