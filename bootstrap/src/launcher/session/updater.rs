@@ -144,6 +144,8 @@ impl<Z: Zones> Run<'_, Z> {
         let mut asked = None;
         loop {
             let wakeup = self.wait(Some(&mut child), Some(deadline))?;
+            // Looked at before it is listened to: what it said before it ended is heard then.
+            let mut end = child.end();
             let said = child.hear();
             if asked.is_none() && said.iter().any(|byte| matches!(*byte, READY | GO)) {
                 return Ok(Tried::Ready(child, said.contains(&GO)));
@@ -157,8 +159,9 @@ impl<Z: Zones> Run<'_, Z> {
             }
             if wakeup == Wakeup::Deadline {
                 child.kill();
+                end = child.end();
             }
-            match (child.end(), asked) {
+            match (end, asked) {
                 (None, _) => {}
                 (Some(_), Some(signal)) => return Ok(Tried::Interrupted(signal)),
                 (Some(_), None) if wakeup == Wakeup::Deadline => {
