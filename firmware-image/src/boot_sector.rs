@@ -1,14 +1,19 @@
-//! The boot sector of a FAT32 volume: strict reading, and mending it or its copy, each from the other.
+//! The boot sector of a FAT16 or FAT32 volume: strict reading, and mending it or its copy, each from the other.
 //!
 //! Source: Microsoft, *FAT: General Overview of On-Disk Format*, 1.03. A volume that passes [`Geometry::parse`] cannot
-//! make the arithmetic of a reader overflow, and claims no byte outside its zone. Only FAT32 is accepted: the free zone
-//! is never made as anything else. Nothing here but the boot sector, its copy and their summaries of free clusters is written.
+//! make the arithmetic of a reader overflow, and claims no byte outside its zone. FAT12 is refused: a free zone is never as
+//! small. FAT16 keeps no copy. Nothing here but the boot sector, its copy and their summaries of free clusters is written.
 
 use crate::ZoneError;
 use crate::storage::{RawZone, read_exact_at, write_all_at};
 
 /// The highest cluster count that leaves the reserved numbers alone.
 pub(crate) const MAX_CLUSTERS: u64 = 0x0FFF_FFF4;
+/// With this many clusters a volume is no FAT12 any more, and with that many FAT32 (section 3.5).
+pub(crate) const MIN_FAT16_CLUSTERS: u64 = 4085;
+pub(crate) const MIN_FAT32_CLUSTERS: u64 = 65_525;
+/// Bytes of a directory's entry.
+pub(crate) const DIRECTORY_ENTRY_BYTES: u64 = 32;
 /// The longest table accepted: 256 MiB, enough for 2 TiB in clusters of 32 KiB.
 const MAX_FAT_BYTES: u64 = 256 * 1024 * 1024;
 /// The largest cluster accepted.
@@ -23,8 +28,26 @@ const USUAL_COPY: u64 = 6;
 const SECTOR_SIZES: [u64; 4] = [512, 1024, 2048, 4096];
 /// Where the boot sector notes that the volume is in use: no copy follows that.
 const STATE_AT: usize = 65;
+const FAT16_STATE_AT: usize = 37;
+/// Where it has the volume's serial number, and the label right behind.
+const VOLUME_ID_AT: usize = 67;
+const FAT16_VOLUME_ID_AT: usize = 39;
 /// So much of a volume ([`Geometry::evidence`]) has to speak for a copy before it takes the place of what cannot be read.
 const ENOUGH: u32 = 2;
+
+/// Where the root directory is: what sets FAT16 and FAT32 apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// FAT16: between tables and clusters, of a fixed length.
+    Fixed {
+        /// In bytes from the volume's start.
+        start: u64,
+        /// At most 2 MiB.
+        bytes: u64,
+    },
+    /// FAT32: a directory like any, with this cluster as its first.
+    Cluster(u32),
+}
 
 /// The places of a volume, in bytes from its start.
 #[derive(Debug, Clone)]
@@ -41,9 +64,9 @@ pub struct Geometry {
     pub data_start: u64,
     /// Clusters, numbered from 2.
     pub clusters: u32,
-    /// The root directory's first cluster.
-    pub root_cluster: u32,
-    /// The summary of free clusters.
+    /// The root directory.
+    pub root: Root,
+    /// The summary of free clusters; 0: there is none, as in FAT16.
     pub fs_info: u64,
     /// The copy of the boot sector; 0: there is none.
     pub backup_boot: u64,
@@ -56,9 +79,24 @@ pub struct Geometry {
 impl Geometry {
     /// Whether both say the same of where tables, clusters and the root directory are.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        let places =
-            |of: &Self| (of.cluster_bytes, of.fat_start, of.fat_bytes, of.data_start, of.clusters, of.root_cluster);
+        let places = |of: &Self| (of.cluster_bytes, of.fat_start, of.fat_bytes, of.data_start, of.clusters, of.root);
         places(self) == places(other)
+    }
+
+    /// Bytes of a table's entry: 2 or 4.
+    pub fn entry_bytes(&self) -> u64 {
+        match self.root {
+            Root::Fixed { .. } => 2,
+            Root::Cluster(_) => 4,
+        }
+    }
+
+    /// Where in the boot sector is noted that the volume is in use.
+    pub fn state_at(&self) -> usize {
+        match self.root {
+            Root::Fixed { .. } => FAT16_STATE_AT,
+            Root::Cluster(_) => STATE_AT,
+        }
     }
 
     /// How much of a volume, of 3, shows that these are its places: each table begins as a table does, the tables are no longer
@@ -67,17 +105,22 @@ impl Geometry {
     /// # Errors
     /// What the storage reports.
     pub fn evidence<Z: RawZone + ?Sized>(&self, zone: &mut Z) -> Result<u32, ZoneError> {
+        // What the first two entries hold besides marks of the volume's state.
+        let (last_bits, root) = match self.root {
+            Root::Fixed { start, .. } => (0x3F, start),
+            Root::Cluster(cluster) => (0x0F, self.cluster_at(cluster)?),
+        };
         let mut tables_begin = true;
         let mut at = self.fat_start;
         let mut entry = [0; 512];
         while at < self.fats_end {
             read_exact_at(zone, at, &mut entry)?;
-            tables_begin &= entry[0] >= 0xF0 && entry[1..3] == [0xFF, 0xFF] && entry[3] & 0x0F == 0x0F;
+            tables_begin &= entry[0] >= 0xF0 && entry[1..3] == [0xFF, 0xFF] && entry[3] & last_bits == last_bits;
             at += self.fat_bytes;
         }
-        let needed = (u64::from(self.clusters) + u64::from(FIRST_CLUSTER)) * 4;
+        let needed = (u64::from(self.clusters) + u64::from(FIRST_CLUSTER)) * self.entry_bytes();
         let are_as_long = self.fat_bytes <= needed + needed / 4 + MAX_TABLE_PADDING;
-        read_exact_at(zone, self.cluster_at(self.root_cluster)?, &mut entry)?;
+        read_exact_at(zone, root, &mut entry)?;
         let label_begins = entry[11] == 0x08 && entry[0] != 0;
         Ok(u32::from(tables_begin) + u32::from(are_as_long) + u32::from(label_begins))
     }
@@ -85,55 +128,78 @@ impl Geometry {
     /// Reads a boot sector for a zone of `zone_bytes`.
     ///
     /// # Errors
-    /// `Corrupt` for one that is no FAT32 volume's, contradicts itself, or claims more than the zone has.
+    /// `Corrupt` for one that is neither a FAT16 nor a FAT32 volume's, contradicts itself, or claims more than the zone has.
     pub fn parse(boot: &[u8; 512], zone_bytes: u64) -> Result<Self, ZoneError> {
-        let sound = |condition: bool| if condition { Ok(()) } else { Err(ZoneError::Corrupt) };
         let u16_at = |at: usize| u16::from_le_bytes([boot[at], boot[at + 1]]);
         let u32_at = |at: usize| u32::from_le_bytes([boot[at], boot[at + 1], boot[at + 2], boot[at + 3]]);
 
         sound(boot[510..] == [0x55, 0xAA])?;
         let sector = u64::from(u16_at(11));
-        sound(matches!(sector, 512 | 1024 | 2048 | 4096))?;
+        sound(SECTOR_SIZES.contains(&sector))?;
         let cluster_sectors = u64::from(boot[13]);
         sound(cluster_sectors.is_power_of_two())?;
         let cluster_bytes = (cluster_sectors * sector) as u32;
         sound(cluster_bytes <= MAX_CLUSTER_BYTES)?;
         let (reserved, fats) = (u64::from(u16_at(14)), u64::from(boot[16]));
         sound(reserved >= 1 && (1..=2).contains(&fats))?;
-        // No fixed root, no 16-bit counts: FAT32.
-        sound(u16_at(17) == 0 && u16_at(19) == 0 && u16_at(22) == 0)?;
-        let (total, fat_sectors) = (u64::from(u32_at(32)), u64::from(u32_at(36)));
+        // FAT16 has a fixed root and counts its tables' sectors in 16 bits; FAT32 has neither.
+        let (root_entries, fat_sectors_16) = (u64::from(u16_at(17)), u64::from(u16_at(22)));
+        let (total_16, total_32) = (u64::from(u16_at(19)), u64::from(u32_at(32)));
+        let is_fat16 = root_entries > 0;
+        sound(is_fat16 == (fat_sectors_16 > 0))?;
+        sound(total_16 == 0 || (is_fat16 && total_32 == 0))?;
+        let total = total_16 + total_32;
         sound(total * sector <= zone_bytes)?;
+        let fat_sectors = if is_fat16 { fat_sectors_16 } else { u64::from(u32_at(36)) };
         let fat_bytes = fat_sectors * sector;
         sound(fat_bytes > 0 && fat_bytes <= MAX_FAT_BYTES)?;
+        let fats_end = reserved + fats * fat_sectors;
+        let root_bytes = root_entries * DIRECTORY_ENTRY_BYTES;
+        let data = fats_end + root_bytes.div_ceil(sector);
+        sound(data < total)?;
+        let clusters = (total - data) / cluster_sectors;
+        let numbers =
+            if is_fat16 { MIN_FAT16_CLUSTERS..MIN_FAT32_CLUSTERS } else { MIN_FAT32_CLUSTERS..MAX_CLUSTERS + 1 };
+        sound(numbers.contains(&clusters))?;
+        let volume = Self {
+            cluster_bytes,
+            fat_start: reserved * sector,
+            fat_bytes,
+            fats_end: fats_end * sector,
+            data_start: data * sector,
+            clusters: clusters as u32,
+            root: Root::Fixed { start: fats_end * sector, bytes: root_bytes },
+            fs_info: 0,
+            backup_boot: 0,
+            volume_id: u32_at(FAT16_VOLUME_ID_AT),
+            label: label_behind(boot, FAT16_VOLUME_ID_AT),
+        };
+        let volume = if is_fat16 { volume } else { volume.fat32(boot, reserved, fats)? };
+        sound(volume.fat_bytes / volume.entry_bytes() >= clusters + u64::from(FIRST_CLUSTER))?;
+        Ok(volume)
+    }
+
+    /// The rest of a FAT32 volume's boot sector: where FAT16 has number and label, this has other places.
+    fn fat32(self, boot: &[u8; 512], reserved: u64, fats: u64) -> Result<Self, ZoneError> {
+        let u16_at = |at: usize| u16::from_le_bytes([boot[at], boot[at + 1]]);
+        let u32_at = |at: usize| u32::from_le_bytes([boot[at], boot[at + 1], boot[at + 2], boot[at + 3]]);
+        let sector = u64::from(u16_at(11));
         let (flags, version) = (u16_at(40), u16_at(42));
         sound(version == 0)?;
         let active = if flags & 0x80 == 0 { 0 } else { u64::from(flags & 0x0F) };
         sound(active < fats)?;
-        let data = reserved + fats * fat_sectors;
-        sound(data < total)?;
-        let clusters = (total - data) / cluster_sectors;
-        sound((65_525..=MAX_CLUSTERS).contains(&clusters) && fat_bytes / 4 >= clusters + 2)?;
-        let clusters = clusters as u32;
         let root_cluster = u32_at(44);
-        sound((FIRST_CLUSTER..clusters + FIRST_CLUSTER).contains(&root_cluster))?;
+        sound(self.holds(root_cluster))?;
         let (fs_info, backup) = (u64::from(u16_at(48)), u64::from(u16_at(50)));
         sound((1..reserved).contains(&fs_info) && backup < reserved)?;
-
-        let mut label = [0; 11];
-        label.copy_from_slice(&boot[71..82]);
         Ok(Self {
-            cluster_bytes,
-            fat_start: (reserved + active * fat_sectors) * sector,
-            fat_bytes,
-            fats_end: data * sector,
-            data_start: data * sector,
-            clusters,
-            root_cluster,
+            fat_start: self.fat_start + active * self.fat_bytes,
+            root: Root::Cluster(root_cluster),
             fs_info: fs_info * sector,
             backup_boot: backup * sector,
-            volume_id: u32_at(67),
-            label,
+            volume_id: u32_at(VOLUME_ID_AT),
+            label: label_behind(boot, VOLUME_ID_AT),
+            ..self
         })
     }
 
@@ -152,6 +218,17 @@ impl Geometry {
         }
         Ok(self.data_start + u64::from(cluster - FIRST_CLUSTER) * u64::from(self.cluster_bytes))
     }
+}
+
+fn sound(condition: bool) -> Result<(), ZoneError> {
+    if condition { Ok(()) } else { Err(ZoneError::Corrupt) }
+}
+
+/// The label behind the serial number that stands `at`.
+fn label_behind(boot: &[u8; 512], at: usize) -> [u8; 11] {
+    let mut label = [0; 11];
+    label.copy_from_slice(&boot[at + 4..at + 15]);
+    label
 }
 
 /// The summary sector: free clusters and where to look for the next, both hints (`u32::MAX`: unknown).
@@ -194,7 +271,7 @@ pub enum Finding {
         /// For the copy.
         backup: u32,
     },
-    /// Neither is the boot sector of a FAT32 volume in this zone.
+    /// Neither is the boot sector of a FAT16 or FAT32 volume in this zone.
     Neither,
 }
 
@@ -228,7 +305,7 @@ impl Sector {
         // What operating systems look at, too: the jump, the kind of medium.
         let begins =
             matches!((bytes[0], bytes[2]), (0xEB, 0x90) | (0xE9, _)) && (bytes[21] == 0xF0 || bytes[21] >= 0xF8);
-        let sound = begins && geometry.backup_boot != geometry.fs_info;
+        let sound = begins && (geometry.fs_info == 0 || geometry.backup_boot != geometry.fs_info);
         Ok(sound.then_some(Self { bytes, geometry, at }))
     }
 
@@ -339,5 +416,22 @@ pub fn write_from<Z: RawZone + ?Sized>(zone: &mut Z, right: Which) -> Result<(),
     // Whether the volume is in use is said in the first alone.
     bytes[STATE_AT] = 0;
     write_all_at(zone, to, &bytes)?;
+    zone.flush()
+}
+
+/// Gives the volume another serial number, in the copy and in the boot sector, as far as they are sound. Durable.
+///
+/// # Errors
+/// What the storage reports.
+pub fn set_volume_id<Z: RawZone + ?Sized>(zone: &mut Z, volume_id: u32) -> Result<(), ZoneError> {
+    let first = Sector::read(zone, 0)?;
+    let copy = Sector::copy(zone, first.as_ref())?;
+    for sector in [copy, first].into_iter().flatten() {
+        let place = match sector.geometry.root {
+            Root::Fixed { .. } => FAT16_VOLUME_ID_AT,
+            Root::Cluster(_) => VOLUME_ID_AT,
+        };
+        write_all_at(zone, sector.at + place as u64, &volume_id.to_le_bytes())?;
+    }
     zone.flush()
 }

@@ -49,7 +49,7 @@ const SUBJECTS: &[Subject] = &[
     Subject {
         name: "sealing",
         package: "firmware-image",
-        files: &["seal.rs", "key_slot.rs", "signature.rs", "record.rs", "backup.rs", "slot.rs"],
+        files: &["seal.rs", "key_slot.rs", "signature.rs", "record.rs", "backup.rs", "slot.rs", "places.rs"],
         tests: &["--lib", "--test=hidden_zone", "--test=updater_image"],
     },
     Subject {
@@ -69,6 +69,32 @@ const SUBJECTS: &[Subject] = &[
         package: "updater",
         files: &["commit/mod.rs", "commit/apply.rs", "commit/undo.rs", "quarantine.rs", "trust_cache.rs"],
         tests: &["--lib", "--test=power_cuts", "--test=main_road", "--test=client_dir", "--test=attacks"],
+    },
+    Subject {
+        name: "operations",
+        package: "updater",
+        files: &["operations.rs", "check.rs"],
+        tests: &[
+            "--lib",
+            "--test=main_road",
+            "--test=client_dir",
+            "--test=servers",
+            "--test=attacks",
+            "--test=power_cuts",
+        ],
+    },
+    Subject {
+        name: "renewal",
+        package: "updater",
+        files: &["renewal.rs", "record_store.rs"],
+        tests: &[
+            "--lib",
+            "--test=backups",
+            "--test=self_update",
+            "--test=main_road",
+            "--test=attacks",
+            "--test=power_cuts",
+        ],
     },
 ];
 
@@ -113,7 +139,7 @@ pub fn run(args: &Args) -> Result<()> {
         let out: PathBuf = run::target_dir()?.join("mutants").join(subject.name);
         std::fs::create_dir_all(&out)?;
         // What cargo-mutants copies is the whole workspace, but for what git ignores. No other test is built.
-        cargo.arg("--output").arg(&out).args(["--no-shuffle", "--timeout=60"]);
+        cargo.arg("--output").arg(&out).args(["--no-shuffle", "--timeout=240"]);
         cargo.args(subject.tests.iter().map(|tests| format!("--cargo-arg={tests}")));
         let status = cargo.status()?;
         // 2: some survived; 3: some took too long. Both are results.

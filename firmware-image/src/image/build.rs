@@ -76,8 +76,8 @@ pub enum BuildError {
     },
 }
 
-/// The least free zone: FAT32 takes no less.
-pub const MIN_FREE_BYTES: u64 = 36 * 1024 * 1024;
+/// The least free zone: a partition of 4 MiB, which FAT16 takes.
+pub const MIN_FREE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Makes the one disk of a *stick* at `disk`, which must not exist.
 ///

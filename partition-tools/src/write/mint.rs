@@ -1,6 +1,6 @@
 //! A device's own identity: its keys, and the numbers by which a computer tells two disks apart.
 
-use embedded_io::Write as _;
+use firmware_image::boot_sector;
 use firmware_image::free_zone::FreeZone;
 use firmware_image::hidden::{HiddenZone, SlotName};
 use firmware_image::host::FileZone;
@@ -11,17 +11,13 @@ use firmware_image::places::{MirrorFile, Place, Scratch};
 use firmware_image::record::{MAX_RECORD_BYTES, VersionRecord};
 use firmware_image::seal::Secret;
 use firmware_image::slot::{Body, Header, Kind, OpenSlot, SlotError};
-use firmware_image::storage::{Window, read_exact_at, write_all_at};
+use firmware_image::storage::{Window, read_exact_at};
 use firmware_image::{RawZone, ZoneError, paths};
 
 use crate::error::ToolError;
 use crate::identity::{self as slots, Bytes};
 use crate::progress::Progress;
 use crate::random::Random;
-
-/// Where a FAT32 boot sector holds the volume's serial number, and where its copy stands.
-const VOLUME_ID_AT: u64 = 67;
-const BACKUP_BOOT_AT: u64 = 6 * 512;
 
 /// Writes the image's partition table, with all that is in it, for the real end of the disk; disk and zones get the numbers of
 /// their `owner`, who is nobody for a clone.
@@ -37,16 +33,8 @@ pub(super) fn tables(
     };
     table.write(disk.try_clone()?, guids.as_ref())?;
     if let (Some(_), Some(free)) = (owner, table.free()) {
-        let volume_id = random.bytes::<4>("volume id of the device")?;
-        let mut zone = Window::new(disk.try_clone()?, free.start, free.length)?;
-        for at in [BACKUP_BOOT_AT, 0] {
-            let mut kind = [0; 8];
-            read_exact_at(&mut zone, at + 82, &mut kind)?;
-            if kind == *b"FAT32   " {
-                write_all_at(&mut zone, at + VOLUME_ID_AT, &volume_id)?;
-            }
-        }
-        zone.flush()?;
+        let volume_id = u32::from_le_bytes(random.bytes("volume id of the device")?);
+        boot_sector::set_volume_id(&mut Window::new(disk.try_clone()?, free.start, free.length)?, volume_id)?;
     }
     Ok(())
 }

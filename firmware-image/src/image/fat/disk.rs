@@ -8,7 +8,8 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use crate::boot_sector::Geometry;
+use super::walk::Link;
+use crate::boot_sector::{FIRST_CLUSTER, Geometry};
 use crate::image::block_cache::{BlockCache, into_io, stream_target};
 use crate::{RawZone, ZoneError};
 
@@ -24,10 +25,13 @@ impl<Z: RawZone> Disk<Z> {
         Self { cache, geometry, position: 0 }
     }
 
-    /// Whether four bytes read at the position are one entry of the table that is not about a reserved number.
-    fn reads_link(&self, length: usize) -> bool {
-        let start = self.geometry.fat_start;
-        length == 4 && self.position >= start + 8 && self.position < start + self.geometry.fat_bytes
+    /// What the bytes read at the position say of a cluster, if they are one entry of the table that is not about a reserved number.
+    fn link(&self, read: &[u8]) -> Option<Link> {
+        let (start, entry_bytes) = (self.geometry.fat_start, self.geometry.entry_bytes());
+        let first = start + u64::from(FIRST_CLUSTER) * entry_bytes;
+        let is_entry =
+            read.len() as u64 == entry_bytes && (first..start + self.geometry.fat_bytes).contains(&self.position);
+        is_entry.then(|| Link::parse(read))
     }
 }
 
@@ -38,11 +42,10 @@ impl<Z: RawZone> io::Read for Disk<Z> {
         let take = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
         cache.read_at(self.position, &mut buf[..take]).map_err(into_io)?;
         drop(cache);
-        if self.reads_link(take) {
-            let value = u32::from_le_bytes([buf[0], buf[1], buf[2], buf[3]]) & 0x0FFF_FFFF;
-            if value != 0 && value < 0x0FFF_FFF7 && !self.geometry.holds(value) {
-                return Err(into_io(ZoneError::Corrupt));
-            }
+        if let Some(Link::Next(next)) = self.link(&buf[..take])
+            && !self.geometry.holds(next)
+        {
+            return Err(into_io(ZoneError::Corrupt));
         }
         self.position += take as u64;
         Ok(take)

@@ -1,4 +1,4 @@
-//! A free zone inside an image or device: FAT32 through `fatfs`, without mounting.
+//! A free zone inside an image or device: FAT32, or FAT16 where it is small, through `fatfs`, without mounting.
 //!
 //! What FAT promises is little, and the order of writes is ours: file contents and directories go before the tables,
 //! and a directory entry that shows a new length or a new directory goes last. So a cut leaves lost clusters at worst
@@ -10,7 +10,7 @@
 //! whose chain contradicts its entry can't be read (`Corrupt`), but it can be replaced or removed: its entry is emptied
 //! first, and its clusters stay lost until somebody runs `fsck`. A directory like that can be removed, with what was in it. A chain that comes to a free cluster was being lengthened:
 //! it ends before that. At the first change of a volume that was not unmounted, every directory is looked through for
-//! such chains, and for entries behind its end, which other drivers may take for real.
+//! such chains, its own and its files', and for entries behind its end, which other drivers may take for real.
 //!
 //! Not handled: clusters that two files share; both can be read.
 
@@ -29,7 +29,7 @@ use fatfs::{FileSystem, FsOptions};
 use self::disk::Disk;
 pub use self::file::FatFile;
 pub use self::format::{FormatOptions, format};
-use self::walk::{Entry, Found, Walk};
+use self::walk::{Directory, Entry, Found, UNITS_PER_ENTRY, Walk};
 use super::block_cache::{BlockCache, from_io};
 use crate::boot_sector::{Geometry, fs_info, fs_info_is_sound};
 use crate::free_zone::{FreeZone, Kind, Metadata, check_path};
@@ -38,15 +38,14 @@ use crate::{RawZone, ZoneError};
 
 /// The longest name in UTF-16 units (FAT specification, section 7).
 const MAX_NAME_UNITS: usize = 255;
-/// Where the boot sector notes that the volume is in use, and the bit for it.
-const BOOT_STATE: u64 = 65;
+/// The bit by which the boot sector notes that the volume is in use.
 const NOT_UNMOUNTED: u8 = 1;
 /// The first byte of an entry that was removed.
 const DELETED: u8 = 0xE5;
 /// Linux' number for a directory that has entries, as a mounted zone reports it.
 const NOT_EMPTY: ZoneError = ZoneError::Io(39);
 
-/// A FAT32 volume over raw storage. See the module.
+/// A FAT16 or FAT32 volume over raw storage. See the module.
 pub struct RawFat<Z: RawZone> {
     // Before the cache: its last writes go there when it is dropped.
     mounted: OnceCell<FileSystem<Disk<Z>>>,
@@ -59,7 +58,7 @@ impl<Z: RawZone> RawFat<Z> {
     /// Opens the volume in `zone`. Nothing is written before the first change.
     ///
     /// # Errors
-    /// `Corrupt` where there is no FAT32 volume, or one that claims more than the zone has, or one whose boot sector
+    /// `Corrupt` where there is no such volume, or one that claims more than the zone has, or one whose boot sector
     /// differs from its copy and fits the volume less.
     pub fn open(mut zone: Z, read_only: bool) -> Result<Self, ZoneError> {
         let length = zone.len()?;
@@ -151,6 +150,22 @@ impl<Z: RawZone> RawFat<Z> {
         if let Some(mounted) = self.mounted.get() {
             return Ok(mounted);
         }
+        if self.geometry.fs_info > 0 {
+            self.mend_summary()?;
+        }
+        let mut state = [0];
+        self.cache.borrow_mut().read_at(self.geometry.state_at() as u64, &mut state)?;
+        if state[0] & NOT_UNMOUNTED != 0 {
+            // What a cut left behind must not come back, here or under another driver, when its place is given away.
+            self.walk(|walk| walk.mend_volume())?;
+        }
+        let disk = Disk::new(self.cache.clone(), self.geometry.clone());
+        let mounted = FileSystem::new(disk, FsOptions::new()).map_err(fault)?;
+        Ok(self.mounted.get_or_init(|| mounted))
+    }
+
+    /// Puts the summary of free clusters right.
+    fn mend_summary(&self) -> Result<(), ZoneError> {
         let mut info = [0; 512];
         let mut cache = self.cache.borrow_mut();
         cache.read_at(self.geometry.fs_info, &mut info)?;
@@ -161,23 +176,13 @@ impl<Z: RawZone> RawFat<Z> {
         drop(cache);
         // Counted here once, so that the summary is right when the volume is closed.
         let free = self.walk(|walk| walk.free_clusters())?;
-        let mut cache = self.cache.borrow_mut();
         let next = u32::from_le_bytes([info[492], info[493], info[494], info[495]]);
         let next = if self.geometry.holds(next) { next } else { u32::MAX };
         let counted = fs_info(u32::try_from(free).unwrap_or(u32::MAX), next);
         if counted[488..496] != info[488..496] {
-            cache.write_at(self.geometry.fs_info + 488, &counted[488..496])?;
+            self.cache.borrow_mut().write_at(self.geometry.fs_info + 488, &counted[488..496])?;
         }
-        let mut state = [0];
-        cache.read_at(BOOT_STATE, &mut state)?;
-        drop(cache);
-        if state[0] & NOT_UNMOUNTED != 0 {
-            // What a cut left behind must not come back, here or under another driver, when its place is given away.
-            self.walk(|walk| walk.mend_volume())?;
-        }
-        let disk = Disk::new(self.cache.clone(), self.geometry.clone());
-        let mounted = FileSystem::new(disk, FsOptions::new()).map_err(fault)?;
-        Ok(self.mounted.get_or_init(|| mounted))
+        Ok(())
     }
 
     /// Makes everything durable: contents and directories, then the tables, then the blocks at the places in `last`.
@@ -215,6 +220,12 @@ impl<Z: RawZone> RawFat<Z> {
         }
     }
 
+    /// Checks that a new name has room where the root directory cannot grow: `fatfs` would write a part of its entries.
+    fn check_room(&self, path: &str) -> Result<(), ZoneError> {
+        let needed = path.encode_utf16().count().div_ceil(UNITS_PER_ENTRY) + 1;
+        if path.contains('/') || self.walk(|walk| walk.root_has_room(needed))? { Ok(()) } else { Err(ZoneError::Full) }
+    }
+
     /// Makes one directory whose parent exists, and puts its first sector right.
     ///
     /// `fatfs` 0.3.6 writes the entries `.` and `..` with long names before them, where every other driver expects them
@@ -222,6 +233,7 @@ impl<Z: RawZone> RawFat<Z> {
     fn create_one_dir(&self, path: &str) -> Result<(), ZoneError> {
         let mounted = self.mounted()?;
         self.locate(path)?;
+        self.check_room(path)?;
         mounted.root_dir().create_dir(path).map_err(fault)?;
         let made = self.entry(path)?.ok_or(ZoneError::Corrupt)?;
         let parent = match path.rsplit_once('/') {
@@ -273,7 +285,10 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
                 self.walk(|walk| walk.check_file(&entry).and_then(|chain| walk.tie(chain)))?;
                 u64::from(entry.size)
             }
-            Found::Free => 0,
+            Found::Free => {
+                self.check_room(path)?;
+                0
+            }
             Found::NoParent | Found::NotADirectory => return Err(ZoneError::BadPath),
         };
         let file = mounted.root_dir().create_file(path).map_err(fault)?;
@@ -293,6 +308,7 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
             Found::Free => {}
             Found::NoParent | Found::NotADirectory => return Err(ZoneError::BadPath),
         }
+        self.check_room(path)?;
         let file = mounted.root_dir().create_file(path).map_err(fault)?;
         Ok(FatFile::writer(self, file, 0))
     }
@@ -302,17 +318,17 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
     }
 
     fn list(&self, path: &str, visit: &mut dyn FnMut(&str, Metadata) -> ControlFlow<()>) -> Result<(), ZoneError> {
-        let first = match path {
-            "" => self.geometry.root_cluster,
+        let directory = match path {
+            "" => Directory::Root,
             path => match self.entry(path)? {
-                Some(entry) if entry.is_directory() => entry.first_cluster,
+                Some(entry) if entry.is_directory() => entry.directory(),
                 _ => return Ok(()),
             },
         };
         // Collected first: the visitor may use the zone.
         let mut found = Vec::new();
         self.walk(|walk| {
-            walk.directory(first, &mut |name, entry| {
+            walk.directory(directory, &mut |name, entry| {
                 found.push(listed(name.text(), entry.metadata()));
                 ControlFlow::Continue(())
             })
@@ -334,7 +350,7 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
         if entry.is_directory() {
             let mut empty = true;
             let walked = self.walk(|walk| {
-                walk.directory(entry.first_cluster, &mut |_, _| {
+                walk.directory(entry.directory(), &mut |_, _| {
                     empty = false;
                     ControlFlow::Break(())
                 })
@@ -373,6 +389,7 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
         if source.is_directory() && is_inside(to, from) {
             return Err(ZoneError::BadPath);
         }
+        self.check_room(to)?;
         let root = mounted.root_dir();
         root.rename(from, &root, to).map_err(fault)?;
         if source.is_directory() {

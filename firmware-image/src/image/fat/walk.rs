@@ -1,4 +1,4 @@
-//! Reading the tables and directories of a FAT32 volume, bounded on any input.
+//! Reading the tables and directories of a volume, bounded on any input.
 //!
 //! `fatfs` follows whatever a table says: a loop never ends, a number out of range overflows. So every path is walked
 //! here first, by the same rules for names as `fatfs` has, and only a path whose directories are sound is handed on.
@@ -6,22 +6,22 @@
 use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
 
-use crate::boot_sector::{FIRST_CLUSTER, Geometry};
+use crate::boot_sector::{DIRECTORY_ENTRY_BYTES, FIRST_CLUSTER, Geometry, Root};
 use crate::free_zone::{Kind, Metadata};
 use crate::image::block_cache::BlockCache;
 use crate::{RawZone, ZoneError};
 
 /// The largest directory: 65,536 entries (FAT specification, section 6).
-const MAX_DIRECTORY_BYTES: u64 = 65_536 * 32;
+const MAX_DIRECTORY_BYTES: u64 = 65_536 * DIRECTORY_ENTRY_BYTES;
 /// UTF-16 units in one long-name entry, and the most entries of a name.
-const UNITS_PER_ENTRY: usize = 13;
+pub(crate) const UNITS_PER_ENTRY: usize = 13;
 const MAX_NAME_ENTRIES: usize = 31;
 
 /// A stretch of table in which every cluster is free.
 const EMPTY: [u8; 1024] = [0; 1024];
 
-/// The mark of a chain's last cluster.
-const END_OF_CHAIN: u32 = 0x0FFF_FFFF;
+/// The bits of a FAT32 table's entry that are ours.
+const LINK_BITS: u32 = 0x0FFF_FFFF;
 
 const ATTR_VOLUME: u8 = 0x08;
 const ATTR_DIRECTORY: u8 = 0x10;
@@ -29,11 +29,37 @@ const ATTR_LONG_NAME: u8 = 0x0F;
 
 /// What the table says follows a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Link {
+pub(crate) enum Link {
     Free,
+    /// A number, which need not be a cluster's.
     Next(u32),
     Bad,
     End,
+}
+
+impl Link {
+    /// Reads an entry of two bytes (FAT16) or four (section 4).
+    pub fn parse(entry: &[u8]) -> Self {
+        let (value, bad) = match *entry {
+            [a, b, c, d] => (u32::from_le_bytes([a, b, c, d]) & LINK_BITS, 0x0FFF_FFF7),
+            [a, b] => (u32::from(u16::from_le_bytes([a, b])), 0xFFF7),
+            _ => return Self::Bad,
+        };
+        match value {
+            0 => Self::Free,
+            value if value == bad => Self::Bad,
+            value if value > bad => Self::End,
+            next => Self::Next(next),
+        }
+    }
+}
+
+/// A directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Directory {
+    Root,
+    /// One that an entry leads to, by its first cluster: not checked.
+    At(u32),
 }
 
 /// A chain that was followed.
@@ -59,6 +85,11 @@ pub(crate) struct Entry {
 impl Entry {
     pub fn is_directory(&self) -> bool {
         self.attributes & ATTR_DIRECTORY != 0
+    }
+
+    /// The directory that this is the entry of.
+    pub fn directory(&self) -> Directory {
+        Directory::At(self.first_cluster)
     }
 
     pub fn metadata(&self) -> Metadata {
@@ -99,14 +130,12 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         if !self.geometry.holds(cluster) {
             return Err(ZoneError::Corrupt);
         }
-        let mut raw = [0; 4];
-        self.cache.read_at(self.geometry.fat_start + u64::from(cluster) * 4, &mut raw)?;
-        match u32::from_le_bytes(raw) & 0x0FFF_FFFF {
-            0 => Ok(Link::Free),
-            0x0FFF_FFF7 => Ok(Link::Bad),
-            0x0FFF_FFF8.. => Ok(Link::End),
-            next if self.geometry.holds(next) => Ok(Link::Next(next)),
-            _ => Err(ZoneError::Corrupt),
+        let (mut raw, width) = ([0; 4], self.geometry.entry_bytes());
+        let entry = &mut raw[..width as usize];
+        self.cache.read_at(self.geometry.fat_start + u64::from(cluster) * width, entry)?;
+        match Link::parse(entry) {
+            Link::Next(next) if !self.geometry.holds(next) => Err(ZoneError::Corrupt),
+            link => Ok(link),
         }
     }
 
@@ -151,34 +180,44 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         if chain.clusters >= needed { Ok(chain) } else { Err(ZoneError::Corrupt) }
     }
 
-    /// Checks that a directory's chain ends and is no longer than directories can be, and that it begins with an entry for
-    /// itself, as every one but the root does: else the cluster still holds what was there before.
-    pub fn check_directory(&mut self, first: u32) -> Result<(), ZoneError> {
-        let longest = MAX_DIRECTORY_BYTES.div_ceil(u64::from(self.geometry.cluster_bytes));
-        let chain = self.chain(first, longest, &mut |_| ControlFlow::Continue(()))?;
+    /// Where a directory's entries stand, in pieces of at most a cluster; FAT16's root is one piece. A directory's chain must end and be no
+    /// longer than directories can be, and every one but the root begins with an entry for itself: else the cluster still
+    /// holds what was there before.
+    fn pieces(&mut self, directory: Directory) -> Result<Vec<Range<u64>>, ZoneError> {
+        let first = match (directory, self.geometry.root) {
+            (Directory::Root, Root::Fixed { start, bytes }) => return Ok(vec![start..start + bytes]),
+            (Directory::Root, Root::Cluster(first)) | (Directory::At(first), _) => first,
+        };
+        let (geometry, cluster_bytes) = (self.geometry, u64::from(self.geometry.cluster_bytes));
+        let mut pieces = Vec::new();
+        let chain = self.chain(first, MAX_DIRECTORY_BYTES.div_ceil(cluster_bytes), &mut |cluster| {
+            // The chain follows clusters of the volume alone: each has a place.
+            pieces.extend(geometry.cluster_at(cluster).map(|start| start..start + cluster_bytes));
+            ControlFlow::Continue(())
+        })?;
         if chain.loose_end.is_some() {
             self.loose.push(chain);
         }
-        if first != self.geometry.root_cluster {
+        if self.geometry.root != Root::Cluster(first) {
             let mut raw = [0; 32];
             self.cache.read_at(self.geometry.cluster_at(first)?, &mut raw)?;
-            if raw[..11] != *b".          " || parse_entry(&raw, 0).first_cluster != first {
+            if raw[..11] != *b".          " || self.parse_entry(&raw, 0).first_cluster != first {
                 return Err(ZoneError::Corrupt);
             }
         }
-        Ok(())
+        Ok(pieces)
     }
 
     /// Ends a chain where it comes to a free cluster: `fatfs` would follow it.
     pub fn tie(&mut self, chain: Chain) -> Result<(), ZoneError> {
         let Some(cluster) = chain.loose_end else { return Ok(()) };
-        let mut place = self.geometry.fat_start + u64::from(cluster) * 4;
+        let width = self.geometry.entry_bytes();
+        let mut place = self.geometry.fat_start + u64::from(cluster) * width;
         while place < self.geometry.fats_end {
             let mut raw = [0; 4];
-            self.cache.read_at(place, &mut raw)?;
-            // The four high bits are not ours.
-            let end = u32::from_le_bytes(raw) & 0xF000_0000 | END_OF_CHAIN;
-            self.cache.write_at(place, &end.to_le_bytes())?;
+            self.cache.read_at(place, &mut raw[..width as usize])?;
+            let end = u32::from_le_bytes(raw) | LINK_BITS;
+            self.cache.write_at(place, &end.to_le_bytes()[..width as usize])?;
             place += self.geometry.fat_bytes;
         }
         Ok(())
@@ -196,18 +235,22 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         Ok(())
     }
 
-    /// The same for every directory of the volume. What is damaged beyond that is left as it is.
+    /// The same for every directory of the volume, and for files whose chains lead to free clusters: before these are given to
+    /// others. What is damaged beyond that is left as it is.
     pub fn mend_volume(&mut self) -> Result<(), ZoneError> {
-        let (mut seen, mut open) = (HashSet::new(), vec![self.geometry.root_cluster]);
-        while let Some(first) = open.pop() {
+        let (mut seen, mut open) = (HashSet::new(), vec![Directory::Root]);
+        // Sound files have no more clusters than the volume; where they share some, this ends all the same.
+        let mut budget = u64::from(self.geometry.clusters);
+        while let Some(directory) = open.pop() {
             // A directory that two entries lead to, or that leads back, is looked through once.
-            if !seen.insert(first) {
+            if !seen.insert(directory) {
                 continue;
             }
-            let mut inner = Vec::new();
-            let walked = self.directory(first, &mut |_, entry| {
-                if entry.is_directory() {
-                    inner.push(entry.first_cluster);
+            let (mut inner, mut files) = (Vec::new(), Vec::new());
+            let walked = self.directory(directory, &mut |_, entry| {
+                match entry.is_directory() {
+                    true => inner.push(entry.directory()),
+                    false => files.push(entry.first_cluster),
                 }
                 ControlFlow::Continue(())
             });
@@ -220,6 +263,17 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
                 Err(error) => return Err(error),
             }
             open.append(&mut inner);
+            for first in files {
+                let followed = self.chain(first, u64::MAX, &mut |_| {
+                    budget = budget.saturating_sub(1);
+                    if budget == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                });
+                match followed {
+                    Ok(chain) => self.tie(chain)?,
+                    Err(ZoneError::Corrupt) => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
         Ok(())
     }
@@ -227,21 +281,14 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
     /// Calls `visit` with each entry of a directory but `.`, `..` and the label.
     pub fn directory(
         &mut self,
-        first: u32,
+        directory: Directory,
         visit: &mut dyn FnMut(&Name, &Entry) -> ControlFlow<()>,
     ) -> Result<(), ZoneError> {
-        self.check_directory(first)?;
-        let longest = MAX_DIRECTORY_BYTES.div_ceil(u64::from(self.geometry.cluster_bytes));
-        let mut clusters = Vec::new();
-        self.chain(first, longest, &mut |cluster| {
-            clusters.push(cluster);
-            ControlFlow::Continue(())
-        })?;
-        let mut bytes = vec![0; self.geometry.cluster_bytes as usize];
+        let mut bytes = Vec::new();
         let mut name = Name::default();
         let mut ended = false;
-        for cluster in clusters {
-            let start = self.geometry.cluster_at(cluster)?;
+        for Range { start, end } in self.pieces(directory)? {
+            bytes.resize((end - start) as usize, 0);
             self.cache.read_at(start, &mut bytes)?;
             for (i, raw) in bytes.chunks_exact(32).enumerate() {
                 let raw: &[u8; 32] = raw.try_into().unwrap_or(&[0; 32]);
@@ -260,7 +307,7 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
                     name.clear();
                 } else {
                     name.finish(raw);
-                    let entry = parse_entry(raw, start + i as u64 * 32);
+                    let entry = self.parse_entry(raw, start + i as u64 * 32);
                     let special = raw[..11] == *b".          " || raw[..11] == *b"..         ";
                     if !special && visit(&name, &entry).is_break() {
                         return Ok(());
@@ -272,9 +319,37 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         Ok(())
     }
 
+    /// Whether the root directory takes so many more entries in a row; one that is a chain of clusters grows.
+    pub fn root_has_room(&mut self, entries: usize) -> Result<bool, ZoneError> {
+        let Root::Fixed { start, bytes } = self.geometry.root else { return Ok(true) };
+        let mut raw = vec![0; bytes as usize];
+        self.cache.read_at(start, &mut raw)?;
+        let (mut run, mut ended) = (0, false);
+        for entry in raw.chunks_exact(DIRECTORY_ENTRY_BYTES as usize) {
+            ended |= entry[0] == 0;
+            run = if ended || entry[0] == 0xE5 { run + 1 } else { 0 };
+            if run >= entries {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn parse_entry(&self, raw: &[u8; 32], position: u64) -> Entry {
+        let u16_at = |at: usize| u32::from(u16::from_le_bytes([raw[at], raw[at + 1]]));
+        // In FAT16 the other half holds what some system wanted there.
+        let high = if self.geometry.entry_bytes() == 4 { u16_at(20) } else { 0 };
+        Entry {
+            attributes: raw[11],
+            first_cluster: high << 16 | u16_at(26),
+            size: u32::from_le_bytes([raw[28], raw[29], raw[30], raw[31]]),
+            position,
+        }
+    }
+
     /// Where `path` leads; every directory on the way is checked.
     pub fn locate(&mut self, path: &str) -> Result<Found, ZoneError> {
-        let mut directory = self.geometry.root_cluster;
+        let mut directory = Directory::Root;
         let mut parts = path.split('/').peekable();
         while let Some(part) = parts.next() {
             let wanted: Vec<char> = part.chars().flat_map(char::to_uppercase).collect();
@@ -291,7 +366,7 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
                 None if last => return Ok(Found::Free),
                 None => return Ok(Found::NoParent),
                 Some(entry) if last => return Ok(Found::Entry(entry)),
-                Some(entry) if entry.is_directory() => directory = entry.first_cluster,
+                Some(entry) if entry.is_directory() => directory = entry.directory(),
                 Some(_) => return Ok(Found::NotADirectory),
             }
         }
@@ -300,25 +375,26 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
 
     /// Clusters that no file or directory has.
     pub fn free_clusters(&mut self) -> Result<u64, ZoneError> {
-        let mut free = 0;
+        let (mut free, width) = (0, self.geometry.entry_bytes() as usize);
         self.entries(&mut |_, part| {
             free += match *part == EMPTY[..part.len()] {
-                true => part.len() as u64 / 4,
-                false => part.chunks_exact(4).filter(|raw| is_free(raw)).count() as u64,
+                true => part.len() / width,
+                false => part.chunks_exact(width).filter(|entry| is_free(entry)).count(),
             };
         })?;
-        Ok(free)
+        Ok(free as u64)
     }
 
     /// What is in front of the clusters, and the clusters that are not free.
     pub fn used(&mut self) -> Result<Vec<Range<u64>>, ZoneError> {
         let (data_start, cluster_bytes) = (self.geometry.data_start, u64::from(self.geometry.cluster_bytes));
+        let width = self.geometry.entry_bytes() as usize;
         let (mut ranges, mut last) = (Vec::new(), 0..data_start);
         self.entries(&mut |first, part| {
             if *part == EMPTY[..part.len()] {
                 return;
             }
-            for (index, _) in (first..).zip(part.chunks_exact(4)).filter(|(_, raw)| !is_free(raw)) {
+            for (index, _) in (first..).zip(part.chunks_exact(width)).filter(|(_, entry)| !is_free(entry)) {
                 let start = data_start + index * cluster_bytes;
                 if start > last.end {
                     ranges.push(std::mem::replace(&mut last, start..start));
@@ -333,14 +409,15 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
     /// Shows the entries of all clusters, some at a time, with how many clusters are in front of these.
     fn entries(&mut self, visit: &mut dyn FnMut(u64, &[u8])) -> Result<(), ZoneError> {
         let mut buf = vec![0; 64 * 1024];
-        let begin = self.geometry.fat_start + u64::from(FIRST_CLUSTER) * 4;
-        let end = begin + u64::from(self.geometry.clusters) * 4;
+        let width = self.geometry.entry_bytes();
+        let begin = self.geometry.fat_start + u64::from(FIRST_CLUSTER) * width;
+        let end = begin + u64::from(self.geometry.clusters) * width;
         let mut at = begin;
         while at < end {
             let take = (end - at).min(buf.len() as u64) as usize;
             self.cache.read_at(at, &mut buf[..take])?;
             for part in buf[..take].chunks(EMPTY.len()) {
-                visit((at - begin) / 4, part);
+                visit((at - begin) / width, part);
                 at += part.len() as u64;
             }
         }
@@ -349,18 +426,8 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
 }
 
 /// Whether a table's entry says that its cluster is free.
-fn is_free(raw: &[u8]) -> bool {
-    raw[..3] == [0; 3] && raw[3] & 0x0F == 0
-}
-
-fn parse_entry(raw: &[u8; 32], position: u64) -> Entry {
-    let u16_at = |at: usize| u32::from(u16::from_le_bytes([raw[at], raw[at + 1]]));
-    Entry {
-        attributes: raw[11],
-        first_cluster: u16_at(20) << 16 | u16_at(26),
-        size: u32::from_le_bytes([raw[28], raw[29], raw[30], raw[31]]),
-        position,
-    }
+fn is_free(entry: &[u8]) -> bool {
+    Link::parse(entry) == Link::Free
 }
 
 /// An entry's long and short name. Rules as in `fatfs`: a long name whose parts or checksum do not fit is ignored.
