@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use bootstrap::report::Crash;
 use bootstrap::verified::SealedBytes;
 use bootstrap::{Product, Session};
+use firmware_image::boot_sector::{Geometry, Root};
 use firmware_image::device_config::{DeviceConfig, MAX_CONFIG_BYTES, Profile};
 use firmware_image::hidden::{HiddenZone, SlotName};
 use firmware_image::host::Access;
@@ -135,6 +136,12 @@ impl Model {
     /// Where the hidden zone stands on the disk.
     pub fn hidden(&self) -> Extent {
         self.hidden
+    }
+
+    /// Whether the free zone is FAT16.
+    pub fn has_fat16(&self) -> bool {
+        let boot = <[u8; 512]>::try_from(self.made.bytes(self.free.start, 512)).unwrap();
+        matches!(Geometry::parse(&boot, self.free.length).unwrap().root, Root::Fixed { .. })
     }
 
     /// Notes that the updater that is installed now is one of the product's.
