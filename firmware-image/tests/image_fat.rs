@@ -314,6 +314,37 @@ fn rename_replaces(mib: u64) {
     assert_sound(&path);
 }
 
+/// The library grows it by a cluster as it is.
+#[test]
+fn a_root_directory_that_grows_shows_nothing_of_what_was_in_its_new_clusters() {
+    let dir = fast_dir();
+    let path = dir.path().join("x");
+    for long in [8, 60, 200] {
+        let zone = volume(&path, 40 * MIB);
+        let mut file = zone.create("noise").unwrap();
+        while file.write_all(&noise(5, 1 << 20)).is_ok() {}
+        drop(file);
+        assert!(zone.remove("noise").unwrap());
+        put(&zone, "dir/inner", b"moves");
+        let name = |kind: &str, number: usize| format!("{kind} {number:03} {}", "n".repeat(long));
+        let mut wanted = vec!["dir".to_owned()];
+        for number in 0..40 {
+            put(&zone, &name("made", number), b"made");
+            zone.create_dir_all(&name("directory", number)).unwrap();
+            zone.open_rw(&name("opened", number)).unwrap().set_len(700).unwrap();
+            zone.rename("dir/inner", &name("moved", number)).unwrap();
+            put(&zone, "dir/inner", b"moves");
+            wanted.extend(["made", "directory", "opened", "moved"].map(|kind| name(kind, number)));
+            assert_eq!(names(&zone, "").len(), wanted.len(), "{long}, {number}");
+        }
+        wanted.sort();
+        assert_eq!(names(&zone, ""), wanted);
+        zone.close().unwrap();
+        assert_sound(&path);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
 #[test]
 fn a_file_is_cut_lengthened_and_written_past_its_end() {
     SMALL.into_iter().for_each(cut_and_lengthened);

@@ -87,10 +87,12 @@ fn mend_header(disk: &mut Changed, header: u64, entries: u64) {
     header[16..20].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// A damaged FAT volume: everything in it is read, then it is written to.
+/// A damaged FAT volume: everything in it is read, then it is written to. The first byte says which: FAT32, or FAT16.
 pub fn fat(data: &[u8]) {
-    static VOLUME: LazyLock<Vec<u8>> = LazyLock::new(|| {
-        made(40 * MIB, |bytes| {
+    static FAT32: LazyLock<Vec<u8>> = LazyLock::new(|| volume(40 * MIB));
+    static FAT16: LazyLock<Vec<u8>> = LazyLock::new(|| volume(16 * MIB));
+    fn volume(length: usize) -> Vec<u8> {
+        made(length, |bytes| {
             format(
                 &mut MemoryZone::new(bytes),
                 &FormatOptions { label: *b"HOLDFAST   ", volume_id: 1, hidden_sectors: 0 },
@@ -101,7 +103,9 @@ pub fn fat(data: &[u8]) {
             fill(path.path());
             bytes.copy_from_slice(&std::fs::read(path.path()).unwrap());
         })
-    });
+    }
+    let Some((which, data)) = data.split_first() else { return };
+    let volume = if which & 1 == 0 { &FAT32 } else { &FAT16 };
     // Where tables and directories are: the first eighth of the volume's metadata is enough to lead anywhere.
     let near: Vec<u8> = data
         .chunks_exact(6)
@@ -111,12 +115,12 @@ pub fn fat(data: &[u8]) {
             [at[0], at[1], at[2], at[3], change[4], change[5]]
         })
         .collect();
-    let mut mended = Changed::new(&VOLUME, &near);
+    let mut mended = Changed::new(volume, &near);
     if boot_sector::mend(&mut mended).is_ok() {
         assert_eq!(boot_sector::examine(&mut mended), Ok(boot_sector::Finding::Sound));
     }
     for read_only in [true, false] {
-        let Ok(zone) = RawFat::open(Changed::new(&VOLUME, &near), read_only) else { return };
+        let Ok(zone) = RawFat::open(Changed::new(volume, &near), read_only) else { return };
         read_all(&zone, "", 0);
         let _ = (zone.free_bytes(), zone.volume_id(), zone.label(), zone.capacity_bytes());
         if !read_only {

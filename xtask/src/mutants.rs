@@ -36,6 +36,8 @@ struct Subject {
     name: &'static str,
     package: &'static str,
     files: &'static [&'static str],
+    /// The package whose tests these are.
+    tested_in: &'static str,
     tests: &'static [&'static str],
 }
 
@@ -44,36 +46,49 @@ const SUBJECTS: &[Subject] = &[
         name: "decisions",
         package: "bootstrap",
         files: &["decide.rs", "copies.rs", "verified.rs", "restore.rs", "trial.rs"],
+        tested_in: "bootstrap",
         tests: &["--lib", "--test=decisions", "--test=damage", "--test=places", "--test=power_cut", "--test=program"],
     },
     Subject {
         name: "sealing",
         package: "firmware-image",
-        files: &["seal.rs", "key_slot.rs", "signature.rs", "record.rs", "backup.rs", "slot.rs", "places.rs"],
+        files: &["seal.rs", "key_slot.rs", "signature.rs", "record.rs", "backup.rs", "slot.rs"],
+        tested_in: "firmware-image",
         tests: &["--lib", "--test=hidden_zone", "--test=updater_image"],
+    },
+    Subject {
+        name: "places",
+        package: "firmware-image",
+        files: &["places.rs"],
+        tested_in: "bootstrap",
+        tests: &["--test=decisions", "--test=damage", "--test=whole_device"],
     },
     Subject {
         name: "images",
         package: "firmware-image",
         files: &["updater_image.rs", "device_config.rs", "journal.rs"],
+        tested_in: "firmware-image",
         tests: &["--lib", "--test=updater_image", "--test=device_config", "--test=journal"],
     },
     Subject {
         name: "trust",
         package: "release-store",
         files: &["trust/mod.rs", "trust/releases.rs", "trust/search.rs", "frame.rs"],
+        tested_in: "release-store",
         tests: &["--lib", "--test=trust", "--test=attacks", "--test=archive", "--test=vectors"],
     },
     Subject {
         name: "commit",
         package: "updater",
         files: &["commit/mod.rs", "commit/apply.rs", "commit/undo.rs", "quarantine.rs", "trust_cache.rs"],
+        tested_in: "updater",
         tests: &["--lib", "--test=power_cuts", "--test=main_road", "--test=client_dir", "--test=attacks"],
     },
     Subject {
         name: "operations",
         package: "updater",
         files: &["operations.rs", "check.rs"],
+        tested_in: "updater",
         tests: &[
             "--lib",
             "--test=main_road",
@@ -87,6 +102,7 @@ const SUBJECTS: &[Subject] = &[
         name: "renewal",
         package: "updater",
         files: &["renewal.rs", "record_store.rs"],
+        tested_in: "updater",
         tests: &[
             "--lib",
             "--test=backups",
@@ -118,6 +134,7 @@ pub fn run(args: &Args) -> Result<()> {
         // A loop that no longer ends would take all memory before its time is over.
         cargo.args(["-c", &format!("ulimit -v {MAX_KIB} && exec \"$@\""), "sh"]).arg(run::cargo().get_program());
         cargo.current_dir(run::root()).args(["mutants", "--package", subject.package]);
+        cargo.args(["--test-package", subject.tested_in]);
         for file in subject.files {
             cargo.arg("--file").arg(format!("{}/src/{file}", subject.package));
         }

@@ -48,6 +48,8 @@ pub mod model;
 const NOW: i64 = 1_800_000_000;
 /// The bytes of most disks here.
 pub const DISK_BYTES: u64 = 108 << 20;
+/// Where the devices are plugged in as well; nothing here can run its updater.
+pub const OTHER_PLATFORM: &str = "windows-x86_64";
 /// What the client ends with.
 pub const CLIENT_STATUS: i32 = 7;
 /// The user's files: path, seed, length.
@@ -114,12 +116,13 @@ impl Factory {
             fs::write(tree.join(path), bytes).unwrap();
         }
         support::set_mode(&tree.join("run.sh"), 0o755);
-        let updater = self.path("updater");
+        let (updater, others) = (self.path("updater"), self.path("updater of another platform"));
         fs::write(&updater, program("printf R >&$HOLDFAST_READY_FD; exit 0", seed)).unwrap();
+        fs::write(&others, program("exit 1", seed + 200)).unwrap();
         let mut request = PublishRequest::new(tree, version.to_owned(), NOW);
         request.deltas = DeltaFrom::Versions(Vec::new());
         request.updater_version = UpdaterVersion::parse(version);
-        request.updaters = vec![(PLATFORM.to_owned(), updater)];
+        request.updaters = vec![(PLATFORM.to_owned(), updater), (OTHER_PLATFORM.to_owned(), others)];
         let mut repository = Repository::open(&self.path("store"), &keys).unwrap();
         publish(&mut repository, &self.passphrase, &request, &mut NoObserver).unwrap();
     }

@@ -263,6 +263,14 @@ impl Verdict {
         })
     }
 
+    /// One start of the launcher without any server in reach: its status (`None`: it was ended by a signal), and what it said.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_alone(&self, image: &Path) -> Result<(Option<i32>, String)> {
+        self.start(image, Reach::Alone)
+    }
+
     /// One start of the launcher: its status, and what it said.
     fn start(&self, image: &Path, reach: Reach) -> Result<(Option<i32>, String)> {
         let proxy = self.proxy.as_ref().filter(|_| reach == Reach::Server);

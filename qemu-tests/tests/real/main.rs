@@ -8,6 +8,7 @@ mod board;
 mod by_hand;
 mod cable_pull;
 mod desktop;
+mod factory;
 mod gadget;
 mod heal;
 mod machine;

@@ -31,7 +31,7 @@ pub use self::file::FatFile;
 pub use self::format::{FormatOptions, format};
 use self::walk::{Directory, Entry, Found, UNITS_PER_ENTRY, Walk};
 use super::block_cache::{BlockCache, from_io};
-use crate::boot_sector::{Geometry, fs_info, fs_info_is_sound};
+use crate::boot_sector::{Geometry, Root, fs_info, fs_info_is_sound};
 use crate::free_zone::{FreeZone, Kind, Metadata, check_path};
 use crate::storage::read_exact_at;
 use crate::{RawZone, ZoneError};
@@ -220,10 +220,29 @@ impl<Z: RawZone> RawFat<Z> {
         }
     }
 
-    /// Checks that a new name has room where the root directory cannot grow: `fatfs` would write a part of its entries.
-    fn check_room(&self, path: &str) -> Result<(), ZoneError> {
+    /// Has `fatfs` add a name, in the root directory with more care than it takes (0.3.6): where that cannot grow, it would
+    /// write a part of the name's entries; where it grows, what stood in its new cluster before would count as entries.
+    fn add_name<T>(&self, path: &str, add: impl FnOnce() -> io::Result<T>) -> Result<T, ZoneError> {
+        if path.contains('/') {
+            return add().map_err(fault);
+        }
         let needed = path.encode_utf16().count().div_ceil(UNITS_PER_ENTRY) + 1;
-        if path.contains('/') || self.walk(|walk| walk.root_has_room(needed))? { Ok(()) } else { Err(ZoneError::Full) }
+        let (pieces, has_room) = self.walk(|walk| Ok((walk.root_pieces()?, walk.root_has_room(needed)?)))?;
+        if !has_room && matches!(self.geometry.root, Root::Fixed { .. }) {
+            return Err(ZoneError::Full);
+        }
+        let added = add().map_err(fault)?;
+        if self.walk(|walk| walk.root_pieces())? > pieces {
+            let made = self.entry(path)?.ok_or(ZoneError::Corrupt)?;
+            self.walk(|walk| walk.clear_behind(made.position))?;
+        }
+        Ok(added)
+    }
+
+    fn add_file<'a>(&'a self, path: &str) -> Result<FatFile<'a, Z>, ZoneError> {
+        let mounted = self.mounted()?;
+        let file = self.add_name(path, || mounted.root_dir().create_file(path))?;
+        Ok(FatFile::writer(self, file, 0))
     }
 
     /// Makes one directory whose parent exists, and puts its first sector right.
@@ -233,8 +252,7 @@ impl<Z: RawZone> RawFat<Z> {
     fn create_one_dir(&self, path: &str) -> Result<(), ZoneError> {
         let mounted = self.mounted()?;
         self.locate(path)?;
-        self.check_room(path)?;
-        mounted.root_dir().create_dir(path).map_err(fault)?;
+        self.add_name(path, || mounted.root_dir().create_dir(path))?;
         let made = self.entry(path)?.ok_or(ZoneError::Corrupt)?;
         let parent = match path.rsplit_once('/') {
             Some((parent, _)) => self.entry(parent)?.ok_or(ZoneError::Corrupt)?.first_cluster,
@@ -285,18 +303,15 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
                 self.walk(|walk| walk.check_file(&entry).and_then(|chain| walk.tie(chain)))?;
                 u64::from(entry.size)
             }
-            Found::Free => {
-                self.check_room(path)?;
-                0
-            }
+            Found::Free => return self.add_file(path),
             Found::NoParent | Found::NotADirectory => return Err(ZoneError::BadPath),
         };
-        let file = mounted.root_dir().create_file(path).map_err(fault)?;
+        let file = mounted.root_dir().open_file(path).map_err(fault)?;
         Ok(FatFile::writer(self, file, length))
     }
 
     fn create<'a>(&'a self, path: &str) -> Result<FatFile<'a, Z>, ZoneError> {
-        let mounted = self.mounted()?;
+        self.mounted()?;
         self.make_parents(path)?;
         match self.locate(path)? {
             Found::Entry(entry) if entry.is_directory() => return Err(ZoneError::BadPath),
@@ -308,9 +323,7 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
             Found::Free => {}
             Found::NoParent | Found::NotADirectory => return Err(ZoneError::BadPath),
         }
-        self.check_room(path)?;
-        let file = mounted.root_dir().create_file(path).map_err(fault)?;
-        Ok(FatFile::writer(self, file, 0))
+        self.add_file(path)
     }
 
     fn metadata(&self, path: &str) -> Result<Option<Metadata>, ZoneError> {
@@ -389,9 +402,8 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
         if source.is_directory() && is_inside(to, from) {
             return Err(ZoneError::BadPath);
         }
-        self.check_room(to)?;
         let root = mounted.root_dir();
-        root.rename(from, &root, to).map_err(fault)?;
+        self.add_name(to, || root.rename(from, &root, to))?;
         if source.is_directory() {
             self.point_to_parent(to)?;
         }

@@ -319,20 +319,34 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         Ok(())
     }
 
-    /// Whether the root directory takes so many more entries in a row; one that is a chain of clusters grows.
+    /// Pieces of the root directory: clusters, or the one place that it has in FAT16.
+    pub fn root_pieces(&mut self) -> Result<usize, ZoneError> {
+        self.pieces(Directory::Root).map(|pieces| pieces.len())
+    }
+
+    /// Whether the root directory takes so many more entries in a row as it is.
     pub fn root_has_room(&mut self, entries: usize) -> Result<bool, ZoneError> {
-        let Root::Fixed { start, bytes } = self.geometry.root else { return Ok(true) };
-        let mut raw = vec![0; bytes as usize];
-        self.cache.read_at(start, &mut raw)?;
-        let (mut run, mut ended) = (0, false);
-        for entry in raw.chunks_exact(DIRECTORY_ENTRY_BYTES as usize) {
-            ended |= entry[0] == 0;
-            run = if ended || entry[0] == 0xE5 { run + 1 } else { 0 };
-            if run >= entries {
-                return Ok(true);
+        let (mut run, mut ended, mut bytes) = (0, false, Vec::new());
+        for Range { start, end } in self.pieces(Directory::Root)? {
+            bytes.resize((end - start) as usize, 0);
+            self.cache.read_at(start, &mut bytes)?;
+            for entry in bytes.chunks_exact(DIRECTORY_ENTRY_BYTES as usize) {
+                ended |= entry[0] == 0;
+                run = if ended || entry[0] == 0xE5 { run + 1 } else { 0 };
+                if run >= entries {
+                    return Ok(true);
+                }
             }
         }
         Ok(false)
+    }
+
+    /// Clears what stands behind the entry at `position`, as far as its cluster goes.
+    pub fn clear_behind(&mut self, position: u64) -> Result<(), ZoneError> {
+        let cluster_bytes = u64::from(self.geometry.cluster_bytes);
+        let used = position + DIRECTORY_ENTRY_BYTES - self.geometry.data_start;
+        let zeros = vec![0; (used.next_multiple_of(cluster_bytes) - used) as usize];
+        self.cache.write_at(self.geometry.data_start + used, &zeros)
     }
 
     fn parse_entry(&self, raw: &[u8; 32], position: u64) -> Entry {
