@@ -123,7 +123,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(wrong) = args.subjects.iter().find(|name| SUBJECTS.iter().all(|subject| subject.name != **name)) {
         bail!("there is no subject {wrong}: there are {}", names());
     }
-    if run::text(run::cargo().args(["mutants", "--version"])).is_err() {
+    if !is_installed() {
         bail!("cargo-mutants is not installed: cargo install --locked cargo-mutants");
     }
     for subject in SUBJECTS {
@@ -163,6 +163,20 @@ pub fn run(args: &Args) -> Result<()> {
         if !matches!(status.code(), Some(0 | 2 | 3)) {
             bail!("{} failed: {status}", run::line(&cargo));
         }
+        let [noticed, too_long, survived, not_compiled] = ["caught", "timeout", "missed", "unviable"].map(|list| {
+            let list = std::fs::read_to_string(out.join(format!("mutants.out/{list}.txt")));
+            list.map_or(0, |list| list.lines().count())
+        });
+        println!(
+            "{}: {} mutants tried, {survived} survived ({too_long} took too long, {not_compiled} do not compile)",
+            subject.name,
+            noticed + too_long + survived + not_compiled
+        );
     }
     Ok(())
+}
+
+/// Whether this machine has cargo-mutants.
+pub fn is_installed() -> bool {
+    run::text(run::cargo().args(["mutants", "--version"])).is_ok()
 }

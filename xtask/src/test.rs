@@ -10,7 +10,7 @@ use firmware_image::sim::figures;
 use crate::cross::proof;
 use crate::figures::Figures;
 use crate::programs::{Profile, Programs};
-use crate::{demo, fuzz, microcontroller, run, system, tuf_suite, windows};
+use crate::{demo, fuzz, microcontroller, mutants, run, system, tuf_suite, windows};
 
 /// What to test.
 #[derive(clap::Args)]
@@ -78,6 +78,15 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if !args.no_machines {
         part("real machines, real sticks", &mut || real_machines(&bin, &figures, args.full))?;
+    }
+    if args.full {
+        part("mutants of what verifies, decides and commits", &mut || {
+            if !mutants::is_installed() {
+                eprintln!("cargo-mutants is missing (cargo install --locked cargo-mutants): skipped");
+                return Ok(());
+            }
+            mutants::run(&mutants::Args { subjects: Vec::new(), list: false, shard: None })
+        })?;
     }
     eprintln!("\n{}", figures.total()?);
     for (name, took) in &parts {
