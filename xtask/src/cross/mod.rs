@@ -188,7 +188,7 @@ fn make(
     let (package, profile) = (program.package(), if small { "launcher" } else { "device" });
     cargo.args(["build", "--quiet", "--package", package, "--bin", package, "--profile", profile]);
     if small {
-        cargo.args(["--no-default-features", "--features", "launcher"]);
+        cargo.args(["--no-default-features", "--features", "small"]);
     }
     if hurried && !small {
         cargo.env("CARGO_PROFILE_DEVICE_LTO", "off").env("CARGO_PROFILE_DEVICE_CODEGEN_UNITS", "16");

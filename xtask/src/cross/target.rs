@@ -41,7 +41,7 @@ pub const TARGETS: &[Target] = &[
 
 /// Crates that have code for one size and code for speed: what a launcher does with them is short.
 const COMPACT: [&str; 3] =
-    ["sha2_backend_soft=\"compact\"", "aes_backend_soft=\"compact\"", "curve25519_dalek_backend=\"serial\""];
+    ["sha2_backend_soft=\"compact\"", "aes_backend_soft=\"compact\"", "sha2_512_backend=\"soft\""];
 
 /// Linker and C compiler.
 #[derive(Default)]
