@@ -14,8 +14,11 @@
 //! | [`region`] | all of it for a microcontroller: the application runs where it is installed |
 //! | [`trial`] | what the launcher notes of a new release |
 //! | [`report`] | what was found and done, bounded |
-#![cfg_attr(not(feature = "launcher"), no_std)]
+#![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
+
+#[cfg(all(feature = "launcher", not(feature = "std")))]
+extern crate tiny_std as std;
 
 pub mod copies;
 pub mod decide;

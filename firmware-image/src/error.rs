@@ -67,7 +67,7 @@ impl embedded_io::Error for ZoneError {
     }
 }
 
-#[cfg(feature = "std")]
+#[cfg(feature = "host")]
 impl From<std::io::Error> for ZoneError {
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind as K;
@@ -89,7 +89,7 @@ impl From<std::io::Error> for ZoneError {
 }
 
 /// What the standard library has no kind for (system error codes of Windows).
-#[cfg(all(feature = "std", windows))]
+#[cfg(all(feature = "host", windows))]
 fn windows(code: i32) -> ZoneError {
     use windows_sys::Win32::Foundation as codes;
     match code.cast_unsigned() {

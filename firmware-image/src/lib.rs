@@ -24,6 +24,9 @@
 //! | `sim` | a disk in memory that fails as a test wants it |
 #![cfg_attr(not(feature = "std"), no_std)]
 
+#[cfg(all(feature = "host", not(feature = "std")))]
+extern crate tiny_std as std;
+
 pub mod backup;
 pub mod boot_sector;
 mod byte_array;
@@ -35,7 +38,7 @@ pub mod error;
 pub mod flash;
 pub mod free_zone;
 pub mod hidden;
-#[cfg(feature = "std")]
+#[cfg(feature = "host")]
 pub mod host;
 #[cfg(feature = "image")]
 pub mod image;

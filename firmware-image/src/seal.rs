@@ -9,21 +9,15 @@
 //! device key. Equal input gives equal ciphertext, anything else gives another key, so that no key and nonce ever meet
 //! two different inputs, without a source of randomness.
 
-use aes_gcm::aead::consts::U12;
-use aes_gcm::aead::{AeadInOut, KeyInit, Nonce, Tag};
-use aes_gcm::aes::Aes256Enc;
-use aes_gcm::{AesGcm, Key};
+use gcm::Aes256Gcm;
+pub use gcm::{KEY_BYTES, TAG_BYTES, Unauthentic};
 use hkdf::Hkdf;
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit as _, Mac};
 use sha2::Sha256;
 use zeroize::Zeroize;
 
 use crate::Digest;
 
-/// Bytes of a key.
-pub const KEY_BYTES: usize = 32;
-/// Bytes of a segment's or a wrapped value's authentication tag.
-pub const TAG_BYTES: usize = 16;
 /// Bytes of a body's salt.
 pub const SALT_BYTES: usize = 32;
 
@@ -62,10 +56,6 @@ impl core::fmt::Debug for Secret {
         f.write_str("Secret(…)")
     }
 }
-
-/// The ciphertext was not made with this key and these circumstances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unauthentic;
 
 /// What a sealed body is for; part of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,9 +97,6 @@ fn new_hmac(key: &[u8; KEY_BYTES]) -> Hmac<Sha256> {
     Hmac::<Sha256>::new(&block.into())
 }
 
-/// AES-256-GCM (NIST SP 800-38D), without AES' own decryption, which the mode does not use.
-type Aes256Gcm = AesGcm<Aes256Enc, U12>;
-
 /// Seals and opens the segments of one body.
 pub struct BodyCipher {
     cipher: Aes256Gcm,
@@ -125,7 +112,7 @@ impl BodyCipher {
 
     /// Encrypts a segment in place and returns its tag.
     pub fn seal_segment(&self, index: u32, last: bool, segment: &mut [u8]) -> [u8; TAG_BYTES] {
-        seal_in_place(&self.cipher, &nonce(index, last), &self.associated.0, segment)
+        self.cipher.seal(&nonce(index, last), &self.associated.0, segment)
     }
 
     /// Decrypts a segment in place.
@@ -139,13 +126,13 @@ impl BodyCipher {
         segment: &mut [u8],
         tag: &[u8; TAG_BYTES],
     ) -> Result<(), Unauthentic> {
-        open_in_place(&self.cipher, &nonce(index, last), &self.associated.0, segment, tag)
+        self.cipher.open(&nonce(index, last), &self.associated.0, segment, tag)
     }
 }
 
 /// Encrypts `value` in place under a key that is used for nothing else, and returns the tag.
 pub fn wrap(key: &Secret, associated: &[u8], value: &mut [u8]) -> [u8; TAG_BYTES] {
-    seal_in_place(&cipher(key), &[0; 12], associated, value)
+    cipher(key).seal(&[0; 12], associated, value)
 }
 
 /// Decrypts what [`wrap`] made, in place.
@@ -153,11 +140,11 @@ pub fn wrap(key: &Secret, associated: &[u8], value: &mut [u8]) -> [u8; TAG_BYTES
 /// # Errors
 /// [`Unauthentic`]; the bytes are then wiped.
 pub fn unwrap(key: &Secret, associated: &[u8], value: &mut [u8], tag: &[u8; TAG_BYTES]) -> Result<(), Unauthentic> {
-    open_in_place(&cipher(key), &[0; 12], associated, value, tag)
+    cipher(key).open(&[0; 12], associated, value, tag)
 }
 
 fn cipher(key: &Secret) -> Aes256Gcm {
-    Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key.expose()))
+    Aes256Gcm::new(key.expose())
 }
 
 fn nonce(index: u32, last: bool) -> [u8; 12] {
@@ -165,31 +152,4 @@ fn nonce(index: u32, last: bool) -> [u8; 12] {
     nonce[7..11].copy_from_slice(&index.to_be_bytes());
     nonce[11] = last.into();
     nonce
-}
-
-fn seal_in_place(cipher: &Aes256Gcm, nonce: &[u8; 12], associated: &[u8], bytes: &mut [u8]) -> [u8; TAG_BYTES] {
-    let nonce = Nonce::<Aes256Gcm>::from(*nonce);
-    match cipher.encrypt_inout_detached(&nonce, associated, bytes.into()) {
-        Ok(tag) => tag.into(),
-        // Only lengths over 64 GiB fail, and every caller's are limited to far less; never leave plaintext behind.
-        Err(_) => {
-            bytes.fill(0);
-            [0; TAG_BYTES]
-        }
-    }
-}
-
-fn open_in_place(
-    cipher: &Aes256Gcm,
-    nonce: &[u8; 12],
-    associated: &[u8],
-    bytes: &mut [u8],
-    tag: &[u8; TAG_BYTES],
-) -> Result<(), Unauthentic> {
-    let nonce = Nonce::<Aes256Gcm>::from(*nonce);
-    let tag = Tag::<Aes256Gcm>::from(*tag);
-    cipher.decrypt_inout_detached(&nonce, associated, (&mut *bytes).into(), &tag).map_err(|_| {
-        bytes.fill(0);
-        Unauthentic
-    })
 }

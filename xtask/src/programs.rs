@@ -56,7 +56,7 @@ impl Programs {
         build("release-store", usual, &[], &programs.release_store)?;
         build("partition-tools", usual, &[], &programs.partition_tools)?;
         build("bootstrap", usual, &[], &programs.bootstrap_image)?;
-        let small = ["--no-default-features", "--features", "launcher"];
+        let small = ["--no-default-features", "--features", "small,std"];
         for (program, features, kept) in
             [(Program::Launcher, &small[..], &programs.bootstrap), (Program::Updater, &[], &programs.updater)]
         {

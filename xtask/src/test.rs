@@ -136,7 +136,12 @@ fn no_std() -> Result<()> {
     for package in ["firmware-image", "bootstrap"] {
         run::show(run::cargo().args(["check", "--quiet", "--lib", "--no-default-features", "--package", package]))?;
     }
-    Ok(())
+    // And the launcher, where the standard library is another one.
+    let launcher =
+        ["check", "--quiet", "--lib", "--no-default-features", "--features", "launcher", "--package", "bootstrap"];
+    run::show(run::cargo().args(launcher))?;
+    // With other packages it is tested as nothing but the standard library.
+    run::show(run::cargo().args(["test", "--quiet", "--package", "tiny-std"]))
 }
 
 /// The Python programs that know the formats only from their pages: the reader of all vectors, and the writers of some, which

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::prelude::v1::*;
 
 /// Text about raw images, in a launcher that opens them.
 #[cfg(feature = "image")]

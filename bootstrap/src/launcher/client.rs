@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::prelude::v1::*;
 
 use firmware_image::free_zone::check_path;
 

@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 use std::time::{Duration, Instant};
 
 use firmware_image::paths;

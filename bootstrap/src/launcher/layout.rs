@@ -2,6 +2,7 @@
 //! does. Rules only: what the system tells comes from whoever calls, and a test makes it up.
 
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 
 use firmware_image::paths;
 

@@ -28,6 +28,7 @@ pub mod words;
 pub mod zones;
 
 use std::ffi::OsString;
+use std::prelude::v1::*;
 
 use args::{Mode, Options, Parsed};
 use exit::Exit;

@@ -1,6 +1,7 @@
 //! The mounts that this process sees: lines of mountinfo (proc_pid_mountinfo(5)).
 
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 
 /// A mount.
 pub struct Mount {

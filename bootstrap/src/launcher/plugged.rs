@@ -5,6 +5,7 @@
 //! names); whatever comes from the device and is run or parsed by us comes after [`platform::give_up_privileges`].
 
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 use std::time::Duration;
 
 use super::exit::Exit;

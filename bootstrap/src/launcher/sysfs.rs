@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 
 /// The longest file that is read here, in bytes.
 const MAX_TEXT_BYTES: u64 = 4 << 20;
@@ -83,7 +84,7 @@ impl Unit {
         }
         let mut units: Vec<Self> = entries(target)
             .into_iter()
-            .filter(|beside| beside != lun)
+            .filter(|beside| **beside != *lun)
             .flat_map(|beside| entries(&beside.join("block")))
             .map(Self)
             .collect();

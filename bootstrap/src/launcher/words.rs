@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::prelude::v1::*;
 
 use firmware_image::ZoneError;
 use firmware_image::paths;
@@ -16,12 +17,12 @@ use crate::report::Event;
 
 /// Prints a line for people. A reader that has gone away is no reason to leave a device half healed.
 pub fn err(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Prints a line of data; as [`err`] where nobody reads it.
 pub fn out(line: &str) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
+    let _ = io::stdout().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Speaks, and remembers what was said.

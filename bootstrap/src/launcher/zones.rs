@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 
 use firmware_image::device_config::MAX_CONFIG_BYTES;
 use firmware_image::hidden::{DISK_ALIGN_BYTES, HiddenZone};

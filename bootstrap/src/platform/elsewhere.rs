@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 use std::time::Instant;
 
 use super::{End, MountFault, Start, StartError, Wakeup, ZoneMounts};

@@ -13,6 +13,7 @@ pub use os::{
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::prelude::v1::*;
 
 use crate::report::Cause;
 

@@ -13,6 +13,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::prelude::v1::*;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::Mode as Permissions;

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::prelude::v1::*;
 
 #[cfg(target_os = "linux")]
 use rustix::fs::ResolveFlags;
@@ -52,7 +53,7 @@ impl Root {
             // What stands in the way, or that the system cannot be asked so, step by step.
             Some(Err(_)) | None => {}
         }
-        let mut here = self.directory.try_clone()?;
+        let mut here = rustix::io::fcntl_dupfd_cloexec(&self.directory, 0).map_err(failed)?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             here = match open_to_read(here.as_fd(), name, flags) {
@@ -196,7 +197,7 @@ impl Root {
         if let Some(Ok(_)) = open_beneath(&self.directory, path) {
             return Ok(());
         }
-        let mut here = self.directory.try_clone()?;
+        let mut here = rustix::io::fcntl_dupfd_cloexec(&self.directory, 0).map_err(failed)?;
         for name in path.split('/') {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let open = |parent: &OwnedFd| rustix::fs::openat(parent, name, flags, Permissions::empty());

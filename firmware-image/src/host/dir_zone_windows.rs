@@ -17,6 +17,7 @@ use std::ops::ControlFlow;
 use std::os::windows::ffi::OsStrExt as _;
 use std::os::windows::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf, Prefix};
+use std::prelude::v1::*;
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{

@@ -72,12 +72,17 @@ impl Library {
         matches!(self, Self::Installed)
     }
 
-    /// Has cargo take it, with `std`; returns the compiler's flags for that.
-    pub fn prepare(&self, cargo: &mut Command, small: bool) -> Vec<String> {
+    /// Has cargo take it, with `std` unless the program is `bare`; returns the compiler's flags for that.
+    pub fn prepare(&self, cargo: &mut Command, small: bool, bare: bool) -> Vec<String> {
         let Self::Source { rustc, immediate_abort } = self else { return Vec::new() };
-        cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=std,panic_abort");
-        // A feature named here takes the place of those that unwind: every program of a device aborts.
-        cargo.arg("-Zbuild-std-features=optimize_for_size");
+        cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+        if bare {
+            // What else a C library would bring: copying and comparing memory.
+            cargo.args(["-Zbuild-std=core,alloc", "-Zbuild-std-features=optimize_for_size,compiler-builtins-mem"]);
+        } else {
+            // A feature named here takes the place of those that unwind: every program of a device aborts.
+            cargo.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"]);
+        }
         // One function an object: the linker for Windows leaves out whole objects only.
         cargo.args(["--config", "profile.launcher.package.compiler_builtins.codegen-units=10000"]);
         if small && *immediate_abort { IMMEDIATE_ABORT.map(str::to_owned).to_vec() } else { Vec::new() }

@@ -41,7 +41,7 @@ pub const TARGETS: &[Target] = &[
 
 /// Crates that have code for one size and code for speed: what a launcher does with them is short.
 const COMPACT: [&str; 3] =
-    ["sha2_backend_soft=\"compact\"", "aes_backend_soft=\"compact\"", "curve25519_dalek_backend=\"serial\""];
+    ["sha2_backend_soft=\"compact\"", "aes_backend_soft=\"compact\"", "sha2_512_backend=\"soft\""];
 
 /// Linker and C compiler.
 #[derive(Default)]
@@ -49,6 +49,8 @@ pub struct Tools {
     flags: Vec<String>,
     /// Flags only where the library is not the installed one, which brings its own C library.
     flags_from_source: Vec<String>,
+    /// Flags in the place of those, for a program that needs neither the standard library nor a C library.
+    flags_of_bare: Option<Vec<String>>,
     /// For build scripts.
     pub env: Vec<(String, String)>,
 }
@@ -72,16 +74,20 @@ impl Target {
             let specs = format!("-specs={}", specs.display());
             tools.c_compiler(self.triple, &gcc, &specs);
             // The installed library brings musl and the files that a program starts with.
-            tools.flags_from_source = vec![
+            let always = [
                 format!("-Clinker={gcc}"),
-                format!("-Clink-arg={specs}"),
-                format!("-Lnative={}", musl::no_unwinding(&gcc, arch, work)?.display()),
                 "-Clink-self-contained=no".into(),
                 // musl's specs know no position-independent static programs.
                 "-Crelocation-model=static".into(),
                 "-Cforce-unwind-tables=no".into(),
                 "-Clink-arg=-Wl,--no-eh-frame-hdr,-z,norelro,-z,noseparate-code,--build-id=none".into(),
             ];
+            tools.flags_from_source = always.to_vec();
+            tools.flags_from_source.extend([
+                format!("-Clink-arg={specs}"),
+                format!("-Lnative={}", musl::no_unwinding(&gcc, arch, work)?.display()),
+            ]);
+            tools.flags_of_bare = Some([&always[..], &["-Clink-arg=-nostdlib".into()]].concat());
         }
         if self.triple == "x86_64-pc-windows-gnu" {
             let gcc = "x86_64-w64-mingw32-gcc";
@@ -94,13 +100,19 @@ impl Target {
 }
 
 impl Tools {
+    /// Whether a program for this target can be built without the standard library, with a library that is small.
+    pub fn has_bare(&self, library: &Library) -> bool {
+        library.is_small() && self.flags_of_bare.is_some()
+    }
+
     /// The compiler's flags.
     pub fn flags(&self, library: &Library, small: bool) -> Vec<String> {
         let mut flags = self.flags.clone();
-        match library.is_installed() {
-            true if self.flags.is_empty() => flags.push("-Clinker=rust-lld".into()),
-            true => {}
-            false => flags.extend(self.flags_from_source.iter().cloned()),
+        match (&self.flags_of_bare, library.is_installed()) {
+            (_, true) if self.flags.is_empty() => flags.push("-Clinker=rust-lld".into()),
+            (_, true) => {}
+            (Some(bare), false) if small && library.is_small() => flags.extend(bare.iter().cloned()),
+            (_, false) => flags.extend(self.flags_from_source.iter().cloned()),
         }
         if small {
             flags.extend(COMPACT.iter().map(|cfg| format!("--cfg={cfg}")));

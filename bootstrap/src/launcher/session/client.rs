@@ -1,6 +1,7 @@
 //! The client's part: nobody changes its files, it runs, and how it fared is noted.
 
 use std::io;
+use std::prelude::v1::*;
 use std::time::{Duration, Instant};
 
 use firmware_image::journal::Journal;

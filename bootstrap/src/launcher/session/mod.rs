@@ -10,6 +10,7 @@ mod client;
 mod updater;
 
 use std::io;
+use std::prelude::v1::*;
 use std::time::{Duration, Instant};
 
 use client::ClientOutcome;

@@ -1,6 +1,7 @@
 //! The updater's part: one copy after the other until one is ready, what it says, its end.
 
 use std::io;
+use std::prelude::v1::*;
 use std::time::{Duration, Instant};
 
 use firmware_image::paths;
@@ -113,7 +114,7 @@ impl<Z: Zones> Run<'_, Z> {
                 Err(StartError::NotAProgram(_) | StartError::Missing(_)) => {
                     return Ok(Tried::Crashed(Crash::NotAProgram));
                 }
-                Err(error @ StartError::System(_)) => return Err(io::Error::other(error)),
+                Err(StartError::System(error)) => return Err(error),
             }
         };
         Ok(Tried::Refused(StartError::Refused(refused)))

@@ -1,22 +1,24 @@
 //! One place to wait at: the updater's pipe, ended children, and signals that ask the launcher to stop.
-#![allow(unsafe_code)]
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::super::{Asked, Wakeup};
 use super::process::Child;
+use super::signals;
 
 /// Signals, taken in order and not by surprise. Children start with none of them blocked.
 pub struct Events {
     signals: OwnedFd,
 }
 
-const TAKEN: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGCHLD];
+const TAKEN: u64 = signals::only(libc::SIGINT)
+    | signals::only(libc::SIGTERM)
+    | signals::only(libc::SIGHUP)
+    | signals::only(libc::SIGCHLD);
 
 impl Events {
     /// Takes over the signals of this process.
@@ -24,27 +26,10 @@ impl Events {
     /// # Errors
     /// What the system reports.
     pub fn new() -> io::Result<Self> {
-        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: `sigemptyset` initialises `set` before anything reads it; the other calls take it by pointer for the
-        // time of the call only. The descriptor is new, and nobody else owns it.
-        unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            for signal in TAKEN {
-                libc::sigaddset(set.as_mut_ptr(), signal);
-            }
-            if libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), core::ptr::null_mut()) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // Where whoever started this ignores the ends of its children, so would the kernel here, and nobody be told.
-            if libc::signal(libc::SIGCHLD, libc::SIG_DFL) == libc::SIG_ERR {
-                return Err(io::Error::last_os_error());
-            }
-            let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(Self { signals: OwnedFd::from_raw_fd(fd) })
-        }
+        signals::mask(libc::SIG_BLOCK, TAKEN)?;
+        // Where whoever started this ignores the ends of its children, so would the kernel here, and nobody be told.
+        signals::by_default(libc::SIGCHLD)?;
+        Ok(Self { signals: signals::descriptor(TAKEN)? })
     }
 
     /// Waits for the next thing to happen. The pipe of `talker` comes first: what was said before an end is heard before it.

@@ -7,6 +7,7 @@ mod places;
 mod presence;
 mod privileges;
 mod process;
+mod signals;
 
 pub use events::Events;
 pub use image::{PrivateDirectory, RunImage, SealedMemory, make_executable};

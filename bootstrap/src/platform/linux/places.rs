@@ -5,6 +5,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 
 use rustix::fs::StatVfsMountFlags;
 

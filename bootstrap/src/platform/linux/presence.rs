@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -7,16 +7,18 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 
 use firmware_image::RawZone as _;
 use firmware_image::host::{Access, FileZone};
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use super::super::{End, Program, SharedLock, Start, StartError};
 use super::image::SealedMemory;
+use super::signals::{self, done};
 use crate::verified::{RunPlace as _, SealedBytes as _};
 
 /// The environment variable with the updater's end of the pipe on which it says that it is ready.
@@ -239,20 +241,18 @@ impl Plan {
         // SAFETY: the child only makes system calls that are async-signal-safe, on descriptors that this process has open
         // and on strings that `self` owns, and then ends without coming back.
         let pid = unsafe {
-            let pid = libc::fork();
+            // fork(2), which not every processor's kernel has.
+            let pid = done(libc::syscall(libc::SYS_clone, libc::SIGCHLD as usize, 0_usize, 0_usize, 0_usize, 0_usize))?;
             if pid == 0 {
                 let error = self.become_it();
                 // Nobody hears it where the pipe fails; the status says as much.
-                let _ = rustix::io::write(&failed_in, &error.to_ne_bytes());
-                libc::_exit(127);
-            }
-            if pid < 0 {
-                return Err(io::Error::last_os_error());
+                let _ = rustix::io::write(&failed_in, &error.raw_os_error().to_ne_bytes());
+                libc::syscall(libc::SYS_exit_group, 127);
             }
             pid
         };
         drop(failed_in);
-        let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
+        let pid = Pid::from_raw(pid as i32).ok_or(io::ErrorKind::InvalidData)?;
         let mut error = [0; size_of::<i32>()];
         match File::from(failed_out).read_exact(&mut error) {
             Ok(()) => {
@@ -265,44 +265,53 @@ impl Plan {
         }
     }
 
-    /// Makes this process the child's program; the system's error number if it does not.
+    /// Makes this process the child's program; the system's error if it does not.
     ///
     /// # Safety
     /// To be called in a child after `fork`, which must end when this returns.
-    unsafe fn become_it(&self) -> i32 {
-        let failed = || io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-        // SAFETY: every pointer is to a string or a vector with a null at its end that `self` owns; the descriptors are open.
-        unsafe {
-            for fd in &self.inherited {
-                if libc::fcntl(*fd, libc::F_SETFD, 0) < 0 {
-                    return failed();
-                }
-            }
-            if self.stdout_is_stderr && libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) < 0 {
-                return failed();
-            }
-            if let Some(directory) = &self.directory
-                && libc::chdir(directory.as_ptr()) < 0
-            {
-                return failed();
-            }
-            // Rust's runtime ignores it, and ignored it would stay.
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-            let mut none = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
-            libc::sigemptyset(none.as_mut_ptr());
-            libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), core::ptr::null_mut());
-            let (argv, envp) = (self.args.as_ptr(), self.env.as_ptr());
-            if let Some(fd) = self.image {
-                // By descriptor: what is executed is what was verified. As a bare system call: musl has no name for it.
-                libc::syscall(libc::SYS_execveat, fd, c"".as_ptr(), argv, envp, libc::AT_EMPTY_PATH);
-                if failed() != libc::ENOSYS {
-                    return failed();
-                }
-            }
-            libc::execve(self.path.as_ptr(), argv, envp);
-            failed()
+    unsafe fn become_it(&self) -> Errno {
+        match self.prepare() {
+            Ok(()) => {}
+            Err(error) => return error,
         }
+        let (argv, envp) = (self.args.as_ptr(), self.env.as_ptr());
+        // SAFETY: every pointer is to a string or a vector with a null at its end that `self` owns; the descriptor is open.
+        unsafe {
+            if let Some(fd) = self.image {
+                // By descriptor: what is executed is what was verified.
+                libc::syscall(libc::SYS_execveat, fd, c"".as_ptr(), argv, envp, libc::AT_EMPTY_PATH);
+                let error = last_error();
+                if error != Errno::NOSYS {
+                    return error;
+                }
+            }
+            libc::syscall(libc::SYS_execve, self.path.as_ptr(), argv, envp);
+        }
+        last_error()
     }
+
+    /// What becomes of a child before its program starts.
+    fn prepare(&self) -> Result<(), Errno> {
+        for fd in &self.inherited {
+            // SAFETY: open in the parent, and so here.
+            rustix::io::fcntl_setfd(unsafe { BorrowedFd::borrow_raw(*fd) }, FdFlags::empty())?;
+        }
+        if self.stdout_is_stderr {
+            // SAFETY: borrowed for the call; where it was never open the system says so.
+            rustix::stdio::dup2_stdout(unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) })?;
+        }
+        if let Some(directory) = &self.directory {
+            rustix::process::chdir(&**directory)?;
+        }
+        // Rust's runtime ignores it, and ignored it would stay. Neither fails with signals that there are.
+        let _ = signals::by_default(libc::SIGPIPE);
+        let _ = signals::mask(libc::SIG_SETMASK, 0);
+        Ok(())
+    }
+}
+
+fn last_error() -> Errno {
+    Errno::from_raw_os_error(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
 }
 
 fn read_head(path: &Path) -> io::Result<Vec<u8>> {

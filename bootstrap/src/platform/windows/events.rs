@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::windows::io::{IntoRawHandle as _, RawHandle};
+use std::prelude::v1::*;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

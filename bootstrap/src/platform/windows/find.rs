@@ -8,6 +8,7 @@
 //! directory from which the launcher was started is all that there is.
 
 use firmware_image::paths;
+use std::prelude::v1::*;
 
 use super::storage::{self, OfWindows};
 use crate::launcher::find::{Block, FindError, Found, Siblings};

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 
 use firmware_image::ZoneError;
 use firmware_image::digest::Hasher;

@@ -23,6 +23,7 @@ pub use process::{Child, Lock, try_lock_shared};
 use std::ffi::OsStr;
 use std::io;
 use std::os::windows::ffi::OsStrExt as _;
+use std::prelude::v1::*;
 use std::time::Duration;
 
 /// Whether a launcher may have to mount zones by itself.

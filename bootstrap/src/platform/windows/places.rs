@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 use std::time::Duration;
 
 /// How their names begin; sixteen hexadecimal digits follow.

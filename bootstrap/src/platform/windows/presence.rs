@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::path::Path;
+use std::prelude::v1::*;
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Storage::FileSystem::{GetFileAttributesW, GetVolumePathNameW, INVALID_FILE_ATTRIBUTES};

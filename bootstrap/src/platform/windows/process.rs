@@ -8,6 +8,7 @@ use std::os::windows::ffi::OsStrExt as _;
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use firmware_image::paths;
