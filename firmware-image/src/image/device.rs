@@ -5,6 +5,7 @@
 
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::any_zone::{AnyFreeZone, AnyVirtualZone};
 use super::fat::{self, FormatOptions, RawFat};
@@ -79,17 +80,29 @@ impl Place {
     }
 }
 
+/// How long another program may still have a device, and how often it is asked: a child that was just begun has the locks of who
+/// began it for a moment.
+const PATIENCE: Duration = Duration::from_millis(500);
+const ASKED_EVERY: Duration = Duration::from_millis(5);
+
 /// Takes an image or block device for oneself, until the last view of it is closed: two writers in one raw FAT destroy it.
 ///
 /// # Errors
-/// `Busy` where another program has it, else what the operating system reports.
+/// `Busy` where another program keeps it, else what the operating system reports.
 pub fn lock(zone: &FileZone) -> Result<(), ZoneError> {
-    match zone.file().try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(ZoneError::Busy),
-        // Where the file system has no locks, there is nobody to take turns with.
-        Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(()),
-        Err(TryLockError::Error(error)) => Err(error.into()),
+    let mut waited = Duration::ZERO;
+    loop {
+        match zone.file().try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if waited < PATIENCE => {
+                std::thread::sleep(ASKED_EVERY);
+                waited += ASKED_EVERY;
+            }
+            Err(TryLockError::WouldBlock) => return Err(ZoneError::Busy),
+            // Where the file system has no locks, there is nobody to take turns with.
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
     }
 }
 
