@@ -60,6 +60,7 @@ pub fn apply(
     }
 }
 
+#[inline(never)] // As `apply_edits`.
 fn apply_matches(
     patch: &dyn Shared,
     streams: u64,

@@ -42,6 +42,7 @@ pub(super) fn history_bytes(copies: &[Match], old_len: u32, new_len: u32) -> usi
 }
 
 /// Applies edits whose streams begin at `streams`.
+#[inline(never)] // In a device's program, optimised for size, its one caller would have it optimised so as well.
 pub(super) fn apply_edits(
     patch: &dyn Shared,
     streams: u64,

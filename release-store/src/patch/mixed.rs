@@ -3,6 +3,8 @@
 //! was coded before, it knows the old bytes where each run of literals stands now. Making and applying a patch run this
 //! very model.
 
+#[cfg(feature = "publish")]
+use std::convert::Infallible;
 use std::io::{self, Read};
 
 /// The most bytes of a stream: they take about a second a mebibyte.
@@ -19,6 +21,7 @@ const CONTEXTS: usize = 6;
 const INPUTS: usize = CONTEXTS + 3;
 /// Slots of a context for half a byte, its check included: a line of the cache.
 const GROUP_SLOTS: usize = 16;
+const GROUPS: usize = 1 << GROUPS_LOG;
 const GROUPS_LOG: u32 = 16;
 const INDEX_LOG: u32 = 18;
 const MIN_MATCH: usize = 5;
@@ -32,6 +35,8 @@ const POINTS: usize = 33;
 /// How many bits a slot averages over, at most.
 const TABLE_LIMIT: u32 = 40;
 const STATE_LIMIT: u32 = 127;
+/// A power of two that is enough for two slots for each eight hits and for each length of a match.
+const STATES: usize = 1024;
 
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 const SPREAD_AGAIN: u64 = 0xd6e8_feb8_6659_fd93;
@@ -63,67 +68,74 @@ pub(super) fn window_bytes(literals: u32) -> u32 {
     literals.saturating_add(WINDOW_MORE_BYTES).min(MAX_WINDOW_BYTES)
 }
 
-/// What is known of the next bit.
+/// A byte that is expected or matched, behind a one ([`TOLD`]); 0 where there is none.
+type Told = u32;
+
+/// The one.
+const TOLD: Told = 1 << 8;
+
+/// What is known of the next byte. Every table is an array of a power of two, and what chooses in it has no more bits, so that
+/// nothing need be checked for each of the many look-ups of a bit.
 struct Model {
-    stretched: Vec<i16>,
-    rates: Vec<i64>,
-    table: Vec<Slot>,
-    /// Where each context's group begins.
-    groups: [usize; CONTEXTS],
+    stretched: Box<[i16; 4096]>,
+    squashed: Box<[i16; 4096]>,
+    rates: Box<[i64; STATE_LIMIT as usize + 1]>,
+    table: Box<[[Slot; GROUP_SLOTS]; GROUPS]>,
     /// Old and literal bytes, in the order in which they became known.
     history: Vec<u8>,
     /// The last [`MIN_MATCH`] bytes of it.
     recent: u64,
     /// For each hash of so many bytes: where what followed them last stands.
-    index: Vec<u32>,
+    index: Box<[u32; 1 << INDEX_LOG]>,
     matched: usize,
     matched_len: usize,
     /// Where the current old bytes begin, the next of them, and their end.
     window: (usize, usize, usize),
     /// For the last eight expected bytes, the latest in the lowest bit: whether it came.
     hits: u32,
-    states: Vec<Slot>,
-    state: [Option<usize>; 2],
-    inputs: [i32; INPUTS],
-    weights: Vec<i32>,
-    set: usize,
-    corrections: Vec<Slot>,
-    corrected: usize,
-    /// A one and the bits of this byte.
-    begun: u32,
-    bits: u32,
+    states: Box<[Slot; STATES]>,
+    weights: Box<[[i32; INPUTS]; WEIGHT_SETS]>,
+    corrections: Box<[[Slot; POINTS]; 256]>,
     /// The last bytes of the new image, the latest in the lowest bits.
     front: u64,
-    mixed: i32,
+}
+
+/// An array too large for the stack.
+fn boxed<T: Clone, const N: usize>(value: T) -> Box<[T; N]> {
+    let all: Result<Box<[T; N]>, _> = vec![value; N].into_boxed_slice().try_into();
+    all.unwrap_or_else(|_| unreachable!("a vector is as long as it was made"))
 }
 
 impl Model {
     fn new(history_bytes: usize) -> Self {
-        let squashed: Vec<i32> = (-2047..2048).map(squash).collect();
-        let stretched = (0..4096).map(|p| (squashed.partition_point(|s| *s < p) as i32 - 2047).min(2047) as i16);
+        let mut squashed: Box<[i16; 4096]> = boxed(0);
+        for (x, known) in (-2048..).zip(squashed.iter_mut()) {
+            *known = squash(x) as i16;
+        }
+        let mut stretched: Box<[i16; 4096]> = boxed(0);
+        for (p, x) in (0..).zip(stretched.iter_mut()) {
+            *x = (squashed[1..].partition_point(|known| *known < p) as i16 - 2047).min(2047);
+        }
+        let mut rates: Box<[i64; STATE_LIMIT as usize + 1]> = boxed(0);
+        for (count, rate) in (0..).zip(rates.iter_mut()) {
+            *rate = (2 << 16) / (2 * count + 3);
+        }
         Self {
-            stretched: stretched.collect(),
-            rates: (0..1024).map(|count| (2 << 16) / (2 * count + 3)).collect(),
-            table: vec![0; GROUP_SLOTS << GROUPS_LOG],
-            groups: [0; CONTEXTS],
+            stretched,
+            squashed,
+            rates,
+            table: boxed([0; GROUP_SLOTS]),
             history: Vec::with_capacity(history_bytes),
             recent: 0,
-            index: vec![0; 1 << INDEX_LOG],
+            index: boxed(0),
             matched: 0,
             matched_len: 0,
             window: (0, 0, 0),
             hits: 0xff,
-            states: vec![EVEN; 2 * (256 + MAX_MATCH + 1)],
-            state: [None; 2],
-            inputs: [0; INPUTS],
-            weights: vec![FIRST_WEIGHT; WEIGHT_SETS * INPUTS],
-            set: 0,
-            corrections: SIGMOID.map(|known| (known as u32) << 20).repeat(256),
-            corrected: 0,
-            begun: 1,
-            bits: 0,
+            states: boxed(EVEN),
+            weights: boxed([FIRST_WEIGHT; INPUTS]),
+            corrections: boxed(SIGMOID.map(|known| (known as u32) << 20)),
             front: 0,
-            mixed: 0,
         }
     }
 
@@ -155,114 +167,125 @@ impl Model {
         self.index[place] = self.history.len() as u32;
     }
 
-    fn expected(&self) -> Option<u8> {
-        (self.window.1 < self.window.2).then(|| self.history[self.window.1])
+    fn expected(&self) -> Told {
+        let there = self.window.1 < self.window.2;
+        if there { TOLD | Told::from(self.history[self.window.1]) } else { 0 }
     }
 
-    fn matched(&self) -> Option<u8> {
-        (self.matched_len > 0).then(|| self.history[self.matched])
+    fn matched(&self) -> Told {
+        if self.matched_len > 0 { TOLD | Told::from(self.history[self.matched]) } else { 0 }
     }
 
-    /// Finds the groups of all contexts for the next four bits.
-    fn find_groups(&mut self) {
-        let number = |byte: Option<u8>| byte.map_or(256, u64::from);
-        let (expected, matched) = (number(self.expected()), number(self.matched()));
+    /// The groups of all contexts for the next four bits.
+    fn groups(&mut self, begun: u32, expected: Told, matched: Told) -> [u16; CONTEXTS] {
+        let number = |told: Told| u64::from(told ^ TOLD);
         let contexts = [
             self.front & 0xff,
             self.front & 0xffff,
             self.front & 0xff_ffff,
             self.front & 0xffff_ffff,
-            expected << 8 | self.front & 0xff,
-            u64::from(self.hits & 7) << 18 | expected << 9 | matched,
+            number(expected) << 8 | self.front & 0xff,
+            u64::from(self.hits & 7) << 18 | number(expected) << 9 | number(matched),
         ];
-        for (at, context) in contexts.into_iter().enumerate() {
-            let hash = (context | (at as u64) << 32 | u64::from(self.begun) << 40).wrapping_mul(SPREAD);
+        let mut groups = [0; CONTEXTS];
+        for ((at, context), group) in (0_u64..).zip(contexts).zip(&mut groups) {
+            let hash = (context | at << 32 | u64::from(begun) << 40).wrapping_mul(SPREAD);
             let hash = (hash ^ hash >> 32).wrapping_mul(SPREAD_AGAIN);
-            let group = (hash >> (64 - GROUPS_LOG)) as usize * GROUP_SLOTS;
+            *group = (hash >> (64 - GROUPS_LOG)) as u16;
             let check = (hash >> 8) as u32 | 1;
-            if self.table[group] != check {
-                self.table[group..][..GROUP_SLOTS].fill(EVEN);
-                self.table[group] = check;
+            let slots = &mut self.table[usize::from(*group)];
+            if slots[0] != check {
+                *slots = [EVEN; GROUP_SLOTS];
+                slots[0] = check;
             }
-            self.groups[at] = group;
         }
+        groups
     }
 
-    /// Which slot of each group is for the next bit.
-    fn slot(&self) -> usize {
-        let bits = self.bits % 4;
-        1 << bits | self.begun as usize & ((1 << bits) - 1)
-    }
-
-    /// How likely the next bit is one, of 4096.
-    fn predict(&mut self) -> u32 {
-        if self.bits.is_multiple_of(4) {
-            self.find_groups();
-        }
-        let slot = self.slot();
-        for at in 0..CONTEXTS {
-            let found = self.table[self.groups[at] + slot];
-            self.inputs[at] = i32::from(self.stretched[probability(found) as usize]);
-        }
-        self.set = 0;
-        for (at, byte) in [self.expected(), self.matched()].into_iter().enumerate() {
-            self.state[at] = None;
-            self.inputs[CONTEXTS + at] = 0;
-            let Some(byte) = byte.map(|byte| u32::from(byte) | 256) else { continue };
-            if byte >> (8 - self.bits) != self.begun {
-                continue;
+    /// One byte: `bit` is given how likely each bit is a one, of 4096, and tells it.
+    fn byte<E>(&mut self, mut bit: impl FnMut(u32) -> Result<u32, E>) -> Result<u8, E> {
+        let (expected, matched) = (self.expected(), self.matched());
+        let mut begun = 1;
+        let mut groups = [0; CONTEXTS];
+        for bits in 0..8 {
+            if bits % 4 == 0 {
+                groups = self.groups(begun, expected, matched);
             }
-            let (known, set) = match at {
-                0 => (self.hits as usize, 1 | (self.hits as usize & 3) << 4),
-                _ => (256 + self.matched_len, 2 | (self.matched_len.min(15) / 4) << 2),
-            };
-            let state = known * 2 + (byte >> (7 - self.bits) & 1) as usize;
-            self.state[at] = Some(state);
-            self.inputs[CONTEXTS + at] = i32::from(self.stretched[probability(self.states[state]) as usize]);
-            self.set |= set;
+            begun = begun << 1 | self.bit(begun, bits, &groups, expected, matched, &mut bit)?;
         }
-        self.inputs[INPUTS - 1] = 256;
-        let weights = &self.weights[self.set * INPUTS..][..INPUTS];
-        let sum: i64 =
-            weights.iter().zip(&self.inputs).map(|(weight, input)| i64::from(*weight) * i64::from(*input)).sum();
-        let mixed = (sum >> 16).clamp(-2047, 2047) as i32;
-        self.mixed = squash(mixed);
-        let (point, part) = ((mixed + 2048) >> 7, (mixed + 2048) & 127);
-        let first = self.begun as usize * POINTS + point as usize;
-        self.corrected = first + usize::from(part >= 64);
-        let [low, high] = [first, first + 1].map(|at| probability(self.corrections[at]));
-        let corrected = (low * (128 - part) + high * part) >> 7;
-        ((self.mixed + corrected + 1) >> 1).clamp(1, 4095) as u32
+        self.end_byte(begun as u8, expected, matched);
+        Ok(begun as u8)
     }
 
-    fn update(&mut self, bit: u32) {
-        let error = ((bit << 12) as i32 - self.mixed) * LEARNING_RATE;
-        for (weight, input) in self.weights[self.set * INPUTS..][..INPUTS].iter_mut().zip(&self.inputs) {
+    /// One bit, of which `begun` tells those in front, behind a one, and `bits` how many they are.
+    #[inline(always)] // Once for each byte and not once for each bit it costs a third more.
+    fn bit<E>(
+        &mut self,
+        begun: u32,
+        bits: u32,
+        groups: &[u16; CONTEXTS],
+        expected: Told,
+        matched: Told,
+        bit: &mut impl FnMut(u32) -> Result<u32, E>,
+    ) -> Result<u32, E> {
+        // Which slot of each group: of four bits there are fifteen beginnings.
+        let slot = (1 << (bits % 4) | begun & ((1 << (bits % 4)) - 1)) as usize % GROUP_SLOTS;
+        let mut inputs = [0_i32; INPUTS];
+        for (group, input) in groups.iter().zip(&mut inputs) {
+            *input = self.stretch(self.table[usize::from(*group)][slot]);
+        }
+        let mut set = 0;
+        let goes_on = |told: Told| told >> (8 - bits) == begun;
+        let next = |told: Told| (told >> (7 - bits) & 1) as usize;
+        let mut state = [None; 2];
+        if goes_on(expected) {
+            state[0] = Some(self.hits as usize * 2 + next(expected));
+            set |= 1 | (self.hits as usize & 3) << 4;
+        }
+        if goes_on(matched) {
+            state[1] = Some((256 + self.matched_len) * 2 + next(matched));
+            set |= 2 | (self.matched_len.min(15) / 4) << 2;
+        }
+        for (state, input) in state.iter().zip(&mut inputs[CONTEXTS..]) {
+            *input = state.map_or(0, |state| self.stretch(self.states[state % STATES]));
+        }
+        inputs[INPUTS - 1] = 256;
+        let weights = &mut self.weights[set % WEIGHT_SETS];
+        let sum: i64 = weights.iter().zip(&inputs).map(|(weight, input)| i64::from(*weight) * i64::from(*input)).sum();
+        let mixed = ((sum >> 16).clamp(-2047, 2047) + 2048) as usize % 4096;
+        let told = i32::from(self.squashed[mixed]);
+        let (point, part) = (mixed / 128, (mixed % 128) as i32);
+        let corrections = &mut self.corrections[begun as usize % 256];
+        let corrected =
+            (probability(corrections[point]) * (128 - part) + probability(corrections[point + 1]) * part) >> 7;
+
+        let bit = bit(((told + corrected + 1) >> 1).clamp(1, 4095) as u32)?;
+        let error = ((bit << 12) as i32 - told) * LEARNING_RATE;
+        for (weight, input) in weights.iter_mut().zip(&inputs) {
             *weight = (*weight + ((input * error + 0x8000) >> 16)).clamp(-MAX_WEIGHT, MAX_WEIGHT);
         }
-        let slot = self.slot();
-        for group in self.groups {
-            adapt(&self.rates, &mut self.table[group + slot], bit, TABLE_LIMIT);
+        adapt(&self.rates, &mut corrections[point + usize::from(part >= 64)], bit, STATE_LIMIT);
+        for group in groups {
+            adapt(&self.rates, &mut self.table[usize::from(*group)][slot], bit, TABLE_LIMIT);
         }
-        for state in self.state.into_iter().flatten() {
-            adapt(&self.rates, &mut self.states[state], bit, STATE_LIMIT);
+        for state in state.into_iter().flatten() {
+            adapt(&self.rates, &mut self.states[state % STATES], bit, STATE_LIMIT);
         }
-        adapt(&self.rates, &mut self.corrections[self.corrected], bit, STATE_LIMIT);
-        self.begun = self.begun << 1 | bit;
-        self.bits += 1;
-        if self.bits == 8 {
-            self.end_byte(self.begun as u8);
-        }
+        Ok(bit)
     }
 
-    fn end_byte(&mut self, byte: u8) {
-        (self.begun, self.bits) = (1, 0);
-        if let Some(expected) = self.expected() {
-            self.hits = (self.hits << 1 | u32::from(expected == byte)) & 0xff;
+    fn stretch(&self, slot: Slot) -> i32 {
+        i32::from(self.stretched[probability(slot) as usize])
+    }
+
+    fn end_byte(&mut self, byte: u8, expected: Told, matched: Told) {
+        let told = TOLD | Told::from(byte);
+        if expected != 0 {
+            self.hits = (self.hits << 1 | u32::from(expected == told)) & 0xff;
             self.window.1 += 1;
         }
-        if let Some(matched) = self.matched() {
-            self.matched_len = if matched == byte { (self.matched_len + 1).min(MAX_MATCH) } else { 0 };
+        if matched != 0 {
+            self.matched_len = if matched == told { (self.matched_len + 1).min(MAX_MATCH) } else { 0 };
             self.matched += 1;
         }
         self.front = self.front << 8 | u64::from(byte);
@@ -289,10 +312,10 @@ impl Model {
     }
 }
 
-fn adapt(rates: &[i64], slot: &mut Slot, bit: u32, limit: u32) {
+fn adapt(rates: &[i64; STATE_LIMIT as usize + 1], slot: &mut Slot, bit: u32, limit: u32) {
     let (known, count) = (i64::from(*slot >> 10), *slot & 1023);
     let target = i64::from(bit) * ((1 << 22) - 1);
-    let told = known + (((target - known) * rates[count as usize]) >> 16);
+    let told = known + (((target - known) * rates[(count & STATE_LIMIT) as usize]) >> 16);
     *slot = (told as u32) << 10 | (count + 1).min(limit);
 }
 
@@ -319,20 +342,27 @@ impl Encoder {
     /// Codes the literals `bytes` behind `front`, where `old` was.
     pub(super) fn run(&mut self, front: &[u8], old: &[u8], bytes: &[u8]) {
         self.model.begin(front, old);
+        let Self { model, low, high, out } = self;
         for byte in bytes {
-            for place in (0..8).rev() {
-                let bit = u32::from(byte >> place & 1);
-                let last = split(self.low, self.high, self.model.predict());
+            let mut left = *byte;
+            let coded: Result<u8, Infallible> = model.byte(|probability| {
+                let bit = u32::from(left >> 7);
+                left <<= 1;
+                let last = split(*low, *high, probability);
                 if bit == 1 {
-                    self.high = last
+                    *high = last
                 } else {
-                    self.low = last + 1
+                    *low = last + 1
                 }
-                self.model.update(bit);
-                while (self.low ^ self.high) >> 24 == 0 {
-                    self.out.push((self.high >> 24) as u8);
-                    (self.low, self.high) = (self.low << 8, self.high << 8 | 0xff);
+                while (*low ^ *high) >> 24 == 0 {
+                    out.push((*high >> 24) as u8);
+                    (*low, *high) = (*low << 8, *high << 8 | 0xff);
                 }
+                Ok(bit)
+            });
+            match coded {
+                Ok(_) => {}
+                Err(never) => match never {},
             }
         }
     }
@@ -360,16 +390,9 @@ impl<R: Read> Decoder<R> {
     pub(super) fn new(source: R, history_bytes: usize) -> io::Result<Self> {
         let mut decoder = Self { model: Model::new(history_bytes), low: 0, high: u32::MAX, code: 0, source };
         for _ in 0..4 {
-            decoder.shift()?;
+            shift(&mut decoder.source, &mut decoder.code)?;
         }
         Ok(decoder)
-    }
-
-    fn shift(&mut self) -> io::Result<()> {
-        let mut byte = [0];
-        let _ = self.source.read(&mut byte)?;
-        self.code = self.code << 8 | u32::from(byte[0]);
-        Ok(())
     }
 
     /// Begins a run of literals behind `front`, where `old` was.
@@ -378,23 +401,32 @@ impl<R: Read> Decoder<R> {
     }
 
     pub(super) fn read_exact(&mut self, out: &mut [u8]) -> io::Result<()> {
+        let Self { model, low, high, code, source } = self;
         for byte in out {
-            for _ in 0..8 {
-                let last = split(self.low, self.high, self.model.predict());
-                let bit = u32::from(self.code <= last);
+            *byte = model.byte(|probability| {
+                let last = split(*low, *high, probability);
+                let bit = u32::from(*code <= last);
                 if bit == 1 {
-                    self.high = last
+                    *high = last
                 } else {
-                    self.low = last + 1
+                    *low = last + 1
                 }
-                self.model.update(bit);
-                while (self.low ^ self.high) >> 24 == 0 {
-                    (self.low, self.high) = (self.low << 8, self.high << 8 | 0xff);
-                    self.shift()?;
+                while (*low ^ *high) >> 24 == 0 {
+                    (*low, *high) = (*low << 8, *high << 8 | 0xff);
+                    shift(source, code)?;
                 }
-                *byte = *byte << 1 | bit as u8;
-            }
+                Ok::<u32, io::Error>(bit)
+            })?;
         }
         Ok(())
     }
+}
+
+/// Takes another byte into `code`: zeros behind the last.
+#[inline(never)] // It is rare, and what reading takes would push what each bit needs out of registers.
+fn shift(source: &mut impl Read, code: &mut u32) -> io::Result<()> {
+    let mut byte = [0];
+    let _ = source.read(&mut byte)?;
+    *code = *code << 8 | u32::from(byte[0]);
+    Ok(())
 }

@@ -17,7 +17,7 @@ use crate::manifest::pack_path;
 use crate::store_files::{StoreWriter, digest_of};
 
 /// How much content is held before it is sealed, in bytes.
-const BATCH_BYTES: usize = 16 << 20;
+const BATCH_BYTES: usize = 4 << 20;
 
 /// Collects the chunks that the index lacks.
 pub(super) struct Packer<'a> {

@@ -230,7 +230,7 @@ impl Patcher<'_, '_> {
     }
 
     /// Makes the patches of `tasks`, in their order, whatever the number of threads. No more contents are in memory than
-    /// threads work on, and those of one patch more.
+    /// threads work on: the next ones are read when a thread is free.
     fn make(
         &self,
         tasks: Vec<Task>,
@@ -240,7 +240,7 @@ impl Patcher<'_, '_> {
     ) -> Result<Vec<(Task, Vec<u8>)>, StoreError> {
         let total = tasks.iter().map(|task| task.new_bytes).sum();
         let (to_do, work) = mpsc::sync_channel::<(usize, Vec<u8>, Vec<u8>)>(0);
-        let (work, (sender, receiver)) = (Mutex::new(work), mpsc::channel());
+        let (work, (sender, receiver), (ready, free)) = (Mutex::new(work), mpsc::channel(), mpsc::channel());
         let mut patches: Vec<Option<Vec<u8>>> = tasks.iter().map(|_| None).collect();
         let mut done = 0;
         observer.progress(0, total);
@@ -254,21 +254,28 @@ impl Patcher<'_, '_> {
         };
         std::thread::scope(|scope| {
             for _ in 0..self.jobs.clamp(1, tasks.len().max(1)) {
-                let (sender, work) = (sender.clone(), &work);
+                let (sender, ready, work) = (sender.clone(), ready.clone(), &work);
                 scope.spawn(move || {
-                    let next = || work.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let next = || {
+                        // As below.
+                        let _ = ready.send(());
+                        work.lock().unwrap_or_else(PoisonError::into_inner).recv()
+                    };
                     while let Ok((at, old, new)) = next() {
                         // Nobody listens any more only where this function has ended.
                         let _ = sender.send((at, checked_patch(&old, &new)));
                     }
                 });
             }
-            drop(sender);
+            drop((sender, ready));
             // It ends with this closure, and with it the threads.
             let to_do = to_do;
             for (at, task) in tasks.iter().enumerate() {
+                // Either fails only where all threads have ended.
+                if free.recv().is_err() {
+                    break;
+                }
                 let (old, new) = self.load(task, read)?;
-                // Only where all threads have ended.
                 if to_do.send((at, old, new)).is_err() {
                     break;
                 }
