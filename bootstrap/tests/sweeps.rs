@@ -382,7 +382,7 @@ fn a_cut_at_any_write_and_at_any_of_its_recovery_leaves_one_whole_release_and_th
                 (true, 0) => FULL,
                 (true, _) => DEEP,
                 (false, 0) => SAMPLE,
-                (false, 1 | 2 | 3) => FEW,
+                (false, 1..=3) => FEW,
                 (false, _) => FEWEST,
             };
             faults.extend(scenario.sweep(size));

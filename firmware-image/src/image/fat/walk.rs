@@ -4,6 +4,7 @@
 //! here first, by the same rules for names as `fatfs` has, and only a path whose directories are sound is handed on.
 
 use std::collections::HashSet;
+use std::iter::once;
 use std::ops::{ControlFlow, Range};
 
 use crate::boot_sector::{DIRECTORY_ENTRY_BYTES, FIRST_CLUSTER, Geometry, Root};
@@ -185,7 +186,7 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
     /// holds what was there before.
     fn pieces(&mut self, directory: Directory) -> Result<Vec<Range<u64>>, ZoneError> {
         let first = match (directory, self.geometry.root) {
-            (Directory::Root, Root::Fixed { start, bytes }) => return Ok(vec![start..start + bytes]),
+            (Directory::Root, Root::Fixed { start, bytes }) => return Ok(once(start..start + bytes).collect()),
             (Directory::Root, Root::Cluster(first)) | (Directory::At(first), _) => first,
         };
         let (geometry, cluster_bytes) = (self.geometry, u64::from(self.geometry.cluster_bytes));
