@@ -155,7 +155,9 @@ impl Geometry {
         sound(fat_bytes > 0 && fat_bytes <= MAX_FAT_BYTES)?;
         let fats_end = reserved + fats * fat_sectors;
         let root_bytes = root_entries * DIRECTORY_ENTRY_BYTES;
-        let data = fats_end + root_bytes.div_ceil(sector);
+        // What would be left of a sector, some readers take for entries.
+        sound(root_bytes.is_multiple_of(sector))?;
+        let data = fats_end + root_bytes / sector;
         sound(data < total)?;
         let clusters = (total - data) / cluster_sectors;
         let numbers =

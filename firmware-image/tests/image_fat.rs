@@ -314,6 +314,81 @@ fn rename_replaces(mib: u64) {
     assert_sound(&path);
 }
 
+/// The library takes the old name away before it makes the new one.
+#[test]
+fn what_is_moved_where_there_is_no_room_stays_where_it_was() {
+    SMALL.into_iter().for_each(move_without_room);
+}
+
+fn move_without_room(mib: u64) {
+    let dir = fast_dir();
+    let path = dir.path().join("x");
+    let zone = volume(&path, mib * MIB);
+    // One part of a long name, just filled and not filled; two.
+    let moved = ["short", "thirteen long", "a name that is somewhat longer", "in a/directory of thirteen"];
+    moved.iter().for_each(|name| put(&zone, name, name.as_bytes()));
+    put(&zone, "in a/tree/leaf", b"leaf");
+    zone.create_dir_all("full").unwrap();
+    // A cluster of 512 bytes: the two dots, and seven names of two entries each.
+    (0..7).for_each(|number| put(&zone, &format!("full/{number}"), b""));
+    let mut filler = zone.create("filler").unwrap();
+    while filler.write_all(&[7; 512]).is_ok() {}
+    drop(filler);
+    assert_eq!(zone.free_bytes().unwrap(), 0);
+    for name in moved.into_iter().chain(["in a/tree"]) {
+        assert_eq!(zone.rename(name, &format!("full/{}", name.replace('/', " "))), Err(ZoneError::Full), "{name}");
+    }
+    let check = |zone: &RawFat<FileZone>| {
+        moved.iter().for_each(|name| assert_eq!(get(zone, name).unwrap(), name.as_bytes()));
+        assert_eq!(get(zone, "in a/tree/leaf").unwrap(), b"leaf");
+        assert_eq!(
+            names(zone, ""),
+            ["a name that is somewhat longer", "filler", "full", "in a", "short", "thirteen long"]
+        );
+        assert_eq!(names(zone, "in a"), ["directory of thirteen", "tree"]);
+    };
+    check(&zone);
+    zone.close().unwrap();
+    assert_sound(&path);
+    let zone = RawFat::open(FileZone::open(&path, Access::ReadWrite).unwrap(), false).unwrap();
+    check(&zone);
+    assert!(zone.remove("filler").unwrap());
+    zone.rename("in a/tree", "full/tree").unwrap();
+    assert_eq!(get(&zone, "full/tree/leaf").unwrap(), b"leaf");
+    zone.close().unwrap();
+    assert_sound(&path);
+}
+
+/// As another system may format it: one reserved sector, and so no table on a boundary of the cache's usual blocks.
+#[test]
+fn a_small_volume_made_by_another_tool_is_read_and_written() {
+    let dir = fast_dir();
+    let path = dir.path().join("x");
+    for arguments in
+        [&["-F", "16"][..], &["-F", "16", "-r", "112"], &["-F", "16", "-s", "8", "-f", "1"], &["-F", "32", "-s", "1"]]
+    {
+        let _ = std::fs::remove_file(&path);
+        FileZone::create_new(&path, 40 * MIB).unwrap();
+        let arguments: Vec<&str> = arguments.iter().copied().chain([text(&path)]).collect();
+        let Some(made) = tool("mkfs.vfat", &arguments) else { return };
+        assert!(made.status.success(), "{made:?}");
+        let zone = RawFat::open(FileZone::open(&path, Access::ReadWrite).unwrap(), false).unwrap();
+        for number in 0..50 {
+            put(&zone, &format!("file {number}"), &noise(number, 3000));
+            put(&zone, &format!("dir/{number}/inner"), &noise(number + 100, 5000));
+        }
+        (0..50).step_by(2).for_each(|number| assert!(zone.remove(&format!("file {number}")).unwrap()));
+        zone.close().unwrap();
+        assert_sound(&path);
+        let zone = RawFat::open(FileZone::open(&path, Access::ReadOnly).unwrap(), true).unwrap();
+        for number in 0..50 {
+            let expected = (number % 2 == 1).then(|| noise(number, 3000));
+            assert_eq!(get(&zone, &format!("file {number}")), expected);
+            assert_eq!(get(&zone, &format!("dir/{number}/inner")).unwrap(), noise(number + 100, 5000));
+        }
+    }
+}
+
 /// The library grows it by a cluster as it is.
 #[test]
 fn a_root_directory_that_grows_shows_nothing_of_what_was_in_its_new_clusters() {

@@ -63,5 +63,9 @@ pub fn current_exe() -> Result<PathBuf> {
 
 pub fn current_dir() -> Result<PathBuf> {
     let here = rustix::process::getcwd(Vec::new())?;
+    // The kernel says "(unreachable)" of a directory whose volume was unmounted.
+    if here.as_bytes().first() != Some(&b'/') {
+        return Err(rustix::io::Errno::NOENT.into());
+    }
     Ok(Path::new(OsStr::of(here.as_bytes())).to_path_buf())
 }

@@ -127,7 +127,7 @@ impl From<alloc::ffi::NulError> for Error {
 }
 
 /// The words of musl's for what a launcher meets.
-const WORDS: [(i32, &str); 28] = [
+const WORDS: [(i32, &str); 33] = [
     (libc::EPERM, "Operation not permitted"),
     (libc::ENOENT, "No such file or directory"),
     (libc::EIO, "I/O error"),
@@ -156,6 +156,11 @@ const WORDS: [(i32, &str); 28] = [
     (libc::EUCLEAN, "Structure needs cleaning"),
     (libc::EDQUOT, "Quota exceeded"),
     (libc::ENOMEDIUM, "No medium found"),
+    (libc::ENOTBLK, "Block device required"),
+    (libc::E2BIG, "Argument list too long"),
+    (libc::ETIMEDOUT, "Operation timed out"),
+    (libc::EREMOTEIO, "Remote I/O error"),
+    (libc::ENODATA, "No data available"),
 ];
 
 impl fmt::Display for Error {

@@ -74,7 +74,7 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
 }
 
 /// Has the numbers 0, 1 and 2 lead nowhere where they were not open: else the next file that is opened would get one of them, and
-/// what is said to people would be written into it. std does the same.
+/// what is said to people would be written into it. Where that fails the program ends. std does the same.
 fn fill_standard_streams() {
     for number in 0..3_usize {
         // SAFETY: a string that ends in zero, and the number of a descriptor; nobody has opened one before.
@@ -82,7 +82,10 @@ fn fill_standard_streams() {
             if syscall(libc::SYS_fcntl, number, libc::F_GETFD as usize, 0, 0, 0, 0) < 0 {
                 // The lowest number that is free, which is this one.
                 let null = c"/dev/null".as_ptr().addr();
-                syscall(libc::SYS_openat, libc::AT_FDCWD as usize, null, libc::O_RDWR as usize, 0, 0, 0);
+                let opened = syscall(libc::SYS_openat, libc::AT_FDCWD as usize, null, libc::O_RDWR as usize, 0, 0, 0);
+                if opened != number as c_long {
+                    super::process::exit(134);
+                }
             }
         }
     }

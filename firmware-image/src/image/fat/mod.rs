@@ -29,9 +29,9 @@ use fatfs::{FileSystem, FsOptions};
 use self::disk::Disk;
 pub use self::file::FatFile;
 pub use self::format::{FormatOptions, format};
-use self::walk::{Directory, Entry, Found, UNITS_PER_ENTRY, Walk};
-use super::block_cache::{BlockCache, from_io};
-use crate::boot_sector::{Geometry, Root, fs_info, fs_info_is_sound};
+use self::walk::{DELETED, Directory, Entry, Found, MAX_DIRECTORY_BYTES, UNITS_PER_ENTRY, Walk};
+use super::block_cache::{BLOCK_BYTES, BlockCache, CAPACITY_BLOCKS, from_io};
+use crate::boot_sector::{DIRECTORY_ENTRY_BYTES, Geometry, Root, fs_info, fs_info_is_sound};
 use crate::free_zone::{FreeZone, Kind, Metadata, check_path};
 use crate::storage::read_exact_at;
 use crate::{RawZone, ZoneError};
@@ -40,8 +40,6 @@ use crate::{RawZone, ZoneError};
 const MAX_NAME_UNITS: usize = 255;
 /// The bit by which the boot sector notes that the volume is in use.
 const NOT_UNMOUNTED: u8 = 1;
-/// The first byte of an entry that was removed.
-const DELETED: u8 = 0xE5;
 /// Linux' number for a directory that has entries, as a mounted zone reports it.
 const NOT_EMPTY: ZoneError = ZoneError::Io(39);
 
@@ -76,7 +74,9 @@ impl<Z: RawZone> RawFat<Z> {
                 }
             }
         }
-        let cache = BlockCache::new(zone)?;
+        // Blocks are written in an order by what they hold: none holds a table and something else.
+        let block_bytes = 1 << (geometry.fat_start | geometry.fats_end | BLOCK_BYTES as u64).trailing_zeros();
+        let cache = BlockCache::with_sizes(zone, block_bytes, CAPACITY_BLOCKS * (BLOCK_BYTES / block_bytes))?;
         Ok(Self {
             mounted: OnceCell::new(),
             cache: Rc::new(RefCell::new(cache)),
@@ -153,11 +153,11 @@ impl<Z: RawZone> RawFat<Z> {
         if self.geometry.fs_info > 0 {
             self.mend_summary()?;
         }
-        let mut state = [0];
-        self.cache.borrow_mut().read_at(self.geometry.state_at() as u64, &mut state)?;
-        if state[0] & NOT_UNMOUNTED != 0 {
-            // What a cut left behind must not come back, here or under another driver, when its place is given away.
+        if self.byte_at(self.geometry.state_at() as u64)? & NOT_UNMOUNTED != 0 {
+            // What a cut left behind must not come back, here or under another driver, when its place is given away: nor after
+            // another cut.
             self.walk(|walk| walk.mend_volume())?;
+            self.sync(&[])?;
         }
         let disk = Disk::new(self.cache.clone(), self.geometry.clone());
         let mounted = FileSystem::new(disk, FsOptions::new()).map_err(fault)?;
@@ -203,6 +203,20 @@ impl<Z: RawZone> RawFat<Z> {
         cache.write_at(entry.position + 26, &[0; 6])
     }
 
+    fn byte_at(&self, place: u64) -> Result<u8, ZoneError> {
+        let mut byte = [0];
+        self.cache.borrow_mut().read_at(place, &mut byte)?;
+        Ok(byte[0])
+    }
+
+    /// The directory that holds the name at the end of `path`.
+    fn parent_of(&self, path: &str) -> Result<Directory, ZoneError> {
+        match path.rsplit_once('/') {
+            Some((parent, _)) => Ok(self.entry(parent)?.ok_or(ZoneError::Corrupt)?.directory()),
+            None => Ok(Directory::Root),
+        }
+    }
+
     /// Makes sure that `fatfs` can follow what it is about to free.
     fn make_followable(&self, entry: &Entry) -> Result<(), ZoneError> {
         match self.walk(|walk| walk.check_file(entry)) {
@@ -221,27 +235,34 @@ impl<Z: RawZone> RawFat<Z> {
     }
 
     /// Has `fatfs` add a name, in the root directory with more care than it takes (0.3.6): where that cannot grow, it would
-    /// write a part of the name's entries; where it grows, what stood in its new cluster before would count as entries.
-    fn add_name<T>(&self, path: &str, add: impl FnOnce() -> io::Result<T>) -> Result<T, ZoneError> {
+    /// write a part of the name's entries; where it grows, what stood in its new clusters before would count as entries.
+    /// `spare`: entries that become free at the same time.
+    fn add_name<T>(&self, path: &str, spare: usize, add: impl FnOnce() -> io::Result<T>) -> Result<T, ZoneError> {
         if path.contains('/') {
             return add().map_err(fault);
         }
-        let needed = path.encode_utf16().count().div_ceil(UNITS_PER_ENTRY) + 1;
-        let (pieces, has_room) = self.walk(|walk| Ok((walk.root_pieces()?, walk.root_has_room(needed)?)))?;
-        if !has_room && matches!(self.geometry.root, Root::Fixed { .. }) {
+        let needed = entries_of(path);
+        let (before, has_room) = self.walk(|walk| Ok((walk.root_pieces()?, walk.root_has_room(needed)?)))?;
+        let bytes: u64 = before.iter().map(|piece| piece.end - piece.start).sum();
+        let grows = matches!(self.geometry.root, Root::Cluster(_)) && bytes < MAX_DIRECTORY_BYTES;
+        if !has_room && !grows && spare < needed {
             return Err(ZoneError::Full);
         }
-        let added = add().map_err(fault)?;
-        if self.walk(|walk| walk.root_pieces())? > pieces {
-            let made = self.entry(path)?.ok_or(ZoneError::Corrupt)?;
-            self.walk(|walk| walk.clear_behind(made.position))?;
+        let added = add().map_err(fault);
+        let after = self.walk(|walk| walk.root_pieces())?;
+        if after.len() > before.len() {
+            let behind = match &added {
+                Ok(_) => self.entry(path)?.ok_or(ZoneError::Corrupt)?.position + DIRECTORY_ENTRY_BYTES,
+                Err(_) => after[before.len()].start,
+            };
+            self.walk(|walk| walk.clear(&after[before.len()..], behind))?;
         }
-        Ok(added)
+        added
     }
 
     fn add_file<'a>(&'a self, path: &str) -> Result<FatFile<'a, Z>, ZoneError> {
         let mounted = self.mounted()?;
-        let file = self.add_name(path, || mounted.root_dir().create_file(path))?;
+        let file = self.add_name(path, 0, || mounted.root_dir().create_file(path))?;
         Ok(FatFile::writer(self, file, 0))
     }
 
@@ -252,7 +273,7 @@ impl<Z: RawZone> RawFat<Z> {
     fn create_one_dir(&self, path: &str) -> Result<(), ZoneError> {
         let mounted = self.mounted()?;
         self.locate(path)?;
-        self.add_name(path, || mounted.root_dir().create_dir(path))?;
+        self.add_name(path, 0, || mounted.root_dir().create_dir(path))?;
         let made = self.entry(path)?.ok_or(ZoneError::Corrupt)?;
         let parent = match path.rsplit_once('/') {
             Some((parent, _)) => self.entry(parent)?.ok_or(ZoneError::Corrupt)?.first_cluster,
@@ -402,8 +423,14 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
         if source.is_directory() && is_inside(to, from) {
             return Err(ZoneError::BadPath);
         }
-        let root = mounted.root_dir();
-        self.add_name(to, || root.rename(from, &root, to))?;
+        let (root, first) = (mounted.root_dir(), self.byte_at(source.position)?);
+        let spare = if from.contains('/') { 0 } else { entries_of(from) };
+        if let Err(error) = self.add_name(to, spare, || root.rename(from, &root, to)) {
+            // The old name goes before the new one is there (`fatfs` 0.3.6).
+            let directory = self.parent_of(from)?;
+            self.walk(|walk| walk.put_back(directory, source.position, first))?;
+            return Err(error);
+        }
         if source.is_directory() {
             self.point_to_parent(to)?;
         }
@@ -487,6 +514,12 @@ fn listed(name: String, metadata: Metadata) -> (String, Metadata) {
 fn is_inside(path: &str, directory: &str) -> bool {
     let upper = |text: &str| text.split('/').map(str::to_uppercase).collect::<Vec<_>>();
     upper(path).starts_with(&upper(directory))
+}
+
+/// How many entries the name at the end of `path` takes: `fatfs` gives each a long name, too.
+fn entries_of(path: &str) -> usize {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.encode_utf16().count().div_ceil(UNITS_PER_ENTRY) + 1
 }
 
 /// Checks that FAT can hold every name in `path`.

@@ -3,7 +3,6 @@
 //! `fatfs` follows whatever a table says: a loop never ends, a number out of range overflows. So every path is walked
 //! here first, by the same rules for names as `fatfs` has, and only a path whose directories are sound is handed on.
 
-use std::collections::HashSet;
 use std::iter::once;
 use std::ops::{ControlFlow, Range};
 
@@ -13,7 +12,7 @@ use crate::image::block_cache::BlockCache;
 use crate::{RawZone, ZoneError};
 
 /// The largest directory: 65,536 entries (FAT specification, section 6).
-const MAX_DIRECTORY_BYTES: u64 = 65_536 * DIRECTORY_ENTRY_BYTES;
+pub(crate) const MAX_DIRECTORY_BYTES: u64 = 65_536 * DIRECTORY_ENTRY_BYTES;
 /// UTF-16 units in one long-name entry, and the most entries of a name.
 pub(crate) const UNITS_PER_ENTRY: usize = 13;
 const MAX_NAME_ENTRIES: usize = 31;
@@ -23,6 +22,11 @@ const EMPTY: [u8; 1024] = [0; 1024];
 
 /// The bits of a FAT32 table's entry that are ours.
 const LINK_BITS: u32 = 0x0FFF_FFFF;
+
+/// The first byte of an entry that was removed.
+pub(crate) const DELETED: u8 = 0xE5;
+/// Of the number of a long name's part: the last, which stands first.
+const LAST_PART: u8 = 0x40;
 
 const ATTR_VOLUME: u8 = 0x08;
 const ATTR_DIRECTORY: u8 = 0x10;
@@ -56,7 +60,7 @@ impl Link {
 }
 
 /// A directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Directory {
     Root,
     /// One that an entry leads to, by its first cluster: not checked.
@@ -110,6 +114,23 @@ pub(crate) enum Found {
     NoParent,
     /// A component before the last is a file.
     NotADirectory,
+}
+
+/// Clusters that were met: a bit for each, at most 8 MiB.
+struct Known(Vec<u64>);
+
+impl Known {
+    fn new(geometry: &Geometry) -> Self {
+        Self(vec![0; (geometry.clusters + FIRST_CLUSTER) as usize / 64 + 1])
+    }
+
+    /// Whether it was not met before.
+    fn insert(&mut self, cluster: u32) -> bool {
+        let (word, bit) = (&mut self.0[cluster as usize / 64], 1 << (cluster % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
 }
 
 /// Reads one volume.
@@ -237,20 +258,18 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
     }
 
     /// The same for every directory of the volume, and for files whose chains lead to free clusters: before these are given to
-    /// others. What is damaged beyond that is left as it is.
+    /// others. What is damaged beyond that is left as it is. Each cluster is looked at once, however many chains lead there.
     pub fn mend_volume(&mut self) -> Result<(), ZoneError> {
-        let (mut seen, mut open) = (HashSet::new(), vec![Directory::Root]);
-        // Sound files have no more clusters than the volume; where they share some, this ends all the same.
-        let mut budget = u64::from(self.geometry.clusters);
+        let mut known = Known::new(self.geometry);
+        let mut open = vec![Directory::Root];
+        if let Root::Cluster(first) = self.geometry.root {
+            self.follow(first, &mut known)?;
+        }
         while let Some(directory) = open.pop() {
-            // A directory that two entries lead to, or that leads back, is looked through once.
-            if !seen.insert(directory) {
-                continue;
-            }
             let (mut inner, mut files) = (Vec::new(), Vec::new());
             let walked = self.directory(directory, &mut |_, entry| {
                 match entry.is_directory() {
-                    true => inner.push(entry.directory()),
+                    true => inner.push(entry.first_cluster),
                     false => files.push(entry.first_cluster),
                 }
                 ControlFlow::Continue(())
@@ -263,20 +282,33 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
                 }
                 Err(error) => return Err(error),
             }
-            open.append(&mut inner);
             for first in files {
-                let followed = self.chain(first, u64::MAX, &mut |_| {
-                    budget = budget.saturating_sub(1);
-                    if budget == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                });
-                match followed {
-                    Ok(chain) => self.tie(chain)?,
-                    Err(ZoneError::Corrupt) => {}
-                    Err(error) => return Err(error),
+                if let Some(chain) = self.follow(first, &mut known)? {
+                    self.tie(chain)?;
+                }
+            }
+            for first in inner {
+                // One that another leads to as well, or that leads back, is looked through once.
+                if self.follow(first, &mut known)?.is_some() {
+                    open.push(Directory::At(first));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Follows a chain over clusters that no other has; `None`: it is damaged, or comes to one that is known.
+    fn follow(&mut self, first: u32, known: &mut Known) -> Result<Option<Chain>, ZoneError> {
+        let mut is_new = true;
+        let followed = self.chain(first, u64::MAX, &mut |cluster| {
+            is_new = known.insert(cluster);
+            if is_new { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        match followed {
+            Ok(chain) => Ok(is_new.then_some(chain)),
+            Err(ZoneError::Corrupt) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Calls `visit` with each entry of a directory but `.`, `..` and the label.
@@ -300,7 +332,7 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
                     if raw[0] != 0 {
                         self.behind.push(start + i as u64 * 32);
                     }
-                } else if raw[0] == 0xE5 {
+                } else if raw[0] == DELETED {
                     name.clear();
                 } else if raw[11] & ATTR_LONG_NAME == ATTR_LONG_NAME {
                     name.add(raw);
@@ -320,9 +352,9 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         Ok(())
     }
 
-    /// Pieces of the root directory: clusters, or the one place that it has in FAT16.
-    pub fn root_pieces(&mut self) -> Result<usize, ZoneError> {
-        self.pieces(Directory::Root).map(|pieces| pieces.len())
+    /// Where the root directory stands: in clusters, or at the one place that it has in FAT16.
+    pub fn root_pieces(&mut self) -> Result<Vec<Range<u64>>, ZoneError> {
+        self.pieces(Directory::Root)
     }
 
     /// Whether the root directory takes so many more entries in a row as it is.
@@ -333,7 +365,7 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
             self.cache.read_at(start, &mut bytes)?;
             for entry in bytes.chunks_exact(DIRECTORY_ENTRY_BYTES as usize) {
                 ended |= entry[0] == 0;
-                run = if ended || entry[0] == 0xE5 { run + 1 } else { 0 };
+                run = if ended || entry[0] == DELETED { run + 1 } else { 0 };
                 if run >= entries {
                     return Ok(true);
                 }
@@ -342,12 +374,52 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         Ok(false)
     }
 
-    /// Clears what stands behind the entry at `position`, as far as its cluster goes.
-    pub fn clear_behind(&mut self, position: u64) -> Result<(), ZoneError> {
-        let cluster_bytes = u64::from(self.geometry.cluster_bytes);
-        let used = position + DIRECTORY_ENTRY_BYTES - self.geometry.data_start;
-        let zeros = vec![0; (used.next_multiple_of(cluster_bytes) - used) as usize];
-        self.cache.write_at(self.geometry.data_start + used, &zeros)
+    /// Clears these pieces of a directory from `place` on, which stands in one of them or at its end.
+    pub fn clear(&mut self, pieces: &[Range<u64>], place: u64) -> Result<(), ZoneError> {
+        let first = pieces.iter().position(|piece| (piece.start..=piece.end).contains(&place)).unwrap_or(0);
+        for (number, piece) in pieces.iter().enumerate().skip(first) {
+            let start = if number == first { place.max(piece.start) } else { piece.start };
+            self.cache.write_at(start, &vec![0; piece.end.saturating_sub(start) as usize])?;
+        }
+        Ok(())
+    }
+
+    /// Gives a name that was removed from `directory` its entries again, which were not used since: the short one at `position`,
+    /// whose first byte was `first`, and those of its long name in front of it.
+    pub fn put_back(&mut self, directory: Directory, position: u64, first: u8) -> Result<(), ZoneError> {
+        let pieces = self.pieces(directory)?;
+        let entries = |piece: &Range<u64>| {
+            let (start, count) = (piece.start, (piece.end - piece.start) / DIRECTORY_ENTRY_BYTES);
+            (0..count).rev().map(move |number| start + number * DIRECTORY_ENTRY_BYTES)
+        };
+        let mut places = pieces.iter().rev().flat_map(entries).skip_while(|place| *place != position);
+        let mut short = [0; 32];
+        self.cache.read_at(position, &mut short)?;
+        if places.next().is_none() || short[0] != DELETED {
+            return Ok(());
+        }
+        short[0] = first;
+        self.cache.write_at(position, &short)?;
+        let checksum = short_checksum(&short);
+        let (mut part, mut last) = (0, None);
+        for place in places.take(MAX_NAME_ENTRIES) {
+            let mut long = [0; 32];
+            self.cache.read_at(place, &mut long)?;
+            if long[0] != DELETED || long[11] != ATTR_LONG_NAME || long[13] != checksum {
+                break;
+            }
+            part += 1;
+            self.cache.write_at(place, &[part])?;
+            last = Some(place);
+            // The part that ends the name: its last unit is an end, or filled up behind one.
+            if long[30..] == [0xFF, 0xFF] || long[30..] == [0, 0] {
+                break;
+            }
+        }
+        if let Some(place) = last {
+            self.cache.write_at(place, &[part | LAST_PART])?;
+        }
+        Ok(())
     }
 
     fn parse_entry(&self, raw: &[u8; 32], position: u64) -> Entry {
@@ -445,6 +517,11 @@ fn is_free(entry: &[u8]) -> bool {
     Link::parse(entry) == Link::Free
 }
 
+/// What the parts of a long name say of the short one (section 7.2).
+fn short_checksum(raw: &[u8; 32]) -> u8 {
+    raw[..11].iter().fold(0, |sum: u8, byte| sum.rotate_right(1).wrapping_add(*byte))
+}
+
 /// An entry's long and short name. Rules as in `fatfs`: a long name whose parts or checksum do not fit is ignored.
 pub(crate) struct Name {
     long: [u16; UNITS_PER_ENTRY * MAX_NAME_ENTRIES],
@@ -483,7 +560,7 @@ impl Name {
         if order == 0 {
             return self.clear();
         }
-        if raw[0] & 0x40 != 0 {
+        if raw[0] & LAST_PART != 0 {
             self.part = order;
             self.checksum = checksum;
             self.long_length = usize::from(order) * UNITS_PER_ENTRY;
@@ -501,7 +578,7 @@ impl Name {
 
     /// Takes the short entry that ends a name.
     fn finish(&mut self, raw: &[u8; 32]) {
-        let checksum = raw[..11].iter().fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
+        let checksum = short_checksum(raw);
         if self.part != 1 || checksum != self.checksum {
             self.clear();
         }
