@@ -242,7 +242,7 @@ fn wrong_wishes_are_refused_before_anything_is_written() {
     let with = |more: &[&'static str]| [&size[..], more].concat();
     let said = fail(3, &with(&["--product", "Other"]));
     assert!(said.contains("Acme Notes") && said.contains("Other"), "{said}");
-    let said = fail(6, &["--size", "60MiB", "--product", PRODUCT, "--updater", "linux-x86_64=updater"]);
+    let said = fail(6, &["--size", "40MiB", "--product", PRODUCT, "--updater", "linux-x86_64=updater"]);
     assert!(said.contains("too small"), "{said}");
     let said = fail(1, &with(&["--product", PRODUCT, "--hidden-size", "8MiB"]));
     assert!(said.contains("--hidden-size"), "{said}");
