@@ -82,7 +82,7 @@ impl Place {
 
 /// How long another program may still have a device, and how often it is asked: a child that was just begun has the locks of who
 /// began it for a moment.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(200);
 const ASKED_EVERY: Duration = Duration::from_millis(5);
 
 /// Takes an image or block device for oneself, until the last view of it is closed: two writers in one raw FAT destroy it.
