@@ -138,6 +138,6 @@ fn a_restore_by_a_real_kernel_cut_at_any_write_leaves_a_device_that_heals() {
     let recording = recorder.record(what, "restored version");
     // For what is judged with a server in reach.
     recorder.stick.publish(NEW);
-    recorder.sweep(what, 60, &recording, &verdict);
+    recorder.sweep(what, 100, &recording, &verdict);
     recorder.heal_in_the_guest(&recording, &verdict, NEW);
 }
