@@ -11,13 +11,14 @@ use crate::run;
 const MAX_KIB: u32 = 6 << 20;
 
 /// What to mutate.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 #[command(after_help = "\
 Examples:
   cargo install --locked cargo-mutants
   cargo xtask mutants --list                # how many there are, by subject
   cargo xtask mutants decisions commit      # two subjects
   cargo xtask mutants --shard 0/4           # a quarter of all of them
+  cargo xtask mutants places -- --in-place  # what follows -- is for cargo-mutants: here, no copy of the sources
 
 Each subject is tried with the tests that are there for it. What survives is listed in target/mutants/SUBJECT/mutants.out.")]
 pub struct Args {
@@ -29,6 +30,9 @@ pub struct Args {
     /// One part of them: K/N, K from 0
     #[arg(long, value_name = "K/N")]
     pub shard: Option<String>,
+    /// Passed on to cargo-mutants
+    #[arg(last = true, value_name = "OPTION")]
+    pub passed_on: Vec<String>,
 }
 
 /// Files with one purpose, and the tests that know it.
@@ -157,7 +161,7 @@ pub fn run(args: &Args) -> Result<()> {
         std::fs::create_dir_all(&out)?;
         // What cargo-mutants copies is the whole workspace, but for what git ignores. No other test is built.
         cargo.arg("--output").arg(&out).args(["--no-shuffle", "--timeout=240"]);
-        cargo.args(subject.tests.iter().map(|tests| format!("--cargo-arg={tests}")));
+        cargo.args(subject.tests.iter().map(|tests| format!("--cargo-arg={tests}"))).args(&args.passed_on);
         let status = cargo.status()?;
         // 2: some survived; 3: some took too long. Both are results.
         if !matches!(status.code(), Some(0 | 2 | 3)) {

@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
                 eprintln!("cargo-mutants is missing (cargo install --locked cargo-mutants): skipped");
                 return Ok(());
             }
-            mutants::run(&mutants::Args { subjects: Vec::new(), list: false, shard: None })
+            mutants::run(&mutants::Args::default())
         })?;
     }
     eprintln!("\n{}", figures.total()?);
