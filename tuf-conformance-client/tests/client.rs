@@ -11,12 +11,54 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use release_store::tuf::{TufKey, TufPublicKey};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, RSA_PSS_SHA256, RsaKeyPair};
 use serde_json::{Value, json};
 
 const LATER: &str = "2999-01-01T00:00:00Z";
 const EARLIER: &str = "2001-01-01T00:00:00Z";
 
 type Served = Arc<Mutex<(BTreeMap<String, Vec<u8>>, Vec<String>)>>;
+
+/// A key of another kind than Ed25519, from `tests/keys`.
+enum OtherKey {
+    EcdsaP256,
+    RsaPss,
+}
+
+impl OtherKey {
+    const ID: &str = "the other key";
+
+    fn public(&self) -> Value {
+        let (kind, scheme, pem) = match self {
+            Self::EcdsaP256 => ("ecdsa", "ecdsa-sha2-nistp256", include_str!("keys/ecdsa-p256.pem")),
+            Self::RsaPss => ("rsa", "rsassa-pss-sha256", include_str!("keys/rsa-2048.pem")),
+        };
+        json!({"keytype": kind, "scheme": scheme, "keyval": {"public": pem}})
+    }
+
+    fn sign(&self, signed: &Value) -> Vec<u8> {
+        // Nothing in these files is written in another way in canonical JSON.
+        let (message, random) = (signed.to_string(), SystemRandom::new());
+        match self {
+            Self::EcdsaP256 => {
+                let key = include_bytes!("keys/ecdsa-p256.pk8");
+                let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key, &random).unwrap();
+                key.sign(&random, message.as_bytes()).unwrap().as_ref().to_vec()
+            }
+            Self::RsaPss => {
+                let key = RsaKeyPair::from_pkcs8(include_bytes!("keys/rsa-2048.pk8")).unwrap();
+                let mut signature = vec![0; key.public().modulus_len()];
+                key.sign(&RSA_PSS_SHA256, &random, message.as_bytes(), &mut signature).unwrap();
+                signature
+            }
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// A repository whose every role has a key of its own, made from its name, and a server of it.
 struct Repository {
@@ -36,7 +78,7 @@ fn of(role: &str) -> TufKey {
 }
 
 fn public(key: &TufPublicKey) -> Value {
-    json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": key.0.iter().map(|b| format!("{b:02x}")).collect::<String>()}})
+    json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": hex(&key.0)}})
 }
 
 impl Repository {
@@ -141,7 +183,7 @@ impl Repository {
         let mut list = serde_json::Map::new();
         for name in targets {
             let digest = ring::digest::digest(&ring::digest::SHA512, name.as_bytes());
-            let digest: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+            let digest = hex(digest.as_ref());
             let (directory, file) = name.rsplit_once('/').map_or((String::new(), *name), |(d, f)| (format!("{d}/"), f));
             let prefix = if self.consistent { format!("{digest}.") } else { String::new() };
             self.put(&format!("targets/{directory}{prefix}{file}"), name.as_bytes());
@@ -202,7 +244,9 @@ impl Repository {
         let mut program = Command::new(env!("CARGO_BIN_EXE_tuf-conformance-client"));
         program.arg("--metadata-dir").arg(self.path("metadata"));
         program.args(["--metadata-url", &format!("http://{}/metadata/", self.address)]).args(command);
-        program.status().unwrap().code().unwrap()
+        let ended = program.output().unwrap();
+        print!("{}", String::from_utf8_lossy(&ended.stderr));
+        ended.status.code().unwrap()
     }
 
     fn refresh(&self) -> i32 {
@@ -446,4 +490,39 @@ fn a_repository_without_consistent_snapshots_will_do() {
     let asked = ["metadata/2.root.json", "metadata/timestamp.json", "metadata/snapshot.json", "metadata/targets.json"];
     let rest = ["targets/d/a", "metadata/A.json", "targets/b"];
     assert_eq!(repository.requests(), [&asked[..], &rest].concat());
+}
+
+#[test]
+fn a_role_may_have_keys_of_every_kind_and_each_of_them_has_to_sign() {
+    for other in [OtherKey::EcdsaP256, OtherKey::RsaPss] {
+        let mut repository = Repository::new(true);
+        // A root by which two keys sign the timestamp: its own, and the other.
+        let mut root: Value = serde_json::from_slice(&repository.get("metadata/1.root.json")).unwrap();
+        let root = &mut root["signed"];
+        root["keys"][OtherKey::ID] = other.public();
+        root["roles"]["timestamp"]["keyids"].as_array_mut().unwrap().push(json!(OtherKey::ID));
+        root["roles"]["timestamp"]["threshold"] = json!(2);
+        let root = repository.sign("root", &[of("root")], root.clone());
+        repository.put("metadata/2.root.json", &root);
+        assert_eq!(repository.refresh(), 1, "one signature of two");
+
+        repository.stamp(LATER, 1);
+        let mut timestamp: Value = serde_json::from_slice(&repository.get("metadata/timestamp.json")).unwrap();
+        let sound = other.sign(&timestamp["signed"]);
+        let mut publish = |signature: &[u8]| {
+            let signatures = timestamp["signatures"].as_array_mut().unwrap();
+            signatures.truncate(1);
+            signatures.push(json!({"keyid": OtherKey::ID, "sig": hex(signature)}));
+            repository.put("metadata/timestamp.json", timestamp.to_string().as_bytes());
+            repository.refresh()
+        };
+        for at in 0..sound.len() {
+            let mut wrong = sound.clone();
+            wrong[at] ^= 1;
+            assert_eq!(publish(&wrong), 1, "{at}");
+        }
+        assert_eq!(publish(&[]), 1);
+        assert_eq!(publish(&sound), 0);
+        assert_eq!(repository.trusted(), trusted(&[("root", 2), ("snapshot", 1), ("targets", 1), ("timestamp", 2)]));
+    }
 }
