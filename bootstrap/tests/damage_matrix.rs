@@ -25,6 +25,7 @@ use firmware_image::{Digest, FreeZone as _, paths};
 use matrix::model::Model;
 use matrix::{CLIENT_STATUS, DISK_BYTES, Ended, Factory, Family, USERS as USERS_FILES, Unit, noise, write};
 use support::PLATFORM;
+use updater::spool::SPOOL;
 
 /// What is flipped byte by byte.
 const SMALL_BYTES: usize = 4096;
@@ -474,27 +475,40 @@ static ALONE: Mutex<()> = Mutex::new(());
 #[test]
 fn damage_of_every_kind_in_every_place_heals_or_is_clearly_reported() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // A dual device differs in little; of one amid an update only what that has put there is of interest.
+    // A dual device differs in little; of one amid an update only what that has put there is of interest, amid its download
+    // the spool.
     let full = std::env::var_os("HOLDFAST_FULL").is_some();
-    let samples = if full { [None; 3] } else { [Some(4), Some(1), Some(0)] };
+    let samples = if full { [None; 4] } else { [Some(4), Some(1), Some(0), Some(4)] };
     let (ours, theirs) = (Factory::new("Acme Notes"), Factory::new("Other Notes"));
     let model = Model::new(&ours, DISK_BYTES);
     let mut families = [Profile::Stick, Profile::Dual].map(|profile| Family::new(&ours, &theirs, profile));
     ours.publish("2.0.0", 2);
     families.iter_mut().for_each(Family::update);
     let [stick, dual] = families;
-    let (medium, updater) = model.amid_an_update();
-    let families = [stick, dual, Family::interrupted(&ours, &theirs, &medium, updater)];
-    let mut targets = families.each_ref().map(|family| targets(&family.unit));
-    targets[2] = files(&families[2].unit);
-    targets[2].iter_mut().for_each(|target| {
-        target.name = format!("{}, amid an update", target.name);
+    let interrupted = |wanted: &dyn Fn(&Medium) -> bool| {
+        let (medium, updater) = model.amid_an_update(wanted);
+        Family::interrupted(&ours, &theirs, &medium, updater)
+    };
+    let committing = interrupted(&|medium| model.has_open_commit(medium));
+    let downloading = interrupted(&|medium| model.has_downloaded(medium));
+    let mut amid = [files(&committing.unit), files(&downloading.unit)];
+    amid[1].retain(|target| target.name == SPOOL);
+    assert!(!amid[1].is_empty());
+    for (target, amid) in amid
+        .iter_mut()
+        .zip(["an update", "a download"])
+        .flat_map(|(targets, amid)| targets.iter_mut().map(move |target| (target, amid)))
+    {
+        target.name = format!("{}, amid {amid}", target.name);
         // Finished, and then what follows one by one.
         target.starts = 5;
-    });
+    }
+    let [committing_targets, downloading_targets] = amid;
+    let mut targets = [targets(&stick.unit), targets(&dual.unit), committing_targets, downloading_targets];
+    let families = [stick, dual, committing, downloading];
     let wanted = std::env::var("HOLDFAST_PLACE").unwrap_or_default();
     targets.iter_mut().for_each(|targets| targets.retain(|target| target.name.contains(&wanted)));
-    let next = [0; 3].map(AtomicUsize::new);
+    let next = [0; 4].map(AtomicUsize::new);
     let score = Score::default();
     let workers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
     std::thread::scope(|scope| {

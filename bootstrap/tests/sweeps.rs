@@ -323,7 +323,9 @@ fn scenarios<'m>(model: &'m Model, updated: &Medium) -> Vec<Scenario<'m>> {
 
     // A file of the new release whose staged copy the medium has lost meanwhile.
     let lost = format!("{}/{}", paths::STAGING_DIR, Digest::of(&matrix::noise(2, 9000)));
-    let half_done = model.with_free(&model.amid_an_update().0, |fat| assert!(fat.remove(&lost).unwrap()));
+    let half_done = model.with_free(&model.amid_an_update(|medium| model.has_open_commit(medium)).0, |fat| {
+        assert!(fat.remove(&lost).unwrap())
+    });
 
     let name = paths::updater_name(support::PLATFORM);
     let no_updater = model.with_free(&settled, |fat| assert!(fat.remove(&name).unwrap()));

@@ -161,6 +161,8 @@ pub fn run(args: &Args) -> Result<()> {
         std::fs::create_dir_all(&out)?;
         // What cargo-mutants copies is the whole workspace, but for what git ignores. No other test is built.
         cargo.arg("--output").arg(&out).args(["--no-shuffle", "--timeout=240"]);
+        // It builds the mutated package's tests, and runs the others'.
+        cargo.arg(format!("--cargo-arg=--package={}", subject.tested_in));
         cargo.args(subject.tests.iter().map(|tests| format!("--cargo-arg={tests}"))).args(&args.passed_on);
         let status = cargo.status()?;
         // 2: some survived; 3: some took too long. Both are results.

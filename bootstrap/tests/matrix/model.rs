@@ -180,6 +180,12 @@ impl Model {
         Journal::read(&self.fat_of(medium).unwrap()).unwrap().state().is_open()
     }
 
+    /// Whether a download was begun, and nothing committed yet.
+    pub fn has_downloaded(&self, medium: &Medium) -> bool {
+        !self.has_open_commit(medium)
+            && self.file(medium, updater::spool::SPOOL).is_some_and(|spool| spool.len() > 1 << 10)
+    }
+
     /// The zones as the launcher opens them, each time anew.
     fn zones<R>(
         &self,
@@ -272,15 +278,15 @@ impl Model {
         ["no version record opens", "nothing on this device says who it is"].iter().any(|alarm| log.contains(alarm))
     }
 
-    /// A disk on which the middle of an update's commit was cut, and the updater that it brings.
-    pub fn amid_an_update(&self) -> (Medium, Vec<u8>) {
+    /// A disk on which an update was cut, in the middle of the states that are `wanted`, and the updater that it brings.
+    pub fn amid_an_update(&self, wanted: impl Fn(&Medium) -> bool) -> (Medium, Vec<u8>) {
         let disk = SimDisk::new(self.made.clone());
         assert!(self.plug_in(&disk, true).unwrap().action.is_some());
         let updater = self.file(&disk.medium(), &paths::updater_name(PLATFORM)).unwrap();
         let recording = disk.recording();
         let media = recording.states(&Effort::CUTS).into_iter().map(|state| recording.medium(&state));
-        let mut open: Vec<Medium> = media.filter(|medium| self.has_open_commit(medium)).collect();
-        (open.swap_remove(open.len() / 2), updater)
+        let mut found: Vec<Medium> = media.filter(wanted).collect();
+        (found.swap_remove(found.len() / 2), updater)
     }
 
     /// A person goes back to the release before.
