@@ -35,8 +35,12 @@ fn settled() -> (World, Server) {
 }
 
 fn run(world: &World, server: &Server, turn: Turn) -> Outcome {
+    run_where(world, server, turn, true)
+}
+
+fn run_where(world: &World, server: &Server, turn: Turn, hidden: bool) -> Outcome {
     let mut setup = world.setup(&[&server.url()]);
-    setup.limits.turn = Some(turn);
+    (setup.limits.turn, setup.hidden) = (Some(turn), hidden);
     setup.run(|engine| engine.run(&mut TestLauncher::default()).unwrap())
 }
 
@@ -84,6 +88,26 @@ fn whatever_is_amiss_has_all_of_them_read() {
     setup.limits.turn = Some(A);
     setup.run(|engine| engine.repair().unwrap());
     assert_eq!(sound(&world), 3);
+}
+
+#[test]
+fn where_no_hidden_zone_is_in_reach_the_mirror_is_all_there_is_to_keep() {
+    let (world, server) = settled();
+    let sound = || {
+        let mut setup = world.setup(&[]);
+        setup.hidden = false;
+        setup.run(|engine| engine.backups().len())
+    };
+    damage(&world, MIRROR);
+    // Nothing is amiss at a glance, and it is not its turn.
+    assert_eq!(run_where(&world, &server, Turn::OtherUpdaters, false).action, Action::None);
+    assert_eq!(sound(), 0);
+    run_where(&world, &server, MIRROR, false);
+    assert_eq!(sound(), 1);
+    // At rest: the hidden zone that is not there is nothing to be renewed.
+    let before = world.fingerprint();
+    run_where(&world, &server, MIRROR, false);
+    assert!(world.fingerprint() == before);
 }
 
 #[test]
