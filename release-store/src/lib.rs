@@ -38,12 +38,15 @@
 //! | `publish` | from a directory to a release |
 //! | `contents` | contents of any release, also of one that is held as patches |
 //! | `gc` | older releases as patches, and what nothing needs any more away |
+//! | `clock` | whether the time of who signs can be right |
 //! | `stats` | what is in a store, and what devices download |
 //! | `mirror`, `verify`, `serve` | what their names say |
 //! | `store_files` | writing so that a cut leaves the old file or the new one |
 #![forbid(unsafe_code)]
 
 pub mod chunk_list;
+#[cfg(feature = "publish")]
+pub mod clock;
 pub mod content_key;
 #[cfg(feature = "publish")]
 pub mod contents;

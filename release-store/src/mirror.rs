@@ -14,9 +14,9 @@ use sigstore_tuf::{Metadata, Timestamp};
 
 use crate::error::StoreError;
 use crate::repository::{NoObserver, Observer};
-use crate::store_files::{DOOMED, LOCK, StoreWriter, TEMPORARY, digest_of, read_small};
+use crate::store_files::{DOOMED, LOCK, StoreWriter, TEMPORARY, TIMESTAMP, digest_of, read_small};
 use crate::transport::{Directory, GetOutcome, Sink, Transport, TransportError};
-use crate::trust::{MAX_ROOT_BYTES, MAX_TIMESTAMP_BYTES, MemoryCache, Trust};
+use crate::trust::{MAX_ROOT_BYTES, MAX_TIMESTAMP_BYTES, MemoryCache, Releases, Trust};
 
 /// What a mirror run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,28 +49,38 @@ pub fn mirror(
     observer: &mut dyn Observer,
 ) -> Result<Mirrored, StoreError> {
     // Read first: all that it names is there by now, whatever is published meanwhile.
-    let timestamp_path = "metadata/timestamp.json";
-    let timestamp = read_small(&source.join(timestamp_path), MAX_TIMESTAMP_BYTES)?
+    let timestamp = read_small(&source.join(TIMESTAMP), MAX_TIMESTAMP_BYTES)?
         .ok_or_else(|| StoreError::Refused(format!("{} is not a store", source.display())))?;
     let root = first_root(source)?;
     Trust::new(&root, MemoryCache::new())?.offline(&Directory::new(source))?;
 
     fs::create_dir_all(destination).map_err(StoreError::io("create", destination))?;
     let writer = StoreWriter::lock(destination)?;
-    if let Some(known) = read_small(&destination.join(timestamp_path), MAX_TIMESTAMP_BYTES)? {
-        let other = first_root(destination)? != root;
-        if other {
-            let (from, to) = (source.display(), destination.display());
+    let items = list(source)?;
+    if let Some(known) = read_small(&destination.join(TIMESTAMP), MAX_TIMESTAMP_BYTES)? {
+        let (from, to) = (source.display(), destination.display());
+        if first_root(destination)? != root {
             return Err(StoreError::Refused(format!(
                 "{to} is a copy of another store than {from}: name a new directory"
             )));
         }
-        let (known, offered) = (timestamp_version(&known)?, timestamp_version(&timestamp)?);
-        if known > offered {
-            return Err(StoreError::Rollback { role: "timestamp".into(), known, offered });
+        match Trust::new(&root, MemoryCache::new())?.offline(&Directory::new(destination)) {
+            Ok(_) => {
+                let (known, offered) = (timestamp_version(&known)?, timestamp_version(&timestamp)?);
+                if known > offered {
+                    return Err(StoreError::Rollback { role: "timestamp".into(), known, offered });
+                }
+                check_same_history(source, destination, &items)?;
+            }
+            // Nobody can go by what it says of itself.
+            Err(_) if check => {}
+            Err(error) => {
+                return Err(StoreError::Refused(format!(
+                    "the metadata in {to} is damaged ({error}): `mirror --check` from a sound store puts it right"
+                )));
+            }
         }
     }
-    let items = list(source)?;
     let total = items.iter().map(|item| item.bytes).sum();
     let mut done = 0;
     let mut result = Mirrored::default();
@@ -86,20 +96,50 @@ pub fn mirror(
         observer.progress(done, total);
     }
     // What devices will see must hang together, before they see it.
-    let promised = Promised { copy: Directory::new(destination), path: timestamp_path, timestamp: &timestamp };
-    Trust::new(&root, MemoryCache::new())?.offline(&promised)?;
-    if read_small(&destination.join(timestamp_path), MAX_TIMESTAMP_BYTES)?.as_ref() != Some(&timestamp) {
-        writer.replace(timestamp_path, &timestamp)?;
+    let promised = Promised { copy: Directory::new(destination), timestamp: &timestamp };
+    let releases = Trust::new(&root, MemoryCache::new())?.offline(&promised)?;
+    check_objects(source, destination, &releases)?;
+    if read_small(&destination.join(TIMESTAMP), MAX_TIMESTAMP_BYTES)?.as_ref() != Some(&timestamp) {
+        writer.replace(TIMESTAMP, &timestamp)?;
         result.files += 1;
         result.bytes += timestamp.len() as u64;
     }
     Ok(result)
 }
 
+/// Refuses a copy that has other metadata under a number than its source: somebody else publishes into one of them.
+fn check_same_history(source: &Path, destination: &Path, items: &[Item]) -> Result<(), StoreError> {
+    for item in items.iter().filter(|item| item.digest.is_none()) {
+        let there = destination.join(&item.path);
+        if there.is_file() && digest_of(&there)? != digest_of(&source.join(&item.path))? {
+            let (from, to, path) = (source.display(), destination.display(), &item.path);
+            return Err(StoreError::Refused(format!(
+                "{path} in {to} is another than in {from}: two stores were published into under the same keys, and one of \
+                 them would be lost; find out which one devices are to have, and name a new directory for its copy"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a copy that lacks what its metadata names. Which packs there have to be is sealed.
+fn check_objects(source: &Path, destination: &Path, releases: &Releases) -> Result<(), StoreError> {
+    for release in releases.iter() {
+        let steps = release.steps.iter().map(|(from, object)| object.path(&release.step_name(*from)));
+        let objects = [release.manifest_path(), release.chunks.path(&release.chunks_name())].into_iter().chain(steps);
+        if let Some(missing) = objects.into_iter().find(|path| !destination.join(path).is_file()) {
+            let (from, version) = (source.display(), &release.version);
+            return Err(StoreError::Refused(format!(
+                "{missing} of release {version} is not in {from}: the store is damaged (see `verify`), and its copy stays as it was"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// A copy as it will be once its new timestamp stands.
 struct Promised<'a> {
     copy: Directory,
-    path: &'a str,
     timestamp: &'a [u8],
 }
 
@@ -114,7 +154,7 @@ impl Transport for Promised<'_> {
         max_bytes: u64,
         sink: &mut Sink<'_>,
     ) -> Result<GetOutcome, TransportError> {
-        if path != self.path {
+        if path != TIMESTAMP {
             return self.copy.get(path, range, max_bytes, sink);
         }
         sink(0, self.timestamp)?;
@@ -183,6 +223,10 @@ fn walk(store: &Path, directory: &str, items: &mut Vec<Item>) -> Result<(), Stor
         let Ok(name) = entry.file_name().into_string() else { continue };
         let metadata = entry.metadata().map_err(StoreError::io("read", entry.path()))?;
         let below = format!("{directory}/{name}");
+        if metadata.is_symlink() {
+            let path = entry.path();
+            return Err(StoreError::NotAFile { path, kind: "a symbolic link" });
+        }
         if metadata.is_dir() {
             walk(store, &below, items)?;
         } else if metadata.is_file() && is_of_a_store(&below) {

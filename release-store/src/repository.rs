@@ -10,10 +10,12 @@ use std::path::Path;
 use serde_json::Map;
 use sigstore_tuf::metadata::Role as _;
 
+use crate::clock;
 use crate::error::StoreError;
 use crate::keys::{KeyDir, KeyKind, Passphrase};
+use crate::mirror;
 use crate::sealed::ObjectRef;
-use crate::store_files::StoreWriter;
+use crate::store_files::{StoreWriter, TIMESTAMP, check_apart};
 use crate::transport::Directory;
 use crate::trust::{ARCHIVE, MAX_ARCHIVE_BYTES, MAX_TARGETS_BYTES, MemoryCache, Release, Releases, Trust};
 use crate::tuf;
@@ -115,8 +117,6 @@ struct State {
 pub struct Renewed {
     /// A new root: the old one's validity was more than half over.
     pub root: bool,
-    /// The root's validity is more than half over, and its key is not at hand.
-    pub root_is_due: bool,
     /// New targets.
     pub targets: bool,
     /// A new snapshot.
@@ -132,19 +132,19 @@ impl<'k> Repository<'k> {
     /// `Refused` where there is a store already.
     pub fn init(root: &Path, keys: &'k KeyDir, passphrase: &Passphrase, now: i64) -> Result<Self, StoreError> {
         std::fs::create_dir_all(root).map_err(StoreError::io("create", root))?;
+        check_apart(root, "the store", keys.path(), "the keys")?;
         let writer = StoreWriter::lock(root)?;
-        if writer.at("metadata/timestamp.json").exists() {
+        if writer.at(TIMESTAMP).exists() {
             let root = root.display();
             return Err(StoreError::Refused(format!("{root} is a store already: `list {root}` shows what is in it")));
         }
+        // What an interrupted `init` leaves is metadata and nothing else.
+        if !mirror::list(root)?.iter().all(|item| item.path.starts_with("metadata/")) {
+            return Err(StoreError::Refused(without_timestamp(root)));
+        }
         let online = keys.tuf_key(KeyKind::Online, passphrase)?;
         let targets_key = keys.tuf_key(KeyKind::Targets, passphrase)?;
-        let root_json = keys.root_json()?;
-        let version = sigstore_tuf::Metadata::<sigstore_tuf::Root>::from_slice(&root_json)
-            .map_err(|source| StoreError::Tuf { role: "root".into(), source })?
-            .signed()
-            .version;
-        writer.write_once(&format!("metadata/{version}.root.json"), &root_json, None)?;
+        write_root(&writer, &keys.root_json()?)?;
         let none = Map::new();
         let (archive_version, archive) =
             write_numbered(&writer, ARCHIVE, 1, |version| targets_key.sign(&tuf::archive(version, now, &none)))?;
@@ -161,7 +161,7 @@ impl<'k> Repository<'k> {
             online.sign(&tuf::snapshot(version, now, (targets_version, &targets), (archive_version, &archive)))
         })?;
         let timestamp = online.sign(&tuf::timestamp(1, now, snapshot_version, &snapshot));
-        writer.replace("metadata/timestamp.json", &timestamp)?;
+        writer.replace(TIMESTAMP, &timestamp)?;
         let state = State::read(&writer, keys)?;
         Ok(Self { writer, keys, state })
     }
@@ -171,12 +171,16 @@ impl<'k> Repository<'k> {
     /// # Errors
     /// `Refused` where there is no store, `Locked`, `Tuf`.
     pub fn open(root: &Path, keys: &'k KeyDir) -> Result<Self, StoreError> {
-        if !root.join("metadata/timestamp.json").is_file() {
-            let root = root.display();
-            return Err(StoreError::Refused(format!("{root} is not a store: make one with `init {root}`")));
+        if !root.join(TIMESTAMP).is_file() {
+            let is_a_part = !mirror::list(root)?.iter().all(|item| item.path.starts_with("metadata/"));
+            let new = || format!("{0} is not a store: make one with `init {0}`", root.display());
+            return Err(StoreError::Refused(if is_a_part { without_timestamp(root) } else { new() }));
         }
+        check_apart(root, "the store", keys.path(), "the keys")?;
         let writer = StoreWriter::lock(root)?;
         let state = State::read(&writer, keys)?;
+        // Devices go from the root that they have to the newest, one by one: none may be missing.
+        write_root(&writer, &keys.root_json()?)?;
         Ok(Self { writer, keys, state })
     }
 
@@ -212,29 +216,32 @@ impl<'k> Repository<'k> {
         first.min(state.archive.expires).min(state.root_expires).to_string()
     }
 
+    /// Whether the root's validity is more than half over at `now`: [`Self::renew`] with the root's key is due.
+    pub fn root_is_due(&self, now: i64) -> bool {
+        tuf::is_half_over(self.state.root_expires, now, tuf::ROOT_DAYS)
+    }
+
     /// Signs the timestamp again, and whatever else is more than half over.
     ///
     /// # Errors
     /// `Key`, `WrongPassphrase`, `Io`.
     pub fn renew(&mut self, passphrase: &Passphrase, now: i64) -> Result<Renewed, StoreError> {
         let state = &self.state;
-        let root_is_half_over = tuf::is_half_over(state.root_expires, now, tuf::ROOT_DAYS);
+        let root = self.root_is_due(now) && self.keys.has(KeyKind::Root);
         let first = state.targets.expires.min(state.archive.expires);
         let targets = tuf::is_half_over(first, now, tuf::TARGETS_DAYS);
         let snapshot = targets || tuf::is_half_over(state.snapshot_expires, now, tuf::TARGETS_DAYS);
-        let root = root_is_half_over && self.keys.has(KeyKind::Root);
         if root {
             let key = self.keys.tuf_key(KeyKind::Root, passphrase)?;
             let [root, targets, online] = self.keys.tuf_keys();
             let version = state.root_version + 1;
             let file = key.sign(&tuf::root(version, now, root, targets, online));
-            self.writer.write_once(&format!("metadata/{version}.root.json"), &file, None)?;
+            write_root(&self.writer, &file)?;
             self.keys.replace_root(&file)?;
         }
         let change = targets.then(|| self.state.releases.clone());
         self.commit(change, snapshot, passphrase, now, &mut NoObserver)?;
-        let (root_is_due, fresh_until) = (root_is_half_over && !root, self.fresh_until());
-        Ok(Renewed { root, root_is_due, targets, snapshot, fresh_until })
+        Ok(Renewed { root, targets, snapshot, fresh_until: self.fresh_until() })
     }
 
     /// Withdraws a release, with a reason that may be empty, or lets a withdrawn one stand again (`None`). Devices that
@@ -305,6 +312,7 @@ impl<'k> Repository<'k> {
         observer: &mut dyn Observer,
     ) -> Result<(), StoreError> {
         let state = &self.state;
+        clock::check(now, state.releases.newest_publication())?;
         let online = self.keys.tuf_key(KeyKind::Online, passphrase)?;
         let (mut targets, mut archive) = (state.targets.clone(), state.archive.clone());
         if let Some(releases) = releases {
@@ -335,10 +343,19 @@ impl<'k> Repository<'k> {
         }
         let timestamp =
             online.sign(&tuf::timestamp(state.timestamp_version + 1, now, snapshot_version, &snapshot_file));
-        self.writer.replace("metadata/timestamp.json", &timestamp)?;
+        self.writer.replace(TIMESTAMP, &timestamp)?;
         self.state = State::read(&self.writer, self.keys)?;
         step(observer, Step::TimestampWritten)
     }
+}
+
+/// What is said of a store whose timestamp is not there: made anew, it would be empty, and devices would refuse it.
+fn without_timestamp(root: &Path) -> String {
+    let root = root.display();
+    format!(
+        "{root} has a store's files, but no {TIMESTAMP}, which is copied last: run the `mirror` that was interrupted once more, \
+         or put that file back from a copy of the store or from the file server"
+    )
 }
 
 impl State {
@@ -371,6 +388,13 @@ impl State {
             snapshot_file: known.snapshot,
         })
     }
+}
+
+/// Writes a root under its number, where it is not there.
+fn write_root(writer: &StoreWriter, root: &[u8]) -> Result<(), StoreError> {
+    let parsed = sigstore_tuf::Metadata::<sigstore_tuf::Root>::from_slice(root);
+    let version = parsed.map_err(|source| StoreError::Tuf { role: "root".into(), source })?.signed().version;
+    writer.write_once(&format!("metadata/{version}.root.json"), root, None).map(drop)
 }
 
 /// Writes `metadata/N.ROLE.json` under the first number from `first` on that is free or holds just these bytes.

@@ -117,7 +117,7 @@ pub fn stats(
     keys: &ContentKeys,
     observer: &mut dyn Observer,
 ) -> Result<StoreStats, StoreError> {
-    if !root.join("metadata/timestamp.json").is_file() {
+    if !root.join(crate::store_files::TIMESTAMP).is_file() {
         return Err(StoreError::Refused(format!("{} is not a store: it has no timestamp", root.display())));
     }
     let transport = Directory::new(root);

@@ -13,6 +13,8 @@ use firmware_image::digest::Hasher;
 
 use crate::error::StoreError;
 
+/// What devices ask for first, and what is written last: with it everything else is published.
+pub const TIMESTAMP: &str = "metadata/timestamp.json";
 /// The lock's name in a store.
 pub const LOCK: &str = ".lock";
 /// The directory of half-written files in a store.
@@ -106,8 +108,8 @@ impl StoreWriter {
     /// `Io`; `Refused`.
     pub fn write_once(&self, path: &str, bytes: &[u8], digest: Option<&Digest>) -> Result<bool, StoreError> {
         let place = self.at(path);
-        if let Some(found) = read_small(&place, u64::MAX)? {
-            if found == bytes {
+        if let Some(is_same) = holds(&place, bytes)? {
+            if is_same {
                 return Ok(false);
             }
             if digest.is_none() {
@@ -157,6 +159,25 @@ fn create_dirs(root: &Path, directory: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Refuses two directories of which one holds the other, or is it; each has its name for people. What is not there is apart.
+///
+/// # Errors
+/// `Refused`; `Io`.
+pub(crate) fn check_apart(a: &Path, a_name: &str, b: &Path, b_name: &str) -> Result<(), StoreError> {
+    let real = |path: &Path| match fs::canonicalize(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some).map_err(StoreError::io("find", path)),
+    };
+    let (Some(real_a), Some(real_b)) = (real(a)?, real(b)?) else { return Ok(()) };
+    if !real_a.starts_with(&real_b) && !real_b.starts_with(&real_a) {
+        return Ok(());
+    }
+    let (a, b) = (a.display(), b.display());
+    Err(StoreError::Refused(format!(
+        "{a_name} ({a}) and {b_name} ({b}) lie in one another: what is published is read by everybody, so keep them apart"
+    )))
+}
+
 /// Makes the names in `directory` durable, where the platform lets a directory be flushed.
 pub(crate) fn sync_dir(directory: &Path) -> Result<(), StoreError> {
     if cfg!(unix) {
@@ -181,6 +202,16 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Sto
         return Err(StoreError::TooLarge { object, what: "the length of the file", limit, found });
     }
     Ok(Some(bytes))
+}
+
+/// Whether a file has just these bytes; `None` where there is none. What is longer is not read.
+fn holds(path: &Path, bytes: &[u8]) -> Result<Option<bool>, StoreError> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::io("read", path)(error)),
+        Ok(metadata) if metadata.len() != bytes.len() as u64 => Ok(Some(false)),
+        Ok(_) => Ok(read_small(path, bytes.len() as u64)?.map(|found| found == bytes)),
+    }
 }
 
 /// SHA-256 of a file.

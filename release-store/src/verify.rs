@@ -17,7 +17,7 @@ use crate::manifest::Manifest;
 use crate::mirror::is_writers_own;
 use crate::repository::Observer;
 use crate::step::Step;
-use crate::store_files::digest_of;
+use crate::store_files::{TIMESTAMP, digest_of};
 use crate::transport::Directory;
 use crate::trust::{ARCHIVE, MemoryCache, Release, Trust, VerifiedManifest};
 
@@ -52,7 +52,7 @@ pub fn verify(
     keys: &ContentKeys,
     observer: &mut dyn Observer,
 ) -> Result<Verified, StoreError> {
-    if !root.join("metadata/timestamp.json").is_file() {
+    if !root.join(TIMESTAMP).is_file() {
         return Err(StoreError::Refused(format!("{} is not a store: it has no timestamp", root.display())));
     }
     let transport = Directory::new(root);
@@ -135,7 +135,7 @@ pub fn verify(
     for version in 0..=known.set.root().version {
         check.named.insert(format!("metadata/{version}.root.json"));
     }
-    check.named.insert("metadata/timestamp.json".into());
+    check.named.insert(TIMESTAMP.into());
     check.orphans(root, "")?;
     // A list that cannot be read spares nothing from being called an orphan.
     let doomed = Doomed::read(root).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use common::{NOW, Vendor, content, copy_tree, files, grow, passphrase};
+use common::{NOW, Vendor, content, copy_tree, files, grow, passphrase, program};
 use firmware_image::Digest;
 use firmware_image::updater_image::{MAX_TRAILER_BYTES, UpdaterVersion, verify_bytes};
 use release_store::StoreError;
@@ -275,15 +275,6 @@ fn links_devices_and_names_that_are_no_text_are_refused_by_name() {
     let empty = vendor.path("empty");
     fs::create_dir(&empty).unwrap();
     assert!(vendor.try_publish(&empty, "1").unwrap_err().to_string().contains("no files"));
-}
-
-/// A program with a place for the vendor's key.
-fn program(seed: u64) -> Vec<u8> {
-    let mut bytes = content(90_001, seed);
-    bytes.extend_from_slice(b"\x89HOLDFAST-VENDOR-KEY-STAMP-v1\r\n\x1a");
-    bytes.extend_from_slice(&[0; 32]);
-    bytes.extend(content(1000, seed + 1));
-    bytes
 }
 
 #[test]

@@ -5,12 +5,13 @@ mod common;
 use std::fs;
 
 use common::{CountingCache, DAY, Http, NOW, Tampering, Vendor, copy_tree, grow, passphrase};
-use release_store::StoreError;
+use release_store::keys::KeyKind;
 use release_store::publish::publish;
 use release_store::repository::NoObserver;
 use release_store::serve::{ServeOptions, serve};
 use release_store::transport::{Counted, Directory, TransportError};
 use release_store::trust::{Accepted, MAX_NEW_ROOTS, MemoryCache, Trust, VerifiedManifest};
+use release_store::{StoreError, tuf};
 
 fn trust(vendor: &Vendor) -> Trust<CountingCache> {
     Trust::new(&vendor.root(), CountingCache::default()).unwrap()
@@ -212,7 +213,14 @@ fn a_clock_before_the_newest_publication_does_not_prolong_freshness() {
     publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver).unwrap();
     let trust = trust(&vendor);
     trust.refresh(&vendor.transport(), 0).unwrap();
-    vendor.open().renew(&passphrase(), NOW).unwrap();
+    // `renew` refuses such a clock; whoever has the key does not have to ask it.
+    let metadata = |name: &str| fs::read(vendor.store().join("metadata").join(name)).unwrap();
+    let known: serde_json::Value = serde_json::from_slice(&metadata("timestamp.json")).unwrap();
+    let (version, snapshot) = (&known["signed"]["version"], &known["signed"]["meta"]["snapshot.json"]["version"]);
+    let (version, snapshot) = (version.as_u64().unwrap(), snapshot.as_u64().unwrap());
+    let signed = tuf::timestamp(version + 1, NOW, snapshot, &metadata(&format!("{snapshot}.snapshot.json")));
+    let online = vendor.keys.tuf_key(KeyKind::Online, &passphrase()).unwrap();
+    fs::write(vendor.store().join("metadata/timestamp.json"), online.sign(&signed)).unwrap();
     let error = trust.refresh(&vendor.transport(), 0).unwrap_err();
     assert!(matches!(error, StoreError::Expired { .. }), "{error}");
     vendor.open().renew(&passphrase(), later).unwrap();
@@ -264,20 +272,23 @@ fn a_new_root_is_kept_also_where_the_rest_cannot_be_had() {
 fn any_number_of_new_roots_is_followed_over_several_refreshes() {
     let (vendor, _) = Vendor::with_release();
     let pinned = vendor.root();
-    let mut later = NOW;
+    let key = vendor.keys.tuf_key(KeyKind::Root, &passphrase()).unwrap();
+    let [root, targets, online] = vendor.keys.tuf_keys();
+    let mut version = 1;
     let mut renew = |times: u32| {
         for _ in 0..times {
-            later += 6 * 365 * DAY;
-            assert!(vendor.open().renew(&passphrase(), later).unwrap().root);
+            version += 1;
+            let file = key.sign(&tuf::root(version, NOW, root, targets, online));
+            fs::write(vendor.store().join(format!("metadata/{version}.root.json")), file).unwrap();
         }
-        later
     };
-    let now = renew(MAX_NEW_ROOTS);
+    let now = NOW;
+    renew(MAX_NEW_ROOTS);
     let trust = Trust::new(&pinned, MemoryCache::new()).unwrap();
     assert!(trust.refresh(&vendor.transport(), now).unwrap().changed, "as many as one refresh follows");
     assert!(!trust.refresh(&vendor.transport(), now).unwrap().changed);
 
-    let now = renew(1);
+    renew(1);
     let late = Trust::new(&pinned, MemoryCache::new()).unwrap();
     let error = late.refresh(&vendor.transport(), now).unwrap_err();
     assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");

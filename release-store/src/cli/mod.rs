@@ -37,7 +37,8 @@ Exit status:
 
 The passphrase of the keys comes from HOLDFAST_PASSPHRASE, or from the terminal.
 SOURCE_DATE_EPOCH (seconds since 1970) stands for the present where it is set, so that the same input gives the same
-bytes. `publish` refuses a time more than a day before the newest release's, or after the year 2100.
+bytes. Nothing is signed at a time more than a day before the newest release's, or after the year 2100; `publish` wants
+--after-long where the newest release is more than 400 days old.
 
 Examples:
   release-store init store --product 'Acme Notes' --keys keys

@@ -61,6 +61,9 @@ pub(super) struct Publish {
     /// Threads that make patches; each takes up to ten times the largest file in memory
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,
+    /// Publish although the newest release is more than 400 days old by this clock, which is right
+    #[arg(long)]
+    after_long: bool,
     /// Print what was published as JSON
     #[arg(long)]
     json: bool,
@@ -84,6 +87,7 @@ impl Publish {
         request.level = self.level;
         request.threads = self.threads.into();
         request.jobs = self.jobs.into();
+        request.after_long = self.after_long;
         if !self.delta_from.is_empty() {
             let versions = self.delta_from.into_iter().filter(|version| version != "none").collect();
             request.deltas = DeltaFrom::Versions(versions);
@@ -94,6 +98,7 @@ impl Publish {
         } else {
             explain(&published, &repository.fresh_until());
         }
+        terminal::say_root_is_due(&repository, now);
         Ok(ExitCode::SUCCESS)
     }
 }

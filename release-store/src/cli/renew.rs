@@ -34,9 +34,7 @@ impl Renew {
         if !also.is_empty() {
             eprintln!("Signed again as well: {}.", also.join(", "));
         }
-        if renewed.root_is_due {
-            eprintln!("The root is more than half over: run this once with root.key in {}.", self.keys.dir.display());
-        }
+        terminal::say_root_is_due(&repository, now);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use release_store::keys::Passphrase;
-use release_store::repository::Observer;
+use release_store::repository::{Observer, Repository};
 
 const PASSPHRASE_VARIABLE: &str = "HOLDFAST_PASSPHRASE";
 
@@ -76,6 +76,14 @@ pub(super) fn now() -> anyhow::Result<i64> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => text.trim().parse().context("SOURCE_DATE_EPOCH is no number of seconds since 1970"),
         Err(_) => Ok(jiff::Timestamp::now().as_second()),
+    }
+}
+
+/// Says where the root has to be signed again: once it is over, devices take nothing new.
+pub(super) fn say_root_is_due(repository: &Repository<'_>, now: i64) {
+    if repository.root_is_due(now) {
+        let keys = repository.keys().path().display();
+        eprintln!("The root is more than half over: run `renew` once with root.key in {keys}.");
     }
 }
 

@@ -44,7 +44,7 @@ impl Verify {
 
 fn explain(verified: &Verified) {
     for orphan in &verified.orphans {
-        eprintln!("not named by any release: {orphan}");
+        eprintln!("not named by any release: {}", orphan.escape_debug());
     }
     for (object, error) in &verified.damage {
         println!("damaged: {object}: {error}");

@@ -51,6 +51,8 @@ impl Withdraw {
             Some(newest) => eprintln!("Newest in {}: {} (serial {}).", self.channel, newest.version, newest.serial),
             None => eprintln!("No release stands in {}: devices stay at what they have.", self.channel),
         }
+        eprintln!("The store is fresh until {}.", repository.fresh_until());
+        terminal::say_root_is_due(&repository, now);
         Ok(ExitCode::SUCCESS)
     }
 }

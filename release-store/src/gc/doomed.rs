@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::mirror::list;
-use crate::store_files::{DOOMED, StoreWriter, json, read_small, sync_dir};
+use crate::store_files::{DOOMED, StoreWriter, TIMESTAMP, json, read_small, sync_dir};
 
 /// The format's number.
 const FORMAT: u32 = 1;
@@ -121,10 +121,9 @@ fn remove(place: &Path) -> Result<(), StoreError> {
 /// `Io`.
 pub(crate) fn files(root: &Path) -> Result<BTreeMap<String, u64>, StoreError> {
     let mut found: BTreeMap<String, u64> = list(root)?.into_iter().map(|item| (item.path, item.bytes)).collect();
-    let timestamp = "metadata/timestamp.json";
-    let place = root.join(timestamp);
+    let place = root.join(TIMESTAMP);
     match fs::metadata(&place) {
-        Ok(metadata) => drop(found.insert(timestamp.to_owned(), metadata.len())),
+        Ok(metadata) => drop(found.insert(TIMESTAMP.to_owned(), metadata.len())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(StoreError::io("read", &place)(error)),
     }
@@ -134,5 +133,5 @@ pub(crate) fn files(root: &Path) -> Result<BTreeMap<String, u64>, StoreError> {
 /// Whether signed metadata may no longer name the metadata file at `path`: not the timestamp, and none of the roots, which
 /// lead devices from the one they were given to the newest.
 pub(super) fn may_go(path: &str) -> bool {
-    path != "metadata/timestamp.json" && !path.ends_with(".root.json")
+    path != TIMESTAMP && !path.ends_with(".root.json")
 }

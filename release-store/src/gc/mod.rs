@@ -24,6 +24,7 @@ use firmware_image::Digest;
 pub use forward::MAX_DETOUR_PERCENT;
 pub use rewrite::MIN_NEEDED_PERCENT;
 
+use crate::clock;
 use crate::content_key::ContentKeys;
 use crate::contents::{ContentReader, MAX_LINE};
 use crate::error::StoreError;
@@ -142,6 +143,7 @@ pub fn collect(
     now: i64,
     observer: &mut dyn Observer,
 ) -> Result<Collected, StoreError> {
+    clock::check(now, repository.releases().newest_publication())?;
     let keys = repository.keys();
     let content_keys = keys.secrets(passphrase)?.content_keys;
     let (transport, product) = (repository.transport(), keys.product());
@@ -186,7 +188,7 @@ pub fn preview(
     now: i64,
     observer: &mut dyn Observer,
 ) -> Result<Collected, StoreError> {
-    if !root.join("metadata/timestamp.json").is_file() {
+    if !root.join(crate::store_files::TIMESTAMP).is_file() {
         return Err(StoreError::Refused(format!("{} is not a store: it has no timestamp", root.display())));
     }
     let transport = Directory::new(root);

@@ -33,6 +33,8 @@ use crate::tuf::{self, TufKey, TufPublicKey};
 
 const PRODUCT_FILE: &str = "product.json";
 const ROOT_FILE: &str = "root.json";
+/// Where new keys are made, in their directory.
+const UNFINISHED: &str = ".unfinished";
 const MAX_PRODUCT_FILE_BYTES: u64 = 64 << 10;
 const FORMAT: u16 = 1;
 
@@ -84,7 +86,7 @@ impl KeyDir {
     pub fn create(dir: &Path, product: &str, passphrase: &Passphrase, now: i64) -> Result<Self, StoreError> {
         check_product(product).map_err(StoreError::Refused)?;
         let occupied = match fs::read_dir(dir) {
-            Ok(mut entries) => entries.next().is_some(),
+            Ok(mut entries) => entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != UNFINISHED)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
             Err(error) => return Err(StoreError::io("read", dir)(error)),
         };
@@ -94,10 +96,9 @@ impl KeyDir {
                 dir.display()
             )));
         }
-        // Made beside and renamed, so that a directory of keys is complete or absent.
-        let mut beside = dir.as_os_str().to_owned();
-        beside.push(".new");
-        let beside = PathBuf::from(beside);
+        // Made in a directory of its own and moved out of it, the one last that makes them a directory of keys.
+        create_private_dir(dir)?;
+        let beside = dir.join(UNFINISHED);
         match fs::remove_dir_all(&beside) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StoreError::io("remove", &beside)(error));
@@ -139,11 +140,16 @@ impl KeyDir {
         let root_json = tuf_keys[0].sign(&tuf::root(1, now, &root, &targets, &online));
         write_public(&beside.join(ROOT_FILE), &root_json)?;
         write_public(&beside.join(PRODUCT_FILE), &json(&file))?;
-        sync_dir(&beside)?;
-        if dir.exists() {
-            fs::remove_dir(dir).map_err(StoreError::io("remove", dir))?;
+        let secrets = KeyKind::ALL.map(KeyKind::file_name);
+        for name in secrets.into_iter().chain([ROOT_FILE.to_owned(), PRODUCT_FILE.to_owned()]) {
+            if name == PRODUCT_FILE {
+                sync_dir(dir)?;
+            }
+            let (from, to) = (beside.join(&name), dir.join(&name));
+            fs::rename(from, &to).map_err(StoreError::io("rename", to))?;
         }
-        fs::rename(&beside, dir).map_err(StoreError::io("rename", dir))?;
+        fs::remove_dir(&beside).map_err(StoreError::io("remove", &beside))?;
+        sync_dir(dir)?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_dir(parent)?;
         }

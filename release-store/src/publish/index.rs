@@ -49,7 +49,8 @@ impl Index {
             let manifest = VerifiedManifest::fetch(release, transport, keys).map_err(missing)?.open(product)?;
             let list = ChunkList::fetch(release, &manifest, transport, keys).map_err(missing)?;
             index.add(&list, &mut places)?;
-            if release.channel == channel {
+            // What was withdrawn passes on nothing.
+            if release.channel == channel && release.withdrawn.is_none() {
                 index.carried = known_updaters(&manifest, &list);
             }
             for updater in &manifest.updaters {

@@ -19,9 +19,11 @@ use std::rc::Rc;
 use fastcdc::v2020::StreamCDC;
 use firmware_image::Digest;
 use firmware_image::digest::Hasher;
-use firmware_image::updater_image::{Floors, MAX_IMAGE_BYTES, UpdaterVersion};
+use firmware_image::signature::PublicKey;
+use firmware_image::updater_image::{self, Floors, MAX_IMAGE_BYTES, MAX_TRAILER_BYTES, UpdaterVersion};
 
 use crate::chunk_list::PackEntry;
+use crate::clock;
 use crate::contents::ContentReader;
 use crate::error::StoreError;
 use crate::frame::{FrameKind, FrameWriter};
@@ -32,7 +34,7 @@ use crate::manifest::{
 };
 use crate::repository::{Observer, Repository, Step, step};
 use crate::sealed;
-use crate::store_files::read_small;
+use crate::store_files::{check_apart, read_small};
 use crate::trust::{CHUNKS_PREFIX, MANIFEST_PREFIX, MAX_STEPS, Release, Releases};
 use index::{Index, KnownUpdater};
 use packer::Packer;
@@ -55,11 +57,6 @@ pub const KEYFRAME_RELEASES: usize = 16;
 pub const DEFAULT_CHANNEL: &str = "stable";
 /// The module unless told otherwise.
 pub const DEFAULT_MODULE: &str = "client";
-
-/// How far behind the newest release's time of publication the clock may be, in seconds: a day.
-pub const MAX_CLOCK_BEHIND_SECS: i64 = 24 * 60 * 60;
-/// The latest time of publication, in seconds since 1970: the end of the year 2100.
-pub const MAX_PUBLISHED: i64 = 4_133_980_799;
 
 /// What to publish.
 #[derive(Debug, Clone)]
@@ -90,6 +87,8 @@ pub struct PublishRequest {
     pub jobs: usize,
     /// The time of publication, seconds since 1970.
     pub now: i64,
+    /// That more than [`clock::MAX_PAUSE_SECS`] have passed since the newest release was published.
+    pub after_long: bool,
 }
 
 /// Which earlier releases patches are made from.
@@ -119,6 +118,7 @@ impl PublishRequest {
             deltas: DeltaFrom::Recent,
             jobs: 1,
             now,
+            after_long: false,
         }
     }
 }
@@ -172,13 +172,19 @@ pub fn publish(
     check_channel(&request.channel).map_err(StoreError::Refused)?;
     check_module(&request.module).map_err(StoreError::Refused)?;
     let ignore = IgnorePatterns::new(&request.ignore)?;
-    check_time(request.now, repository.releases().iter().map(|release| release.published).max())?;
+    let newest = repository.releases().newest_publication();
+    clock::check(request.now, newest)?;
+    if !request.after_long {
+        clock::check_pause(request.now, newest)?;
+    }
     if let Some(known) = repository.releases().by_version(&request.channel, &request.version) {
         let (version, channel, serial) = (known.version.clone(), known.channel.clone(), known.serial);
         return Err(StoreError::AlreadyPublished { version, channel, serial });
     }
     let serial = repository.releases().iter().next_back().map_or(1, |release| release.serial + 1);
     let keys = repository.keys();
+    check_apart(&request.tree, "the directory to publish", keys.path(), "the keys")?;
+    check_apart(&request.tree, "the directory to publish", repository.writer().root(), "the store")?;
     let content_keys = keys.secrets(passphrase)?.content_keys;
     let key = content_keys.newest().ok_or_else(|| StoreError::Refused("there is no content key".into()))?;
 
@@ -198,16 +204,14 @@ pub fn publish(
         // One byte more than expected, so that growth shows.
         let (digest, size, chunks) = add_content(&mut packer, &mut index, source.take(file.size + 1), &file.source)?;
         if size != file.size {
-            let path = file.source.display();
-            return Err(StoreError::Refused(format!(
-                "{path} changed while it was read: publish again when it is at rest"
-            )));
+            return Err(tree::changed(&file.source));
         }
         contents.insert(digest, (size, chunks));
         digests.push(digest);
         done += size;
         observer.progress(done, total);
     }
+    tree::check_at_rest(&request.tree, &files)?;
     let mut carried = index.carried.clone();
     for updater in &updaters {
         let (digest, size, chunks) =
@@ -377,7 +381,12 @@ fn make_updaters(
     request: &PublishRequest,
     index: &Index,
 ) -> Result<Vec<SignedUpdater>, StoreError> {
+    let floors = request.updater_floors;
     if request.updaters.is_empty() {
+        if request.updater_version.is_some() || floors != Floors::default() {
+            let reason = "an updater's version or floor is part of an updater: name those that are to have it";
+            return Err(StoreError::Refused(reason.into()));
+        }
         return Ok(Vec::new());
     }
     let keys = repository.keys();
@@ -390,7 +399,6 @@ fn make_updaters(
         }
         let program = read_small(path, MAX_IMAGE_BYTES)?;
         let program = program.ok_or_else(|| StoreError::Refused(format!("{} is not there", path.display())))?;
-        let floors = request.updater_floors;
         let sign = |program, version| sign_updater(keys, &key, platform, program, version, floors);
         let newest = index.newest_updaters.get(platform);
         let updater = match (request.updater_version, newest) {
@@ -408,30 +416,34 @@ fn make_updaters(
                 }
             }
         };
+        if !updater.newly_signed {
+            check_signed_as_asked(&updater, request, keys.vendor_key(), path)?;
+        }
         made.push(updater);
     }
     Ok(made)
 }
 
-/// Refuses a clock that cannot be right. Devices take the newest publication for the least that the time can be, so one
-/// release from the far future would make all metadata look expired to them, for ever.
-fn check_time(now: i64, newest: Option<i64>) -> Result<(), StoreError> {
-    let shown =
-        |seconds| jiff::Timestamp::from_second(seconds).map_or_else(|_| format!("{seconds}"), |at| at.to_string());
-    let advice = "set the clock (or SOURCE_DATE_EPOCH) right";
-    if now > MAX_PUBLISHED {
-        let (now, last) = (shown(now), shown(MAX_PUBLISHED));
-        return Err(StoreError::Refused(format!("it is {now} here, later than {last}: {advice}")));
+/// Refuses an updater that was signed before with another version or floor than is asked for now.
+fn check_signed_as_asked(
+    updater: &SignedUpdater,
+    request: &PublishRequest,
+    vendor: &PublicKey,
+    path: &Path,
+) -> Result<(), StoreError> {
+    let mut buffer = [0; MAX_TRAILER_BYTES];
+    let trailer = updater_image::verify_bytes(&updater.image, vendor, &mut buffer);
+    let trailer = trailer.map_err(|error| StoreError::Refused(format!("{}: {error}", path.display())))?;
+    let (version, floors) = (updater.version, trailer.body().floors);
+    let asked = request.updater_floors;
+    if request.updater_version.is_none_or(|asked| asked == version) && (asked == Floors::default() || asked == floors) {
+        return Ok(());
     }
-    match newest {
-        Some(newest) if now < newest.saturating_sub(MAX_CLOCK_BEHIND_SECS) => {
-            let (now, newest) = (shown(now), shown(newest));
-            Err(StoreError::Refused(format!(
-                "it is {now} here, more than a day before the newest release was published ({newest}): {advice}"
-            )))
-        }
-        _ => Ok(()),
-    }
+    Err(StoreError::Refused(format!(
+        "{} is signed already, as version {version} with the floor {}: give the program as it was built, or ask for nothing else",
+        path.display(),
+        floors.version
+    )))
 }
 
 /// The version of a product's first updater: this workspace's, which updaters are built from.

@@ -2,13 +2,14 @@
 
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::error::StoreError;
 use crate::manifest::{MAX_FILE_BYTES, MAX_FILES};
 use crate::paths::{PathProblem, PathSet};
 
 /// A file to publish.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SourceFile {
     /// Its path in the release.
     pub path: String,
@@ -18,6 +19,8 @@ pub(super) struct SourceFile {
     pub size: u64,
     /// `0o755` or `0o644`.
     pub mode: u32,
+    /// When it was written, where the file system says so.
+    pub modified: Option<SystemTime>,
 }
 
 /// The files below `tree`, by path.
@@ -43,6 +46,24 @@ pub(super) fn scan(tree: &Path) -> Result<Vec<SourceFile>, StoreError> {
     Ok(files)
 }
 
+/// Whether `files`, which were read meanwhile, are still what is below `tree`. What would be signed else is a release that nobody made.
+///
+/// # Errors
+/// `Refused`, with one that is not; what [`scan`] reports.
+pub(super) fn check_at_rest(tree: &Path, files: &[SourceFile]) -> Result<(), StoreError> {
+    let now = scan(tree)?;
+    let differing = files.iter().zip(&now).find(|(before, now)| before != now).map(|(before, now)| [before, now]);
+    let further = files.get(now.len()).or(now.get(files.len()));
+    let found = differing.into_iter().flatten().chain(further).map(|file| &file.source).min();
+    found.map_or(Ok(()), |path| Err(changed(path)))
+}
+
+/// What is said of a file that was written meanwhile.
+pub(super) fn changed(path: &Path) -> StoreError {
+    let path = path.display();
+    StoreError::Refused(format!("{path} changed while it was read: publish again when it is at rest"))
+}
+
 fn walk(directory: &Path, prefix: &str, files: &mut Vec<SourceFile>) -> Result<(), StoreError> {
     let entries = fs::read_dir(directory).map_err(StoreError::io("read", directory))?;
     for entry in entries {
@@ -64,7 +85,8 @@ fn walk(directory: &Path, prefix: &str, files: &mut Vec<SourceFile>) -> Result<(
                 return Err(StoreError::TooLarge { object: path, what: "the length of a file", limit, found });
             }
             let mode = if is_executable(&source, &metadata) { 0o755 } else { 0o644 };
-            files.push(SourceFile { path, source, size: metadata.len(), mode });
+            let (size, modified) = (metadata.len(), metadata.modified().ok());
+            files.push(SourceFile { path, source, size, mode, modified });
         } else {
             let kind = if metadata.is_symlink() { "a symbolic link" } else { "a device, socket or pipe" };
             return Err(StoreError::NotAFile { path: source, kind });

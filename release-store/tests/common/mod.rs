@@ -297,3 +297,12 @@ impl Transport for Http {
         Ok(GetOutcome::new(start, length))
     }
 }
+
+/// A program with a place for the vendor's key.
+pub fn program(seed: u64) -> Vec<u8> {
+    let mut bytes = content(90_001, seed);
+    bytes.extend_from_slice(b"\x89HOLDFAST-VENDOR-KEY-STAMP-v1\r\n\x1a");
+    bytes.extend_from_slice(&[0; 32]);
+    bytes.extend(content(1000, seed + 1));
+    bytes
+}

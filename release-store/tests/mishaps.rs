@@ -1,0 +1,281 @@
+//! What a vendor's own hand can do to a store: lost files, wrong clocks, keys in the wrong place, trees that are still being
+//! built. Each is refused before anything is signed, with what to do; nothing is overwritten.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{DAY, NOW, Vendor, copy_tree, files, grow, passphrase, program};
+use firmware_image::updater_image::{Floors, UpdaterVersion};
+use release_store::StoreError;
+use release_store::gc::{Policy, collect};
+use release_store::keys::KeyDir;
+use release_store::mirror::{mirror, mirror_quietly};
+use release_store::publish::publish;
+use release_store::repository::{NoObserver, Observer, Repository};
+use release_store::verify::verify;
+
+const TIMESTAMP: &str = "metadata/timestamp.json";
+
+#[track_caller]
+fn refused<T>(result: Result<T, StoreError>) -> String {
+    match result {
+        Err(StoreError::Refused(reason)) => reason,
+        Err(error) => panic!("another error: {error:?}"),
+        Ok(_) => panic!("not refused"),
+    }
+}
+
+#[test]
+fn a_store_that_lost_its_timestamp_is_never_made_anew() {
+    let (vendor, _) = Vendor::with_release();
+    let timestamp = fs::read(vendor.store().join(TIMESTAMP)).unwrap();
+    fs::remove_file(vendor.store().join(TIMESTAMP)).unwrap();
+    let before = files(&vendor.store());
+    let said = refused(Repository::open(&vendor.store(), &vendor.keys));
+    assert!(said.contains("mirror") && !said.contains("init"), "{said}");
+    let said = refused(Repository::init(&vendor.store(), &vendor.keys, &passphrase(), NOW));
+    assert!(said.contains("mirror"), "{said}");
+    assert_eq!(files(&vendor.store()), before);
+    fs::write(vendor.store().join(TIMESTAMP), timestamp).unwrap();
+    assert_eq!(vendor.open().releases().iter().count(), 1);
+}
+
+#[test]
+fn what_an_interrupted_init_left_is_gone_on_with() {
+    let vendor = Vendor::new();
+    fs::remove_file(vendor.store().join(TIMESTAMP)).unwrap();
+    drop(Repository::init(&vendor.store(), &vendor.keys, &passphrase(), NOW + 1).unwrap());
+    vendor.open();
+}
+
+#[test]
+fn a_root_that_the_store_lost_is_put_back() {
+    let (vendor, _) = Vendor::with_release();
+    let root = vendor.store().join("metadata/1.root.json");
+    fs::remove_file(&root).unwrap();
+    vendor.open();
+    assert_eq!(fs::read(root).unwrap(), vendor.root());
+}
+
+#[test]
+fn new_keys_take_the_place_of_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    // What stands beside is somebody else's.
+    fs::create_dir(path("keys.new")).unwrap();
+    fs::write(path("keys.new/root.key"), "another product's").unwrap();
+    // With a slash behind it, as a shell completes it; and an empty directory, as a mounted stick is one.
+    fs::create_dir(path("mounted")).unwrap();
+    for name in ["keys/", "mounted"] {
+        let made = KeyDir::create(&path(name), "Acme Notes", &passphrase(), NOW).unwrap();
+        made.secrets(&passphrase()).unwrap();
+        assert!(refused(KeyDir::create(&path(name), "Acme Notes", &passphrase(), NOW)).contains("never overwritten"));
+    }
+    assert_eq!(fs::read(path("keys.new/root.key")).unwrap(), b"another product's");
+    let mut names: Vec<_> = fs::read_dir(path("keys")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    let expected = [
+        "content.key",
+        "online.key",
+        "product.json",
+        "root.json",
+        "root.key",
+        "targets.key",
+        "updater.key",
+        "vendor.key",
+    ];
+    assert_eq!(names, expected);
+    // What a cut left of the making of keys is in nobody's way.
+    fs::create_dir_all(path("cut/.unfinished")).unwrap();
+    fs::write(path("cut/.unfinished/root.key"), "half").unwrap();
+    KeyDir::create(&path("cut"), "Acme Notes", &passphrase(), NOW).unwrap();
+    assert!(!path("cut/.unfinished").exists());
+}
+
+#[test]
+fn keys_store_and_tree_do_not_lie_in_one_another() {
+    let (vendor, _) = Vendor::with_release();
+    let request = |tree: &Path| vendor.request(tree, "1.1.0");
+    let with_all = vendor.dir.path();
+    let said = refused(publish(&mut vendor.open(), &passphrase(), &request(with_all), &mut NoObserver));
+    assert!(said.contains("the keys"), "{said}");
+    let in_store = vendor.store().join("packs");
+    let said = refused(publish(&mut vendor.open(), &passphrase(), &request(&in_store), &mut NoObserver));
+    assert!(said.contains("the store"), "{said}");
+    let keys_inside = vendor.path("web/keys");
+    fs::create_dir_all(keys_inside.parent().unwrap()).unwrap();
+    let keys = KeyDir::create(&keys_inside, "Acme Notes", &passphrase(), NOW).unwrap();
+    let said = refused(Repository::init(&vendor.path("web"), &keys, &passphrase(), NOW));
+    assert!(said.contains("read by everybody"), "{said}");
+    assert!(!vendor.path("web").join(TIMESTAMP).exists());
+}
+
+#[test]
+fn a_clock_that_cannot_be_right_signs_nothing() {
+    let (vendor, tree) = Vendor::with_release();
+    let store = vendor.store();
+    let before = files(&store);
+    let long_ago = NOW - 200 * DAY;
+    refused(vendor.open().renew(&passphrase(), long_ago));
+    refused(vendor.open().withdraw("stable", "1.0.0", Some("worse"), &passphrase(), long_ago));
+    refused(collect(&mut vendor.open(), &passphrase(), &Policy::default(), 0, &mut NoObserver));
+    let mut request = vendor.request(&tree, "1.1.0");
+    request.now = NOW + 10 * 365 * DAY;
+    let said = refused(publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver));
+    assert!(said.contains("--after-long"), "{said}");
+    assert_eq!(files(&store), before);
+    // Who says that it is right is believed.
+    request.after_long = true;
+    publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver).unwrap();
+}
+
+/// Does something when the first file was read.
+struct AfterTheFirst<F: FnMut()>(Option<F>);
+
+impl<F: FnMut()> Observer for AfterTheFirst<F> {
+    fn progress(&mut self, _: u64, _: u64) {
+        if let Some(mut act) = self.0.take() {
+            act();
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_changes_while_it_is_read_is_not_published() {
+    let (vendor, tree) = Vendor::with_release();
+    grow(&tree, 5, 40_000, 2);
+    let names: Vec<_> = files(&tree).into_iter().map(|(name, _)| tree.join(name)).collect();
+    let (first, last) = (&names[0], &names[names.len() - 1]);
+    let before = files(&vendor.store());
+    let same_length = |path: &Path| fs::write(path, vec![7; fs::metadata(path).unwrap().len() as usize]).unwrap();
+    let changes: [(&str, &dyn Fn()); 5] = [
+        ("one that was read", &|| same_length(first)),
+        ("one that is still to be read", &|| same_length(last)),
+        ("a new one", &|| fs::write(tree.join("new"), "new").unwrap()),
+        ("one less", &|| fs::remove_file(first).unwrap()),
+        ("one that grows", &|| fs::write(last, vec![7; 80_000]).unwrap()),
+    ];
+    for (what, change) in changes {
+        let sound = vendor.path("sound");
+        let _ = fs::remove_dir_all(&sound);
+        copy_tree(&tree, &sound);
+        let mut observer = AfterTheFirst(Some(change));
+        let result = publish(&mut vendor.open(), &passphrase(), &vendor.request(&tree, "1.1.0"), &mut observer);
+        let said = match result {
+            Err(StoreError::Io { .. }) if what == "one less" => continue,
+            result => refused(result),
+        };
+        assert!(said.contains("at rest"), "{what}: {said}");
+        fs::remove_dir_all(&tree).unwrap();
+        copy_tree(&sound, &tree);
+    }
+    let now = files(&vendor.store());
+    let signed = |all: &[(String, Vec<u8>)]| {
+        all.iter().filter(|(name, _)| name.starts_with("metadata/")).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(signed(&now.into_iter().collect::<Vec<_>>()), signed(&before.into_iter().collect::<Vec<_>>()));
+    vendor.publish(&tree, "1.1.0");
+}
+
+#[test]
+fn a_floor_that_no_updater_would_carry_is_refused() {
+    let (vendor, tree) = Vendor::with_release();
+    let floor = Floors { version: UpdaterVersion::parse("1.3.0").unwrap(), key_serial: 0 };
+    let mut request = vendor.request(&tree, "1.1.0");
+    request.updater_floors = floor;
+    assert!(refused(publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver)).contains("updater"));
+    let mut request = vendor.request(&tree, "1.1.0");
+    request.updater_version = floor.version.into();
+    refused(publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver));
+}
+
+#[test]
+fn a_withdrawn_releases_updater_goes_no_further() {
+    let (vendor, tree) = Vendor::with_release();
+    let with_updater = |version: &str, seed: u64| {
+        let path = vendor.path("program");
+        fs::write(&path, program(seed)).unwrap();
+        let mut request = vendor.request(&tree, version);
+        request.updaters.push(("linux-x86_64".into(), path));
+        publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver).unwrap()
+    };
+    let good = with_updater("1.1.0", 1).updaters;
+    let bad = with_updater("1.2.0", 2).updaters;
+    vendor.open().withdraw("stable", "1.2.0", Some("its updater"), &passphrase(), NOW).unwrap();
+    assert_eq!(vendor.publish(&tree, "1.2.1").updaters, good);
+    assert!(bad[0].version > good[0].version);
+    // The next one is newer than both.
+    assert!(with_updater("1.2.2", 3).updaters[0].version > bad[0].version);
+}
+
+#[test]
+fn a_copy_gets_no_timestamp_for_what_it_lacks() {
+    let (vendor, tree) = Vendor::with_release();
+    let copy = vendor.path("copy");
+    mirror_quietly(&vendor.store(), &copy).unwrap();
+    let before = fs::read(copy.join(TIMESTAMP)).unwrap();
+    let release = vendor.publish(&tree, "1.1.0").release;
+    let manifest = vendor.store().join(release.manifest_path());
+    let bytes = fs::read(&manifest).unwrap();
+    fs::remove_file(&manifest).unwrap();
+    let said = refused(mirror_quietly(&vendor.store(), &copy));
+    assert!(said.contains("1.1.0") && said.contains("verify"), "{said}");
+    assert_eq!(fs::read(copy.join(TIMESTAMP)).unwrap(), before);
+    fs::write(&manifest, bytes).unwrap();
+    mirror_quietly(&vendor.store(), &copy).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_a_store_is_no_file_of_it() {
+    let (vendor, _) = Vendor::with_release();
+    let pack =
+        files(&vendor.store()).into_iter().map(|(name, _)| name).find(|name| name.starts_with("packs/")).unwrap();
+    let (place, elsewhere) = (vendor.store().join(&pack), vendor.path("other disk"));
+    fs::rename(&place, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &place).unwrap();
+    let error = mirror_quietly(&vendor.store(), &vendor.path("copy")).unwrap_err();
+    assert!(matches!(&error, StoreError::NotAFile { path, .. } if *path == place), "{error:?}");
+    assert!(!vendor.path("copy").join(TIMESTAMP).exists());
+}
+
+#[test]
+fn of_two_stores_that_were_published_into_neither_replaces_the_other() {
+    let (vendor, tree) = Vendor::with_release();
+    let (store, other, copy) = (vendor.store(), vendor.path("other"), vendor.path("copy"));
+    copy_tree(&store, &other);
+    vendor.publish(&tree, "1.1.0");
+    grow(&tree, 5, 40_000, 9);
+    let mut second = Repository::open(&other, &vendor.keys).unwrap();
+    publish(&mut second, &passphrase(), &vendor.request(&tree, "1.1.1"), &mut NoObserver).unwrap();
+    drop(second);
+    mirror_quietly(&store, &copy).unwrap();
+    let before = files(&copy);
+    for check in [false, true] {
+        let said = refused(mirror(&other, &copy, check, &mut NoObserver));
+        assert!(said.contains("two stores were published into"), "{said}");
+        assert_eq!(files(&copy), before);
+    }
+}
+
+#[test]
+fn a_damaged_copy_is_put_right_whatever_it_says_of_itself() {
+    let (vendor, _) = Vendor::with_release();
+    let copy = vendor.path("copy");
+    mirror_quietly(&vendor.store(), &copy).unwrap();
+    let sound = files(&copy);
+    let newer = String::from_utf8(fs::read(copy.join(TIMESTAMP)).unwrap()).unwrap();
+    let newer = newer.replace("\"version\":2", "\"version\":18446744073709551615");
+    for torn in ["{}", "", newer.as_str()] {
+        fs::write(copy.join(TIMESTAMP), torn).unwrap();
+        assert!(refused(mirror_quietly(&vendor.store(), &copy)).contains("--check"));
+        mirror(&vendor.store(), &copy, true, &mut NoObserver).unwrap();
+        assert_eq!(files(&copy), sound);
+    }
+    let found = verify(&copy, &vendor.root(), "Acme Notes", &vendor.content_keys(), &mut NoObserver).unwrap();
+    assert!(found.damage.is_empty());
+}
