@@ -16,6 +16,7 @@
 //! | [`fetch`], [`spool`] | frames from servers, each once |
 //! | [`stage`] | new contents, complete and verified |
 //! | [`commit`] | from one whole release to another |
+//! | [`own_places`] | its own names in the free zone, made usable |
 //! | [`quarantine`] | programs that nobody listed |
 //! | [`renewal`], [`backups`] | the updater itself, and its backups |
 //! | [`operations`] | check, update, verify, repair, roll back, run |
@@ -37,6 +38,7 @@ pub mod inventory;
 pub mod log;
 pub mod meter;
 pub mod operations;
+pub mod own_places;
 pub mod patch_apply;
 pub mod patches;
 pub mod plan;

@@ -1,12 +1,11 @@
 //! The operations: check, update, verify, repair, roll back, and `run`, which the launcher calls at each plug-in.
 
-use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use firmware_image::free_zone::FreeZone;
+use firmware_image::free_zone::{FreeZone, Kind};
 use firmware_image::launcher_note::LauncherNote;
 use firmware_image::record::Health;
-use firmware_image::{RawZone, ZoneError, paths};
+use firmware_image::{RawZone, paths};
 use release_store::Manifest;
 use release_store::trust::Release;
 use serde::Serialize;
@@ -17,6 +16,7 @@ use crate::commit::{Intent, Recovery};
 use crate::engine::Engine;
 use crate::error::{EngineError, FailureKind};
 use crate::inventory::{self, FileState};
+use crate::own_places;
 use crate::record_store::Origin;
 use crate::spool::Spool;
 use crate::stage::Staged;
@@ -242,7 +242,10 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         match self.installed_manifest(false) {
             Ok((_, manifest)) => inventory::survey(self.free, &manifest, None, self.hash, self.watch)
                 .is_ok_and(|inventory| inventory.is_whole()),
-            Err(_) => self.free.metadata(paths::CLIENT_DIR).is_ok_and(|found| found.is_some()),
+            Err(_) => {
+                let found = self.free.metadata(paths::CLIENT_DIR);
+                found.is_ok_and(|found| found.is_some_and(|found| found.kind == Kind::Directory))
+            }
         }
     }
 
@@ -392,31 +395,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     pub(crate) fn prepare(&mut self) -> Result<Recovery, EngineError> {
         if !self.limits.dry_run {
             // Before anything is written: what is written may be given the clusters that a broken entry leads to.
-            match self.remove_broken_files() {
+            match own_places::clear(self.free) {
                 Err(error) if error.kind() == FailureKind::ReadOnly => {}
-                removed => removed?,
+                cleared => cleared?.into_iter().for_each(|told| self.alarm(told)),
             }
         }
         let recovery = self.recover()?;
         self.heal_records()?;
         Ok(recovery)
-    }
-
-    /// Removes what a cut has broken of the updater's own files: all of it can be made again.
-    fn remove_broken_files(&self) -> Result<(), EngineError> {
-        let mirrors = zone_io::parent(paths::RECORD_MIRROR);
-        for directory in [paths::STAGING_DIR, paths::UNDO_DIR, paths::TRUST_DIR, mirrors] {
-            if self.free.list(directory, &mut |_, _| ControlFlow::Break(())) == Err(ZoneError::Corrupt) {
-                zone_io::remove(self.free, directory)?;
-            }
-            zone_io::remove_broken(self.free, directory, |_| true)?;
-        }
-        // A journal that cannot be read stops everything: what it said is not known.
-        let journal = paths::JOURNAL.trim_start_matches(paths::STATE_DIR).trim_start_matches('/');
-        zone_io::remove_broken(self.free, paths::STATE_DIR, |name| name != journal)?;
-        zone_io::remove_broken(self.free, "", |name| {
-            name.starts_with("updater-") && name.ends_with(crate::renewal::NEW_ENDING)
-        })
     }
 
     /// After everything else: backups, configuration, record. On a write-protected device they wait.

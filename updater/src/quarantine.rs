@@ -69,12 +69,11 @@ pub fn set_aside<F: FreeZone>(zone: &F, path: &str) -> Result<String, EngineErro
     Ok(target)
 }
 
-/// Moves the directory at `path` below the managed directory aside, whatever is in it; where it stands now.
+/// Moves the directory at `path` aside, whatever is in it; where it stands now.
 ///
 /// # Errors
 /// What the zone reports.
 pub fn move_away<F: FreeZone>(zone: &F, path: &str) -> Result<String, EngineError> {
-    let full = client_path(path);
     let mut target = place(path, &Digest::of(path.as_bytes()));
     for number in 2.. {
         if zone.metadata(&target).map_err(EngineError::zone("read", &target))?.is_none() {
@@ -83,9 +82,9 @@ pub fn move_away<F: FreeZone>(zone: &F, path: &str) -> Result<String, EngineErro
         target = format!("{}-{number}", place(path, &Digest::of(path.as_bytes())));
     }
     zone.create_dir_all(paths::QUARANTINE_DIR).map_err(EngineError::zone("write", paths::QUARANTINE_DIR))?;
-    zone.rename(&full, &target).map_err(EngineError::zone("move", &full))?;
+    zone.rename(path, &target).map_err(EngineError::zone("move", path))?;
     zone_io::sync_parents(zone, &target)?;
-    zone_io::sync_parents(zone, &full)?;
+    zone_io::sync_parents(zone, path)?;
     Ok(target)
 }
 

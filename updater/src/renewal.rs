@@ -25,6 +25,7 @@ use crate::commit::UpdaterStep;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::host::Probe;
+use crate::own_places;
 use crate::zone_io::{self, Copied};
 
 /// The longest list of them, in bytes.
@@ -352,7 +353,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             if self.sound_image(&target, &image.platform).is_ok() || !self.admitted(image) {
                 continue;
             }
-            match self.restore_updater(backup.place, image, &target) {
+            let restored = own_places::make_way(self.free, &target).and_then(|told| {
+                told.into_iter().for_each(|told| self.alarm(told));
+                self.restore_updater(backup.place, image, &target)
+            });
+            match restored {
                 Ok(()) => {
                     self.note(format!("the updater for {} was restored from the {}", image.platform, backup.place))
                 }

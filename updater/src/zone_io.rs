@@ -82,7 +82,7 @@ pub fn parent(path: &str) -> &str {
 }
 
 /// A name in a directory, which is empty for the zone's root.
-fn joined(directory: &str, name: &str) -> String {
+pub fn joined(directory: &str, name: &str) -> String {
     if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
 }
 

@@ -566,7 +566,7 @@ impl Unit {
                     fs::read(home.path().join("client").join(path)).is_ok_and(|found| found == *bytes)
                 };
                 let whole = self.clients.iter().any(|files| files.iter().all(is_there));
-                assert!(whole, "a client would be started that is none of the releases'");
+                assert!(whole, "a client would be started that is none of the releases': {} {said:?}", updater.status);
             }
             Err(error) => {
                 said.push(format!("the client has no place to run in: {error}"));

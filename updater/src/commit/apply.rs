@@ -213,7 +213,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 let walked = zone_io::walk(self.free, &full)?;
                 if !walked.skipped.is_empty() {
                     // What cannot be looked through cannot be emptied: it is moved away as it is.
-                    let place = crate::quarantine::move_away(self.free, path)?;
+                    let place = crate::quarantine::move_away(self.free, &full)?;
                     self.alarm(format!(
                         "{path} was no plain file, but a tree too deep or too large: it was moved to {place}"
                     ));
