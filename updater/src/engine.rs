@@ -22,7 +22,7 @@ use crate::error::EngineError;
 use crate::hash::HashFiles;
 use crate::host::{Host, Watch};
 use crate::log;
-use crate::record_store::{Origin, RecordStore, finish_mirror};
+use crate::record_store::{Origin, RecordStore};
 use crate::renewal::SoundImage;
 use crate::servers::Servers;
 use crate::state::State;
@@ -258,7 +258,7 @@ impl<'z, F: FreeZone, H: RawZone, C: RawZone> Engine<'z, F, H, C> {
             return Ok(());
         }
         if matches!(self.records.origin, Origin::Record(Place::RecordMirror)) {
-            finish_mirror(self.free)?;
+            self.records.finish_mirror()?;
         }
         if self.records.heal()? {
             self.look = Look::Whole;

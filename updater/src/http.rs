@@ -36,6 +36,8 @@ pub const MAX_REDIRECTS: usize = 3;
 const READ_BYTES: usize = 64 << 10;
 /// An error's text up to this length is read to its end, so that the connection can be used again.
 const MAX_DRAIN_BYTES: u64 = 16 << 10;
+/// How long that may take.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A store on an HTTP server.
 #[derive(Debug)]
@@ -239,10 +241,15 @@ impl Transport for Http {
     }
 }
 
+/// Reads what a server says beside its status, to keep the connection; where that is much, or comes slowly, the connection is given up.
 fn drain(response: Response<Body>) {
-    // Only to keep the connection: what the server says beside its status is not used.
-    let mut reader = response.into_body().into_reader().take(MAX_DRAIN_BYTES);
-    let _ = std::io::copy(&mut reader, &mut std::io::sink());
+    let body = response.into_body();
+    if body.content_length().is_none_or(|length| length > MAX_DRAIN_BYTES) {
+        return;
+    }
+    let (mut reader, mut buffer) = (body.into_reader(), [0; 4096]);
+    let began = Instant::now();
+    while began.elapsed() < DRAIN_PATIENCE && matches!(reader.read(&mut buffer), Ok(1..)) {}
 }
 
 #[cfg(test)]

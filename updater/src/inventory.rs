@@ -214,7 +214,7 @@ pub fn survey<F: FreeZone>(
             continue;
         }
         let executable = match entry.metadata.kind {
-            Kind::File => crate::quarantine::is_program(zone, &entry.path)?,
+            Kind::File => crate::quarantine::is_program(zone, &entry.path),
             _ => None,
         };
         let (path, length) = (entry.path.clone(), entry.metadata.length);

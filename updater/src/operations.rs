@@ -174,7 +174,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 return self.report(outcome);
             }
             let reachable = match self.choose(wish) {
-                Ok(release) => offline && Some(release.serial) != self.state.release.as_ref().map(|r| r.serial),
+                // By itself never to an older one: a formatted free zone opens no way back.
+                Ok(release) => {
+                    self.state.release.as_ref().is_none_or(|installed| match wish {
+                        Wish::Newest => release.serial > installed.serial,
+                        Wish::Previous | Wish::Version(_) => release.serial != installed.serial,
+                    }) && offline
+                }
                 Err(_) => false,
             };
             if !reachable {

@@ -12,9 +12,9 @@ use crate::error::EngineError;
 use crate::quarantine;
 use crate::zone_io::{self, parent};
 
-/// Our directories, each before those in it.
-const DIRECTORIES: [&str; 6] =
-    [paths::STATE_DIR, paths::QUARANTINE_DIR, paths::STAGING_DIR, paths::UNDO_DIR, paths::TRUST_DIR, paths::ASIDE_DIR];
+/// Our directories in [`paths::STATE_DIR`], but for the mirrors'.
+const DIRECTORIES: [&str; 5] =
+    [paths::QUARANTINE_DIR, paths::STAGING_DIR, paths::UNDO_DIR, paths::TRUST_DIR, paths::ASIDE_DIR];
 /// Our files with names that never change.
 const FILES: [&str; 17] = [
     paths::JOURNAL,
@@ -45,15 +45,12 @@ const MAX_FOUND: usize = 100;
 /// # Errors
 /// What the zone reports.
 pub fn clear<F: FreeZone>(zone: &F) -> Result<Vec<String>, EngineError> {
-    let mut told = Vec::new();
+    let mut told: Vec<String> = clear_state_dir(zone)?.into_iter().collect();
     for directory in DIRECTORIES.into_iter().chain([parent(paths::RECORD_MIRROR)]) {
         let found = zone.metadata(directory);
         match found {
             Ok(None) | Err(ZoneError::Corrupt) => {}
             Ok(Some(found)) if found.kind == Kind::Directory => {}
-            Ok(Some(found)) if directory == paths::STATE_DIR && found.kind == Kind::File && found.length > 0 => {
-                told.push(format!("{directory} was a file: it is {} now", rename_found(zone)?));
-            }
             Ok(Some(_)) => {
                 zone_io::remove(zone, directory)?;
             }
@@ -97,6 +94,23 @@ pub fn make_way<F: FreeZone>(zone: &F, path: &str) -> Result<Option<String>, Eng
     }
     let place = quarantine::move_away(zone, path)?;
     Ok(Some(format!("{path} was a directory: it was moved to {place}")))
+}
+
+/// Takes what is no directory out of the place of [`paths::STATE_DIR`]: an empty file goes, any other gets another name. What was
+/// done, in words, where it matters.
+///
+/// # Errors
+/// What the zone reports.
+pub fn clear_state_dir<F: FreeZone>(zone: &F) -> Result<Option<String>, EngineError> {
+    let found = zone.metadata(paths::STATE_DIR).map_err(EngineError::zone("read", paths::STATE_DIR))?;
+    match found {
+        Some(found) if found.kind == Kind::File && found.length > 0 => {
+            let name = rename_found(zone)?;
+            Ok(Some(format!("{} was a file: it is {name} now", paths::STATE_DIR)))
+        }
+        Some(found) if found.kind != Kind::Directory => zone_io::remove(zone, paths::STATE_DIR).map(|_| None),
+        _ => Ok(None),
+    }
 }
 
 /// Gives a file that has the name of our directory another one.

@@ -18,30 +18,27 @@ const ENDING: &str = "quarantined";
 const MAX_NAME_CHARS: usize = 60;
 
 /// Why the file at `path` below the managed directory counts as a program; `None`: it does not.
-///
-/// # Errors
-/// What reading reports.
-pub fn is_program<F: FreeZone>(zone: &F, path: &str) -> Result<Option<&'static str>, EngineError> {
+pub fn is_program<F: FreeZone>(zone: &F, path: &str) -> Option<&'static str> {
     let name = path.rsplit('/').next().unwrap_or(path);
     if let Some((_, ending)) = name.rsplit_once('.') {
         let ending = ending.to_ascii_lowercase();
         if let Some(known) = PROGRAM_ENDINGS.iter().find(|known| **known == ending) {
-            return Ok(Some(known));
+            return Some(known);
         }
     }
-    let full = client_path(path);
-    let failed = || EngineError::zone("read", &full);
-    let Some(mut file) = zone.open(&full).map_err(failed())? else { return Ok(None) };
     let mut head = [0; 4];
-    // A file that cannot be read cannot be started either.
-    let n = zone_io::read_full(&mut file, &mut head).unwrap_or(0);
-    Ok(match &head[..n] {
+    // A file that cannot be opened or read cannot be started either, and nobody's file stops the release's from being mended.
+    let n = match zone.open(&client_path(path)) {
+        Ok(Some(mut file)) => zone_io::read_full(&mut file, &mut head).unwrap_or(0),
+        Ok(None) | Err(_) => return None,
+    };
+    match &head[..n] {
         [0x7f, b'E', b'L', b'F'] => Some("ELF"),
         [b'M', b'Z', ..] => Some("MZ"),
         [b'#', b'!', ..] => Some("#!"),
         [0xcf | 0xce, 0xfa, 0xed, 0xfe] | [0xca, 0xfe, 0xba, 0xbe] => Some("Mach-O"),
         _ => None,
-    })
+    }
 }
 
 /// Sets the file at `path` below the managed directory aside; where it stands now.

@@ -47,6 +47,9 @@ pub struct RecordStore<'z, H, F, C> {
     /// By hidden slot: the generation of its record, where it opens as this device's.
     hidden: [Option<u64>; 2],
     mirror: Option<u64>,
+    /// The generation of the record under the mirror's second name, where it is the newest: a cut came while the mirror itself
+    /// was being written.
+    unfinished: Option<u64>,
     stored: Option<Vec<u8>>,
 }
 
@@ -68,12 +71,20 @@ impl<'z, H: RawZone, F: FreeZone, C: RawZone> RecordStore<'z, H, F, C> {
             .newest_record(secret, &mut scratch.memory(), &mut out)
             .map(|found| (State::from_record(&found.record), found.identity, found.place, found.generation));
         let mut record_new = None;
-        if newest.is_none() {
+        if newest.as_ref().is_none_or(|(.., place, _)| *place == Place::RecordMirror) {
             record_new = read_record_new(free, secret, &mut scratch, &mut out);
         }
+        // The mirror's second name counts where it is whole, this device's, and newer than the mirror.
+        let is_newer = |(_, identity, generation): &(State, Identity, u64)| {
+            newest
+                .as_ref()
+                .is_none_or(|(_, known, _, oldest)| identity.device_id == known.device_id && generation > oldest)
+        };
+        let record_new = record_new.filter(is_newer);
+        let unfinished = record_new.as_ref().map(|(.., generation)| *generation);
         let (state, identity, origin) = match (newest, record_new) {
-            (Some((state, identity, place, _)), _) => (Some(state), identity, Origin::Record(place)),
-            (None, Some((state, identity))) => (Some(state), identity, Origin::Record(Place::RecordMirror)),
+            (_, Some((state, identity, _))) => (Some(state), identity, Origin::Record(Place::RecordMirror)),
+            (Some((state, identity, place, _)), None) => (Some(state), identity, Origin::Record(place)),
             (None, None) => {
                 let (identity, origin) = find_identity(&mut places, secret, &mut scratch, host)?;
                 (None, identity, origin)
@@ -88,6 +99,7 @@ impl<'z, H: RawZone, F: FreeZone, C: RawZone> RecordStore<'z, H, F, C> {
             secret: secret.clone(),
             hidden: [None; 2],
             mirror: None,
+            unfinished,
             stored: None,
         };
         store.survey(&mut out);
@@ -111,7 +123,7 @@ impl<'z, H: RawZone, F: FreeZone, C: RawZone> RecordStore<'z, H, F, C> {
     }
 
     fn generation(&self) -> u64 {
-        self.hidden.iter().flatten().chain(&self.mirror).copied().max().unwrap_or(0)
+        self.hidden.iter().flatten().chain(&self.mirror).chain(&self.unfinished).copied().max().unwrap_or(0)
     }
 
     /// Whether a hidden zone is in reach.
@@ -186,6 +198,28 @@ impl<'z, H: RawZone, F: FreeZone, C: RawZone> RecordStore<'z, H, F, C> {
         Ok(written)
     }
 
+    /// Copies the record under the mirror's second name over the mirror, where a cut left it so; removes one that is of no use.
+    ///
+    /// # Errors
+    /// What the zone reports.
+    pub fn finish_mirror(&mut self) -> Result<(), EngineError> {
+        let (path, free) = (paths::RECORD_MIRROR_NEW, self.free);
+        let Some(generation) = self.unfinished else {
+            return zone_io::remove(free, path).map(drop);
+        };
+        let Some(bytes) = zone_io::read_small(free, path, MAX_RECORD_BYTES as u64 * 2)? else { return Ok(()) };
+        let digest = firmware_image::Digest::of(&bytes);
+        self.mirror = None;
+        let copied = zone_io::copy_checked(free, path, paths::RECORD_MIRROR, bytes.len() as u64, &digest, &|_| {})?;
+        if copied == Copied::Whole {
+            zone_io::sync_parents(free, paths::RECORD_MIRROR)?;
+            self.mirror = Some(generation);
+            self.unfinished = None;
+            zone_io::remove(free, path)?;
+        }
+        Ok(())
+    }
+
     /// The slot that may be written: not the one with the newest record.
     fn older_slot(&self) -> usize {
         match self.hidden {
@@ -237,14 +271,15 @@ fn read_record_new<F: FreeZone>(
     secret: &Secret,
     scratch: &mut Scratch,
     out: &mut [u8],
-) -> Option<(State, Identity)> {
+) -> Option<(State, Identity, u64)> {
     let file = free.open(paths::RECORD_MIRROR_NEW).ok()??;
     let mut zone = MirrorFile(file);
     let header = Header::read(&mut zone, Kind::Record).ok()?;
     let identity = header.unlock(secret.expose(), &mut scratch.blocks).ok()?;
+    let generation = header.generation();
     let mut open = slot::OpenSlot::new(zone, Kind::Record, header, &identity, &mut scratch.segment);
     let record = firmware_image::record::VersionRecord::decode(open.read_whole(out).ok()?).ok()?;
-    (record.device_id == identity.device_id).then(|| (State::from_record(&record), identity))
+    (record.device_id == identity.device_id).then(|| (State::from_record(&record), identity, generation))
 }
 
 /// Who the device is, where no record says so: any one good slot opens by itself.
@@ -266,20 +301,4 @@ fn find_identity<H: RawZone, F: FreeZone, C: RawZone>(
     let identity = Identity::mint(&random, Cost::UNATTENDED, secret, &mut scratch.blocks)
         .map_err(|_| EngineError::Internal("no memory for a new identity"))?;
     Ok((identity, Origin::Minted))
-}
-
-/// Copies the second name over the mirror where a cut left it so.
-///
-/// # Errors
-/// What the zone reports.
-pub fn finish_mirror<F: FreeZone>(free: &F) -> Result<(), EngineError> {
-    let path = paths::RECORD_MIRROR_NEW;
-    let Some(bytes) = zone_io::read_small(free, path, MAX_RECORD_BYTES as u64 * 2)? else { return Ok(()) };
-    let digest = firmware_image::Digest::of(&bytes);
-    let copied = zone_io::copy_checked(free, path, paths::RECORD_MIRROR, bytes.len() as u64, &digest, &|_| {})?;
-    if copied == Copied::Whole {
-        zone_io::sync_parents(free, paths::RECORD_MIRROR)?;
-        zone_io::remove(free, path)?;
-    }
-    Ok(())
 }

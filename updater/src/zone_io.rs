@@ -18,6 +18,8 @@ const BATCH: usize = 16;
 const BATCH_BYTES: u64 = 4 << 20;
 /// The deepest directory that a walk enters.
 pub const MAX_DEPTH: usize = 64;
+/// The longest path of a directory that a walk enters, in bytes: longer than any that a release can have.
+pub const MAX_PATH_BYTES: usize = 1024;
 /// The most entries that a walk takes in.
 pub const MAX_ENTRIES: usize = 262_144;
 
@@ -378,7 +380,8 @@ pub fn walk<F: FreeZone>(zone: &F, root: &str) -> Result<Walked, EngineError> {
     let mut pending = vec![String::new()];
     while let Some(directory) = pending.pop() {
         let at = if directory.is_empty() { root.to_owned() } else { format!("{root}/{directory}") };
-        if directory.split('/').count() > MAX_DEPTH || found.len() >= MAX_ENTRIES {
+        let is_too_deep = directory.len() > MAX_PATH_BYTES || directory.split('/').count() > MAX_DEPTH;
+        if is_too_deep || found.len() >= MAX_ENTRIES {
             skipped.push(directory);
             continue;
         }

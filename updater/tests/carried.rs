@@ -23,6 +23,7 @@ fn world() -> (World, PathBuf) {
     let world = World::new();
     let program = world.updater_program("u", b"updater one");
     world.publish_with("1.0.0", &first(), |request| request.updaters.push((PLATFORM.into(), program)));
+    copy_tree(&world.store(), &world.path("before"));
     let carried = carried(&world, || {
         world.publish("1.1.0", &second());
     });
@@ -83,6 +84,13 @@ fn what_is_carried_never_takes_a_device_back() {
     assert_eq!(result.unwrap_err().kind(), FailureKind::Offline);
     assert!(!whole);
     assert!(world.client_files().is_empty());
+    // Nor when a person asks for the newest one; the metadata that it knew of are gone with the free zone.
+    copy_tree(&world.path("before"), &carried);
+    let mut setup = world.setup(&[]);
+    setup.offline = Some(carried);
+    setup.run(|engine| engine.update(&Wish::Newest)).unwrap_err();
+    assert!(world.client_files().is_empty());
+    assert_eq!(world.engine(&[], |engine| engine.status().unwrap().version).as_deref(), Some("1.1.0"));
 }
 
 #[test]

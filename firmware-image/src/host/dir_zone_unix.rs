@@ -136,12 +136,12 @@ impl Root {
             }
             let flow = match entry.file_name().to_str() {
                 // Gone since the directory was read: not an entry any more.
-                Ok(name) => match stat(directory.as_fd(), name)? {
+                Ok(name) if crate::free_zone::check_path(name).is_ok() => match stat(directory.as_fd(), name)? {
                     Some(found) => visit(name, metadata(&found)),
                     None => ControlFlow::Continue(()),
                 },
                 // Shown, but no path of this trait can name it.
-                Err(_) => visit(&String::from_utf8_lossy(raw), Metadata { length: 0, kind: Kind::Other }),
+                _ => visit(&String::from_utf8_lossy(raw), Metadata { length: 0, kind: Kind::Other }),
             };
             if flow.is_break() {
                 break;

@@ -166,7 +166,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     }
 
     /// Removes the directories that a removed file leaves empty.
-    fn prune(&self, path: &str) -> Result<(), EngineError> {
+    pub(super) fn prune(&self, path: &str) -> Result<(), EngineError> {
         let mut directory = zone_io::parent(path);
         while !directory.is_empty() {
             let full = client_path(directory);

@@ -18,9 +18,11 @@
 mod apply;
 mod undo;
 
-use firmware_image::free_zone::FreeZone;
+use firmware_image::free_zone::{FreeZone, Kind};
 use firmware_image::journal::{Journal, State as JournalState};
+use firmware_image::launcher_note::LauncherNote;
 use firmware_image::{Digest, RawZone, paths};
+use release_store::manifest::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::backups::Look;
@@ -107,6 +109,15 @@ struct CommitPlan {
     statement: Option<(Digest, u64)>,
     previous_statement: Option<(Digest, u64)>,
     updaters: Vec<UpdaterStep>,
+    /// What stood there before was a mixture already: there is nothing to go back to.
+    from_mixture: bool,
+}
+
+impl CommitPlan {
+    /// Whether copies of what is replaced are kept.
+    fn keeps_undo(&self) -> bool {
+        self.intent.keeps_undo() && !self.from_mixture
+    }
 }
 
 /// What recovery found at the start of a run.
@@ -141,12 +152,18 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 Ok(Recovery::Nothing)
             }
             JournalState::Committing { .. } if self.limits.dry_run => Ok(Recovery::Stuck),
-            JournalState::Committing { plan: digest, .. } => {
+            JournalState::Committing { plan: tag, .. } => {
                 self.look = Look::Whole;
-                let Some(plan) = self.read_commit_plan(&digest)? else {
+                let Some(plan) = self.read_commit_plan(&tag)? else {
                     self.alarm("an interrupted update has lost its plan: the client must be repaired");
                     return Ok(Recovery::Stuck);
                 };
+                if !self.leads_on(&plan) {
+                    self.alarm(
+                        "an interrupted update is of another time than the version record: the client must be repaired",
+                    );
+                    return Ok(Recovery::Stuck);
+                }
                 match self.execute(&plan, &mut journal, false) {
                     Ok(()) => {
                         self.note(format!("an interrupted change to release {} was finished", plan.release.version));
@@ -197,7 +214,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// Whether a commit that `error` keeps from being finished can be taken back.
     fn may_undo(&self, plan: &CommitPlan, error: &EngineError) -> bool {
         let passes = matches!(error.kind(), FailureKind::ReadOnly | FailureKind::Busy);
-        !passes && !self.is_applied(plan) && plan.intent.keeps_undo()
+        !passes && !self.is_applied(plan) && plan.keeps_undo()
     }
 
     /// Whether the release of `plan` is the installed one already.
@@ -216,9 +233,23 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         self.is_open().unwrap_or(true)
     }
 
-    fn read_commit_plan(&self, digest: &Digest) -> Result<Option<CommitPlan>, EngineError> {
+    /// Whether a plan begins at the installed release or ends there: what is put back from another time, or from another
+    /// device, decides nothing.
+    fn leads_on(&self, plan: &CommitPlan) -> bool {
+        let Some(installed) = &self.state.release else { return true };
+        let from = plan.previous.as_ref().map(|previous| previous.serial);
+        installed.serial == plan.release.serial || from == Some(installed.serial)
+    }
+
+    /// What the journal says of a plan: a tag that needs the device's key, as what a plan says becomes the version record.
+    fn plan_tag(&self, plan: &[u8]) -> Digest {
+        let key = &self.records.identity.device_key;
+        Digest(*key.derive(&Digest::of(plan).0, b"holdfast commit plan v1").expose())
+    }
+
+    fn read_commit_plan(&self, tag: &Digest) -> Result<Option<CommitPlan>, EngineError> {
         let Some(bytes) = zone_io::read_small(self.free, COMMIT_PLAN, MAX_PLAN_BYTES)? else { return Ok(None) };
-        if Digest::of(&bytes) != *digest {
+        if self.plan_tag(&bytes) != *tag {
             return Ok(None);
         }
         let plan = postcard::take_from_bytes::<CommitPlan>(&bytes).ok().map(|(plan, _appended)| plan);
@@ -228,6 +259,16 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// Makes the release of `plan` the installed one. Everything is staged, and the client does not run.
     pub(crate) fn commit(&mut self, plan: &Plan, intent: Intent) -> Result<(), EngineError> {
         let mut journal = Journal::read(self.free).map_err(EngineError::zone("read", paths::JOURNAL))?;
+        if intent != Intent::Repair {
+            self.forget_failures_of(plan.release.serial)?;
+        }
+        let mut puts = Vec::with_capacity(plan.puts.len());
+        for put in &plan.puts {
+            // The client may have made it since the plan was: then it is the user's.
+            let is_users = self.is_users_by_now(&put.path, &plan.manifest)?;
+            let (path, digest, size, executable) = (put.path.clone(), put.digest, put.size, put.executable);
+            puts.extend((!is_users).then_some(PutStep { path, digest, size, executable, old: None }));
+        }
         let previous = match &self.state.release {
             Some(installed) if installed.serial != plan.release.serial => Some(installed.clone()),
             _ => self.state.previous.clone(),
@@ -238,17 +279,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             release: plan.release.clone(),
             previous,
             modules: plan.manifest.modules.iter().map(|module| (module.id.clone(), module.version.clone())).collect(),
-            puts: plan
-                .puts
-                .iter()
-                .map(|put| PutStep {
-                    path: put.path.clone(),
-                    digest: put.digest,
-                    size: put.size,
-                    executable: put.executable,
-                    old: None,
-                })
-                .collect(),
+            puts,
             removes: plan.removes.iter().map(|(path, _)| RemoveStep { path: path.clone(), old: None }).collect(),
             marks: plan.marks.clone(),
             manifest_bytes: plan.verified.bytes().len() as u64,
@@ -256,14 +287,15 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             statement: plan.statement.as_ref().map(|bytes| (Digest::of(bytes), bytes.len() as u64)),
             previous_statement: plan.previous_statement.as_ref().map(|bytes| (Digest::of(bytes), bytes.len() as u64)),
             updaters: updater_steps(plan),
+            from_mixture: journal.state().is_open(),
         };
-        if intent.keeps_undo() {
+        if commit.keeps_undo() {
             self.keep_undo(&mut commit, &undo::believed(&plan.inventory, &plan.manifest))?;
         }
         let bytes = postcard::to_allocvec(&commit).map_err(|_| EngineError::Internal("a plan does not encode"))?;
         zone_io::write_durable(self.free, COMMIT_PLAN, &bytes)?;
         self.watch.step("planned");
-        let open = JournalState::Committing { plan: Digest::of(&bytes), serial: plan.release.serial };
+        let open = JournalState::Committing { plan: self.plan_tag(&bytes), serial: plan.release.serial };
         journal.advance(self.free, open).map_err(EngineError::zone("write", paths::JOURNAL))?;
         self.watch.step("committing");
         match self.execute(&commit, &mut journal, true) {
@@ -277,6 +309,26 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
             other => other,
         }
+    }
+
+    /// Has the launcher count a release's starts anew: who chooses one that failed here once gives it another trial.
+    fn forget_failures_of(&self, serial: u64) -> Result<(), EngineError> {
+        let mut note = LauncherNote::read(self.free).map_err(EngineError::zone("read", paths::LAUNCHER_NOTE))?;
+        if note.trial.as_ref().is_some_and(|trial| trial.serial == serial && !trial.proven) {
+            note.trial = None;
+            note.write(self.free).map_err(EngineError::zone("write", paths::LAUNCHER_NOTE))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a file that is there belongs to the user: where none is, it is put there once.
+    fn is_users_by_now(&self, path: &str, manifest: &release_store::Manifest) -> Result<bool, EngineError> {
+        if manifest.file(path).is_none_or(|file| file.policy != Policy::Seed) {
+            return Ok(false);
+        }
+        let full = crate::inventory::client_path(path);
+        let found = self.free.metadata(&full).map_err(EngineError::zone("read", &full))?;
+        Ok(found.is_some_and(|found| found.kind == Kind::File))
     }
 
     /// Removes what only an open commit needs. Undo copies stay, to go back with.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use firmware_image::free_zone::FreeZone;
+use firmware_image::free_zone::{FreeZone, Kind};
 use firmware_image::journal::{Journal, State as JournalState};
 use firmware_image::{Digest, RawZone, paths};
 use release_store::Manifest;
@@ -99,7 +99,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// # Errors
     /// `NoSpaceInside` where even that takes more room than there is, or where there is nothing to go back to.
     pub(super) fn undo_for_room(&mut self, plan: &CommitPlan, journal: &mut Journal) -> Result<(), EngineError> {
-        if self.is_applied(plan) || !plan.intent.keeps_undo() {
+        if self.is_applied(plan) || !plan.keeps_undo() {
             return Err(self.no_room_inside(plan)?);
         }
         let undone = match self.undo_commit(plan, journal, None) {
@@ -132,6 +132,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         Ok(EngineError::NoSpaceInside { needed: needed.max(free + RESERVE_BYTES), free })
     }
 
+    /// Whether something at `full` has to go: a file, or, where one is to be put back, a directory that has been emptied.
+    fn stands_in_the_way(&self, full: &str, has_old: bool) -> Result<bool, EngineError> {
+        let found = self.free.metadata(full).map_err(EngineError::zone("read", full))?;
+        Ok(found.is_some_and(|found| has_old || found.kind != Kind::Directory))
+    }
+
     /// Puts back what the commit replaced, and closes the journal. `damaged`: the file whose staged copy is not good.
     pub(super) fn undo_commit(
         &mut self,
@@ -139,7 +145,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         journal: &mut Journal,
         damaged: Option<&str>,
     ) -> Result<(), EngineError> {
-        if !plan.intent.keeps_undo() {
+        if !plan.keeps_undo() {
             return Err(EngineError::CommitStuck);
         }
         let mut touched: BTreeSet<String> = BTreeSet::new();
@@ -154,8 +160,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 Some((digest, length)) => due.push((full.clone(), length, digest)),
                 None => {}
             }
-            // All of it goes before anything is put back: it takes room that this may need.
-            zone_io::remove(self.free, &full)?;
+            // All of it goes before anything is put back: it takes room that this may need. What was never replaced, such as
+            // somebody's directory, stays.
+            if self.stands_in_the_way(&full, old.is_some())? {
+                zone_io::remove(self.free, &full)?;
+                self.prune(path)?;
+            }
         }
         // Before another file is flushed: see `zone_io::remove_all`.
         self.sync_touched(&touched)?;

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -97,14 +98,20 @@ pub fn launcher_pipes() -> Pipes {
     Pipes { ready, client }
 }
 
+/// What ends a program that did nothing wrong.
+const INTERRUPTED: i32 = rustix::process::Signal::INT.as_raw();
+const KILLED: i32 = rustix::process::Signal::KILL.as_raw();
+const TERMINATED: i32 = rustix::process::Signal::TERM.as_raw();
+
 /// Runs an updater from memory until it says that it is ready and has ended.
 pub fn probe(image: &mut dyn Read, args: &[OsString], limit: Duration) -> Probe {
     match try_probe(image, args, limit) {
         Ok(probe) => probe,
-        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
-            Probe::NotTried(error.to_string())
+        // No program at all. Whatever else kept it from being tried, such as too little memory, says nothing of it.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
+            Probe::Failed(error.to_string())
         }
-        Err(error) => Probe::Failed(error.to_string()),
+        Err(error) => Probe::NotTried(error.to_string()),
     }
 }
 
@@ -141,6 +148,10 @@ fn try_probe(image: &mut dyn Read, args: &[OsString], limit: Duration) -> io::Re
         None => Probe::Failed("it did not end in time".into()),
         Some(status) if ready && status.success() => Probe::Ready,
         Some(status) if status.success() => Probe::Failed("it ended without being ready".into()),
+        // Ended by others: somebody at the keyboard, or a system without memory.
+        Some(status) if matches!(status.signal(), Some(INTERRUPTED | KILLED | TERMINATED)) => {
+            Probe::NotTried(status.to_string())
+        }
         Some(status) => Probe::Failed(status.to_string()),
     })
 }
