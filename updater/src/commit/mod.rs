@@ -20,7 +20,10 @@ mod undo;
 
 use firmware_image::free_zone::FreeZone;
 use firmware_image::journal::{Journal, State as JournalState};
+use firmware_image::updater_image::MAX_IMAGE_BYTES;
 use firmware_image::{Digest, RawZone, paths};
+use release_store::manifest::{MAX_FILE_BYTES, MAX_UPDATERS, check_module, check_platform, check_version};
+use release_store::paths::PathSet;
 use serde::{Deserialize, Serialize};
 
 use crate::backups::Look;
@@ -107,6 +110,29 @@ struct CommitPlan {
     statement: Option<(Digest, u64)>,
     previous_statement: Option<(Digest, u64)>,
     updaters: Vec<UpdaterStep>,
+}
+
+impl CommitPlan {
+    /// Reads a plan; `None` for one that no updater wrote.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (plan, _appended) = postcard::take_from_bytes::<Self>(bytes).ok()?;
+        plan.is_sound().then_some(plan)
+    }
+
+    /// Whether it keeps to what holds for every release: anybody can write a plan into the free zone, and a journal that fits.
+    fn is_sound(&self) -> bool {
+        let releases = [Some(&self.release), self.previous.as_ref()].into_iter().flatten();
+        let mut versions = releases.map(|known| &known.version).chain(self.modules.iter().map(|(_, version)| version));
+        let mut others = self.removes.iter().map(|step| &step.path).chain(self.marks.iter().map(|(path, _)| path));
+        let mut put = PathSet::new();
+        self.format == PLAN_FORMAT
+            && versions.all(|version| check_version(version).is_ok())
+            && self.modules.iter().all(|(id, _)| check_module(id).is_ok())
+            && self.puts.iter().all(|step| step.size <= MAX_FILE_BYTES && put.insert(&step.path).is_ok())
+            && others.all(|path| release_store::paths::check(path).is_ok())
+            && self.updaters.len() <= MAX_UPDATERS
+            && self.updaters.iter().all(|step| check_platform(&step.platform).is_ok() && step.size <= MAX_IMAGE_BYTES)
+    }
 }
 
 /// What recovery found at the start of a run.
@@ -221,8 +247,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         if Digest::of(&bytes) != *digest {
             return Ok(None);
         }
-        let plan = postcard::take_from_bytes::<CommitPlan>(&bytes).ok().map(|(plan, _appended)| plan);
-        Ok(plan.filter(|plan| plan.format == PLAN_FORMAT))
+        Ok(CommitPlan::decode(&bytes))
     }
 
     /// Makes the release of `plan` the installed one. Everything is staged, and the client does not run.

@@ -125,9 +125,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             let found = self.free.metadata(&full).map_err(EngineError::zone("read", &full))?;
             // The larger of the two releases' files: it may be finished or undone.
             let wanted = put.size.max(put.old.map_or(0, |(_, length)| length));
-            needed += footprint(wanted.saturating_sub(found.map_or(0, |found| found.length)));
+            // A user's own file that stood there may have any length, and a forged plan says any.
+            needed = needed.saturating_add(footprint(wanted.saturating_sub(found.map_or(0, |found| found.length))));
         }
-        needed += plan.updaters.iter().map(|updater| footprint(updater.size)).max().unwrap_or(0);
+        let image = plan.updaters.iter().map(|updater| footprint(updater.size)).max().unwrap_or(0);
+        let needed = needed.saturating_add(image);
         let free = self.free.free_bytes().map_err(EngineError::zone("measure", "/"))?;
         Ok(EngineError::NoSpaceInside { needed: needed.max(free + RESERVE_BYTES), free })
     }
@@ -151,7 +153,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             touched.insert(zone_io::parent(&full).to_owned());
             match old {
                 Some((digest, length)) if zone_io::file_is(self.free, &full, length, &digest)? => continue,
-                Some((digest, length)) => due.push((full.clone(), length, digest)),
+                Some((digest, length)) => {
+                    self.clear_way(path)?;
+                    due.push((full.clone(), length, digest));
+                }
+                // The commit put a file there, and no directory.
+                None if self.is_directory(&full)? => continue,
                 None => {}
             }
             // All of it goes before anything is put back: it takes room that this may need.
