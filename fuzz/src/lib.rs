@@ -5,10 +5,12 @@
 //! take the input for a list of changes to it.
 
 mod device;
+mod engine;
 mod images;
 mod store;
 mod zone;
 
 pub use device::{device_config, hidden_zone, journal, launcher_note, region, updater_image};
+pub use engine::{commit_plan, http, spool};
 pub use images::{fat, gpt, iso};
 pub use store::{chunk_list, frame, manifest, patch, paths, step, tuf};

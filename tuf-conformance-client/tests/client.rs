@@ -2,295 +2,13 @@
 
 #![allow(missing_docs)]
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::{Arc, Mutex};
+mod repository;
 
-use release_store::tuf::{TufKey, TufPublicKey};
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, RSA_PSS_SHA256, RsaKeyPair};
+use std::fs;
+
 use serde_json::{Value, json};
 
-const LATER: &str = "2999-01-01T00:00:00Z";
-const EARLIER: &str = "2001-01-01T00:00:00Z";
-
-type Served = Arc<Mutex<(BTreeMap<String, Vec<u8>>, Vec<String>)>>;
-
-/// A key of another kind than Ed25519, from `tests/keys`.
-enum OtherKey {
-    EcdsaP256,
-    RsaPss,
-}
-
-impl OtherKey {
-    const ID: &str = "the other key";
-
-    fn public(&self) -> Value {
-        let (kind, scheme, pem) = match self {
-            Self::EcdsaP256 => ("ecdsa", "ecdsa-sha2-nistp256", include_str!("keys/ecdsa-p256.pem")),
-            Self::RsaPss => ("rsa", "rsassa-pss-sha256", include_str!("keys/rsa-2048.pem")),
-        };
-        json!({"keytype": kind, "scheme": scheme, "keyval": {"public": pem}})
-    }
-
-    fn sign(&self, signed: &Value) -> Vec<u8> {
-        // Nothing in these files is written in another way in canonical JSON.
-        let (message, random) = (signed.to_string(), SystemRandom::new());
-        match self {
-            Self::EcdsaP256 => {
-                let key = include_bytes!("keys/ecdsa-p256.pk8");
-                let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key, &random).unwrap();
-                key.sign(&random, message.as_bytes()).unwrap().as_ref().to_vec()
-            }
-            Self::RsaPss => {
-                let key = RsaKeyPair::from_pkcs8(include_bytes!("keys/rsa-2048.pk8")).unwrap();
-                let mut signature = vec![0; key.public().modulus_len()];
-                key.sign(&RSA_PSS_SHA256, &random, message.as_bytes(), &mut signature).unwrap();
-                signature
-            }
-        }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A repository whose every role has a key of its own, made from its name, and a server of it.
-struct Repository {
-    served: Served,
-    address: SocketAddr,
-    versions: BTreeMap<String, u64>,
-    dir: tempfile::TempDir,
-    consistent: bool,
-}
-
-fn key(seed: u8) -> TufKey {
-    TufKey::from_seed(&[seed; 32])
-}
-
-fn of(role: &str) -> TufKey {
-    key(role.bytes().fold(7, |sum: u8, byte| sum.wrapping_mul(31).wrapping_add(byte)))
-}
-
-fn public(key: &TufPublicKey) -> Value {
-    json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": hex(&key.0)}})
-}
-
-impl Repository {
-    fn new(consistent: bool) -> Self {
-        let served: Served = Arc::default();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let files = served.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = BufReader::new(stream.unwrap());
-                let mut lines = String::new();
-                while !lines.ends_with("\r\n\r\n") {
-                    if stream.read_line(&mut lines).unwrap_or(0) == 0 {
-                        break;
-                    }
-                }
-                let Some(path) = lines.split(' ').nth(1).map(|path| path[1..].to_owned()) else { continue };
-                let mut files = files.lock().unwrap();
-                let (status, body) = match files.0.get(&path) {
-                    Some(body) => ("200 OK", body.clone()),
-                    None => ("404 Not Found", Vec::new()),
-                };
-                files.1.push(path);
-                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-                let _ = stream.get_mut().write_all(&[head.as_bytes(), &body].concat());
-            }
-        });
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["metadata", "targets"] {
-            fs::create_dir(dir.path().join(name)).unwrap();
-        }
-        let mut new = Self { served, address, versions: BTreeMap::new(), dir, consistent };
-        new.root(&[]);
-        new.targets("targets", &[], &[], LATER);
-        new.publish(LATER);
-        fs::write(new.path("root.json"), new.get("metadata/1.root.json")).unwrap();
-        assert_eq!(new.run(&["init", new.path("root.json").to_str().unwrap()]), 0);
-        new
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn get(&self, path: &str) -> Vec<u8> {
-        self.served.lock().unwrap().0[path].clone()
-    }
-
-    fn put(&self, path: &str, bytes: &[u8]) {
-        self.served.lock().unwrap().0.insert(path.to_owned(), bytes.to_vec());
-    }
-
-    /// What was asked for since it was last asked for.
-    fn requests(&self) -> Vec<String> {
-        std::mem::take(&mut self.served.lock().unwrap().1)
-    }
-
-    fn next(&mut self, role: &str) -> u64 {
-        let version = self.versions.entry(role.to_owned()).or_default();
-        *version += 1;
-        *version
-    }
-
-    fn sign(&mut self, role: &str, signers: &[TufKey], mut signed: Value) -> Vec<u8> {
-        signed["version"] = json!(self.next(role));
-        signed["spec_version"] = json!("1.0.31");
-        let mut file: Value = serde_json::from_slice(&signers[0].sign(&signed)).unwrap();
-        for signer in &signers[1..] {
-            let other: Value = serde_json::from_slice(&signer.sign(&signed)).unwrap();
-            file["signatures"].as_array_mut().unwrap().push(other["signatures"][0].clone());
-        }
-        // Spelled as nobody would write it again.
-        format!(" {file} \n").into_bytes()
-    }
-
-    /// A new root; `other` roles have keys named so instead of their own.
-    fn root(&mut self, other: &[(&str, &str)]) {
-        let owner = |role: &'static str| other.iter().find(|(name, _)| *name == role).map_or(role, |(_, key)| *key);
-        let roles = ["root", "timestamp", "snapshot", "targets"].map(|role| (role, of(owner(role)).public()));
-        let keys: serde_json::Map<_, _> = roles.iter().map(|(_, key)| (key.id(), public(key))).collect();
-        let roles: serde_json::Map<_, _> =
-            roles.iter().map(|(role, key)| (role.to_string(), json!({"keyids": [key.id()], "threshold": 1}))).collect();
-        let signed = json!({"_type": "root", "expires": LATER, "consistent_snapshot": self.consistent, "keys": keys, "roles": roles});
-        let bytes = self.sign("root", &[of("root")], signed);
-        self.put(&format!("metadata/{}.root.json", self.versions["root"]), &bytes);
-    }
-
-    /// A targets role with targets (each holds its own name, and is served) and delegations (name, paths, terminating).
-    fn targets(&mut self, role: &str, targets: &[&str], delegations: &[(&str, &str, bool)], expires: &str) {
-        self.targets_signed_by(role, &[role], targets, delegations, expires);
-    }
-
-    fn targets_signed_by(
-        &mut self,
-        role: &str,
-        signers: &[&str],
-        targets: &[&str],
-        delegations: &[(&str, &str, bool)],
-        expires: &str,
-    ) {
-        let mut list = serde_json::Map::new();
-        for name in targets {
-            let digest = ring::digest::digest(&ring::digest::SHA512, name.as_bytes());
-            let digest = hex(digest.as_ref());
-            let (directory, file) = name.rsplit_once('/').map_or((String::new(), *name), |(d, f)| (format!("{d}/"), f));
-            let prefix = if self.consistent { format!("{digest}.") } else { String::new() };
-            self.put(&format!("targets/{directory}{prefix}{file}"), name.as_bytes());
-            list.insert(name.to_string(), json!({"length": name.len(), "hashes": {"sha512": digest}}));
-        }
-        let mut signed = json!({"_type": "targets", "expires": expires, "targets": list});
-        // `name@key` is delegated to another key than its own.
-        let parts = |name: &str| {
-            let (name, key) = name.split_once('@').unwrap_or((name, name));
-            (name.to_owned(), of(key).public())
-        };
-        let keys: serde_json::Map<_, _> =
-            delegations.iter().map(|(name, ..)| parts(name).1).map(|key| (key.id(), public(&key))).collect();
-        let roles: Vec<Value> = delegations
-            .iter()
-            .map(|(name, paths, terminating)| {
-                let (name, key) = parts(name);
-                json!({"name": name, "keyids": [key.id()], "threshold": 1, "paths": [paths], "terminating": terminating})
-            })
-            .collect();
-        signed["delegations"] = json!({"keys": keys, "roles": roles});
-        let signers: Vec<TufKey> = signers.iter().map(|name| of(name)).collect();
-        let bytes = self.sign(role, &signers, signed);
-        let name: String = role.bytes().fold(String::new(), |name, byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'.' => name + &char::from(byte).to_string(),
-            _ => format!("{name}%{byte:02X}"),
-        });
-        self.put(&self.place(&name, self.versions[role]), &bytes);
-    }
-
-    fn place(&self, role: &str, version: u64) -> String {
-        if self.consistent { format!("metadata/{version}.{role}.json") } else { format!("metadata/{role}.json") }
-    }
-
-    /// A snapshot of all targets roles as they are, and its timestamp.
-    fn publish(&mut self, expires: &str) {
-        let meta: serde_json::Map<_, _> = self
-            .versions
-            .iter()
-            .filter(|(role, _)| !["root", "timestamp", "snapshot"].contains(&role.as_str()))
-            .map(|(role, version)| (format!("{role}.json"), json!({"version": version})))
-            .collect();
-        let bytes =
-            self.sign("snapshot", &[of("snapshot")], json!({"_type": "snapshot", "expires": LATER, "meta": meta}));
-        self.put(&self.place("snapshot", self.versions["snapshot"]), &bytes);
-        self.stamp(expires, self.versions["snapshot"]);
-    }
-
-    fn stamp(&mut self, expires: &str, snapshot: u64) {
-        let signed =
-            json!({"_type": "timestamp", "expires": expires, "meta": {"snapshot.json": {"version": snapshot}}});
-        let bytes = self.sign("timestamp", &[of("timestamp")], signed);
-        self.put("metadata/timestamp.json", &bytes);
-    }
-
-    /// The program's exit status.
-    fn run(&self, command: &[&str]) -> i32 {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_tuf-conformance-client"));
-        program.arg("--metadata-dir").arg(self.path("metadata"));
-        program.args(["--metadata-url", &format!("http://{}/metadata/", self.address)]).args(command);
-        let ended = program.output().unwrap();
-        print!("{}", String::from_utf8_lossy(&ended.stderr));
-        ended.status.code().unwrap()
-    }
-
-    fn refresh(&self) -> i32 {
-        self.run(&["refresh"])
-    }
-
-    fn download(&self, names: &[&str]) -> i32 {
-        let (base, dir) = (format!("http://{}/targets", self.address), self.path("targets"));
-        let mut args: Vec<&str> = names.iter().flat_map(|name| ["--target-name", name]).collect();
-        args.extend(["--target-base-url", &base, "--target-dir", dir.to_str().unwrap(), "download"]);
-        self.run(&args)
-    }
-
-    fn kept(&self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.path("metadata").join(name)).ok()
-    }
-
-    /// Names and versions of what is trusted.
-    fn trusted(&self) -> Vec<(String, u64)> {
-        let files = fs::read_dir(self.path("metadata")).unwrap().map(|entry| entry.unwrap());
-        let mut trusted: Vec<(String, u64)> = files
-            .filter_map(|file| {
-                let name = file.file_name().into_string().unwrap();
-                let role = name.strip_suffix(".json")?.to_owned();
-                let value: Value = serde_json::from_slice(&fs::read(file.path()).unwrap()).unwrap();
-                Some((role, value["signed"]["version"].as_u64().unwrap()))
-            })
-            .collect();
-        trusted.sort();
-        trusted
-    }
-
-    /// What was downloaded.
-    fn downloaded(&self) -> Vec<Vec<u8>> {
-        let files = fs::read_dir(self.path("targets")).unwrap();
-        let mut files: Vec<Vec<u8>> = files.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
-        files.sort();
-        files
-    }
-}
-
-fn trusted(of: &[(&str, u64)]) -> Vec<(String, u64)> {
-    of.iter().map(|(role, version)| (role.to_string(), *version)).collect()
-}
+use repository::{EARLIER, LATER, OtherKey, Repository, hashes, hex, of, trusted};
 
 #[test]
 fn a_refresh_keeps_what_was_served_byte_for_byte_and_asks_no_more_than_it_must() {
@@ -396,7 +114,7 @@ fn a_target_that_is_another_is_not_kept() {
     let mut repository = Repository::new(true);
     repository.targets("targets", &["a"], &[], LATER);
     repository.publish(LATER);
-    let place = repository.served.lock().unwrap().0.keys().find(|path| path.starts_with("targets/")).unwrap().clone();
+    let place = format!("targets/{}.a", hashes(b"a")["sha512"].as_str().unwrap());
     for other in [&b"b"[..], b"", b"aa"] {
         repository.put(&place, other);
         assert_eq!(repository.download(&["a"]), 1);
@@ -494,35 +212,129 @@ fn a_repository_without_consistent_snapshots_will_do() {
 
 #[test]
 fn a_role_may_have_keys_of_every_kind_and_each_of_them_has_to_sign() {
-    for other in [OtherKey::EcdsaP256, OtherKey::RsaPss] {
+    for (other, role) in [OtherKey::EcdsaP256, OtherKey::RsaPss]
+        .iter()
+        .flat_map(|other| ["timestamp", "targets", "delegated"].map(|role| (other, role)))
+    {
         let mut repository = Repository::new(true);
-        // A root by which two keys sign the timestamp: its own, and the other.
-        let mut root: Value = serde_json::from_slice(&repository.get("metadata/1.root.json")).unwrap();
-        let root = &mut root["signed"];
-        root["keys"][OtherKey::ID] = other.public();
-        root["roles"]["timestamp"]["keyids"].as_array_mut().unwrap().push(json!(OtherKey::ID));
-        root["roles"]["timestamp"]["threshold"] = json!(2);
-        let root = repository.sign("root", &[of("root")], root.clone());
-        repository.put("metadata/2.root.json", &root);
-        assert_eq!(repository.refresh(), 1, "one signature of two");
-
-        repository.stamp(LATER, 1);
-        let mut timestamp: Value = serde_json::from_slice(&repository.get("metadata/timestamp.json")).unwrap();
-        let sound = other.sign(&timestamp["signed"]);
-        let mut publish = |signature: &[u8]| {
-            let signatures = timestamp["signatures"].as_array_mut().unwrap();
-            signatures.truncate(1);
-            signatures.push(json!({"keyid": OtherKey::ID, "sig": hex(signature)}));
-            repository.put("metadata/timestamp.json", timestamp.to_string().as_bytes());
-            repository.refresh()
+        repository.targets("targets", &[], &[("delegated", "*", false)], LATER);
+        repository.targets("delegated", &["file"], &[], LATER);
+        // Two keys sign the role: its own, and the other.
+        let add = |keys: &mut Value| keys[OtherKey::ID] = other.public();
+        let need = |role: &mut Value| {
+            role["keyids"].as_array_mut().unwrap().push(json!(OtherKey::ID));
+            role["threshold"] = json!(2);
         };
-        for at in 0..sound.len() {
+        if role == "delegated" {
+            repository.change("targets", |targets| {
+                add(&mut targets["delegations"]["keys"]);
+                need(&mut targets["delegations"]["roles"][0]);
+            });
+        } else {
+            repository.change("root", |root| {
+                add(&mut root["keys"]);
+                need(&mut root["roles"][role]);
+            });
+        }
+        repository.publish(LATER);
+        assert_eq!(repository.download(&["file"]), 1, "{role}: one signature of two");
+
+        let sound = repository.signature_by(other, role);
+        let refused = |signature: &[u8]| {
+            repository.sign_beside(role, signature);
+            assert_eq!(repository.download(&["file"]), 1, "{role}: {}", hex(signature));
+            assert!(repository.downloaded().is_empty());
+        };
+        refused(&[]);
+        // Each byte once; the same code verifies the other roles.
+        for at in (0..sound.len()).step_by(if role == "timestamp" { 1 } else { 50 }) {
             let mut wrong = sound.clone();
             wrong[at] ^= 1;
-            assert_eq!(publish(&wrong), 1, "{at}");
+            refused(&wrong);
         }
-        assert_eq!(publish(&[]), 1);
-        assert_eq!(publish(&sound), 0);
-        assert_eq!(repository.trusted(), trusted(&[("root", 2), ("snapshot", 1), ("targets", 1), ("timestamp", 2)]));
+        repository.sign_beside(role, &sound);
+        assert_eq!(repository.download(&["file"]), 0, "{role}");
+        assert_eq!(repository.kept(&format!("{role}.json")), Some(repository.newest(role)));
     }
+}
+
+#[test]
+fn each_digest_of_a_target_is_compared_be_it_one_or_two() {
+    for consistent in [true, false] {
+        for named in [&["sha256"][..], &["sha512"], &["sha256", "sha512"]] {
+            let mut repository = Repository::new(consistent);
+            repository.targets("targets", &["file"], &[], LATER);
+            // With `wrong` in the place of what the target has.
+            let mut download = |wrong: Option<&str>| {
+                let mut found = hashes(b"file");
+                found.as_object_mut().unwrap().retain(|algorithm, _| named.contains(&&**algorithm));
+                if let Some(algorithm) = wrong {
+                    found[algorithm] = hashes(b"another")[algorithm].clone();
+                }
+                named.iter().for_each(|algorithm| repository.put_target("file", found[algorithm].as_str().unwrap()));
+                repository.change("targets", |targets| targets["targets"]["file"]["hashes"] = found);
+                repository.publish(LATER);
+                repository.requests();
+                let status = repository.download(&["file"]);
+                let asked = repository.requests().iter().filter(|path| path.starts_with("targets/")).count();
+                (status, asked, repository.downloaded())
+            };
+            for algorithm in named {
+                assert_eq!(download(Some(algorithm)), (1, 1, vec![]), "{named:?}, of which {algorithm} is wrong");
+            }
+            assert_eq!(download(None), (0, 1, vec![b"file".to_vec()]), "{named:?}");
+        }
+    }
+}
+
+#[test]
+fn digests_and_lengths_in_snapshot_and_timestamp_are_compared_and_what_was_trusted_is_kept() {
+    for (parent, child) in [("snapshot", "targets"), ("timestamp", "snapshot")] {
+        let mut repository = Repository::new(true);
+        assert_eq!(repository.refresh(), 0);
+        let before = repository.kept(&format!("{child}.json"));
+        repository.targets("targets", &["file"], &[], LATER);
+        repository.publish(LATER);
+        let file = repository.newest(child);
+        let (sound, length) = (hashes(&file), json!(file.len()));
+        let wrong = hashes(b"another");
+        let mut refresh = |hashes: Value, length: Value| {
+            repository.change(parent, |signed| {
+                let meta = &mut signed["meta"][format!("{child}.json")];
+                (meta["hashes"], meta["length"]) = (hashes, length);
+            });
+            if parent == "snapshot" {
+                repository.stamp(LATER, repository.versions["snapshot"]);
+            }
+            let status = repository.refresh();
+            assert_eq!(repository.kept(&format!("{parent}.json")), Some(repository.newest(parent)));
+            (status, repository.kept(&format!("{child}.json")))
+        };
+        for hashes in [
+            wrong.clone(),
+            json!({"sha256": wrong["sha256"]}),
+            json!({"sha512": wrong["sha512"]}),
+            json!({"sha256": wrong["sha256"], "sha512": sound["sha512"]}),
+            json!({"sha256": sound["sha256"], "sha512": wrong["sha512"]}),
+        ] {
+            assert_eq!(refresh(hashes.clone(), length.clone()), (1, before.clone()), "{parent}: {hashes}");
+        }
+        for length in [file.len() - 1, file.len() + 1] {
+            assert_eq!(refresh(sound.clone(), json!(length)), (1, before.clone()), "{parent}: {length}");
+        }
+        assert_eq!(refresh(sound, length), (0, Some(file)), "{parent}");
+    }
+}
+
+#[test]
+fn a_root_is_trusted_without_a_server_and_a_refresh_is_not() {
+    let repository = Repository::new(true);
+    let root = repository.path("root.json");
+    fs::remove_file(repository.path("metadata/root.json")).unwrap();
+    repository.requests();
+    assert_eq!(repository.run_without_url(&["init", root.to_str().unwrap()]), 0);
+    assert_eq!(repository.kept("root.json"), Some(repository.newest("root")));
+    assert_eq!(repository.run_without_url(&["refresh"]), 1);
+    assert!(repository.requests().is_empty());
+    assert_eq!(repository.refresh(), 0);
 }

@@ -2,8 +2,8 @@
 //! them.
 //!
 //! Nothing a server sends is trusted here or bounds anything: lengths, ranges and redirects are checked against what was
-//! asked for, a stalled connection ends after [`STALL`], one that only drips after [`PATIENCE`], an endless answer at the
-//! caller's ceiling.
+//! asked for ([`crate::answer`]), a stalled connection ends after [`STALL`], one that only drips after [`PATIENCE`], an
+//! endless answer at the caller's ceiling.
 
 use std::io::Read as _;
 use std::ops::Range;
@@ -17,6 +17,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
+use crate::answer::{Head, bad, redirect, refused};
 use crate::meter::Meter;
 use crate::resolver::SystemResolver;
 
@@ -104,34 +105,6 @@ impl Http {
     }
 }
 
-/// Where a redirect from `url` leads; `None` where it leaves HTTP, or gives up encryption.
-fn redirect(url: &str, location: &str) -> Option<String> {
-    let (scheme, rest) = url.split_once("://")?;
-    let host = rest.split(['/', '?', '#']).next()?;
-    let target = if location.contains("://") {
-        location.to_owned()
-    } else if let Some(rest) = location.strip_prefix("//") {
-        format!("{scheme}://{rest}")
-    } else if location.starts_with('/') {
-        format!("{scheme}://{host}{location}")
-    } else {
-        let path = &rest[host.len()..];
-        let directory = path.split(['?', '#']).next()?.rsplit_once('/').map_or("", |(directory, _)| directory);
-        format!("{scheme}://{host}{directory}/{location}")
-    };
-    let (to, _) = target.split_once("://")?;
-    let upgrade = to.eq_ignore_ascii_case("https") || (to.eq_ignore_ascii_case("http") && scheme == "http");
-    upgrade.then_some(target)
-}
-
-fn refused(path: &str, reason: &str) -> TransportError {
-    TransportError::Refused { path: path.to_owned(), reason: reason.to_owned() }
-}
-
-fn bad(path: &str, reason: impl Into<String>) -> TransportError {
-    TransportError::Bad { path: path.to_owned(), reason: reason.into() }
-}
-
 fn failed(path: &str, error: ureq::Error) -> TransportError {
     match error {
         ureq::Error::Protocol(error) => bad(path, error.to_string()),
@@ -140,13 +113,6 @@ fn failed(path: &str, error: ureq::Error) -> TransportError {
         }
         other => TransportError::Unreachable { path: path.to_owned(), source: other.into() },
     }
-}
-
-/// The start and the whole length in `bytes 0-99/1234`.
-fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
-    let (span, whole) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let start = span.split_once('-')?.0.trim().parse().ok()?;
-    Some((start, whole.trim().parse().ok()))
 }
 
 impl Transport for Http {
@@ -173,37 +139,15 @@ impl Transport for Http {
             return Ok(GetOutcome::default());
         }
         let response = self.send(path, range.as_ref())?;
-        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let date = text(header::DATE)
-            .and_then(|date| jiff::fmt::rfc2822::parse(date).ok())
-            .map(|date| date.timestamp().as_second());
-        let announced = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-        let status = response.status();
-        let (start, whole) = match (status.as_u16(), &range) {
-            (200, _) => (0, announced),
-            (206, Some(range)) => {
-                let found = text(header::CONTENT_RANGE).and_then(content_range);
-                let (start, whole) = found.ok_or_else(|| bad(path, "a part without its place"))?;
-                if start != range.start {
-                    return Err(bad(path, format!("the part begins at {start}, not at {}", range.start)));
+        let head = match Head::read(path, response.status(), response.headers(), range.as_ref(), max_bytes) {
+            Ok(head) => head,
+            Err(error) => {
+                if matches!(error, TransportError::NotFound { .. } | TransportError::Unreachable { .. }) {
+                    drain(response);
                 }
-                (start, whole)
+                return Err(error);
             }
-            (403 | 404 | 410, _) => {
-                drain(response);
-                return Err(TransportError::NotFound { path: path.to_owned() });
-            }
-            (408 | 425 | 429 | 500..=599, _) => {
-                drain(response);
-                let source = format!("the server answers {status}").into();
-                return Err(TransportError::Unreachable { path: path.to_owned(), source });
-            }
-            (416, _) => return Err(bad(path, "the server has less than was asked for")),
-            _ => return Err(refused(path, &format!("the server answers {status}"))),
         };
-        if announced.is_some_and(|length| length > max_bytes) {
-            return Err(TransportError::TooLarge { path: path.to_owned(), limit: max_bytes });
-        }
         let mut reader = response.into_body().into_reader();
         let mut buffer = vec![0; READ_BYTES];
         let mut came = 0_u64;
@@ -224,7 +168,7 @@ impl Transport for Http {
             if came + n as u64 > max_bytes {
                 return Err(TransportError::TooLarge { path: path.to_owned(), limit: max_bytes });
             }
-            sink(start + came, &buffer[..n])?;
+            sink(head.start + came, &buffer[..n])?;
             came += n as u64;
             if waited >= self.patience {
                 if came - since < DRIP_BYTES {
@@ -234,10 +178,10 @@ impl Transport for Http {
                 (waited, since) = (Duration::ZERO, came);
             }
         }
-        if announced.is_some_and(|length| length != came) {
+        if head.bytes.is_some_and(|length| length != came) {
             return Err(bad(path, "it ends early"));
         }
-        Ok(GetOutcome::new(start, came).with_whole(whole).with_date(date))
+        Ok(GetOutcome::new(head.start, came).with_whole(head.whole).with_date(head.date))
     }
 }
 
@@ -250,21 +194,4 @@ fn drain(response: Response<Body>) {
     let (mut reader, mut buffer) = (body.into_reader(), [0; 4096]);
     let began = Instant::now();
     while began.elapsed() < DRAIN_PATIENCE && matches!(reader.read(&mut buffer), Ok(1..)) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::redirect;
-
-    #[test]
-    fn a_redirect_never_gives_up_encryption_or_http() {
-        let from = "https://a.example/store/metadata/1.root.json";
-        assert_eq!(redirect(from, "http://a.example/x"), None);
-        assert_eq!(redirect(from, "file:///etc/passwd"), None);
-        assert_eq!(redirect(from, "https://b.example/x").as_deref(), Some("https://b.example/x"));
-        assert_eq!(redirect(from, "/x").as_deref(), Some("https://a.example/x"));
-        assert_eq!(redirect(from, "x").as_deref(), Some("https://a.example/store/metadata/x"));
-        assert_eq!(redirect(from, "//b.example/x").as_deref(), Some("https://b.example/x"));
-        assert_eq!(redirect("http://a.example/x", "https://a.example/x").as_deref(), Some("https://a.example/x"));
-    }
 }

@@ -6,7 +6,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`config`], [`state`], [`record_store`], [`trust_cache`] | what the device is told, knows, and keeps |
-//! | [`meter`], [`http`], [`servers`] | how bytes come, and what they may cost |
+//! | [`meter`], [`http`], [`answer`], [`servers`] | how bytes come, and what they may cost |
 //! | [`check`] | which release is wished for |
 //! | [`reach`] | what can be had without a server |
 //! | [`inventory`], [`hash`] | what stands in `client/` |
@@ -24,6 +24,7 @@
 //! | [`status`], [`log`] | what is told to people |
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod backups;
 pub mod check;
 pub mod commit;

@@ -13,12 +13,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::*;
+use firmware_image::Digest;
+use firmware_image::host::DirZone;
+use firmware_image::journal::{Journal, State};
 use release_store::keys::KeyDir;
 use release_store::transport::{GetOutcome, Sink};
 use release_store::{Directory, Transport, TransportError};
+use updater::commit::{COMMIT_PLAN, Intent};
 use updater::http::{Http, agent};
 use updater::meter::Meter;
-use updater::{EngineError, FailureKind, Wish};
+use updater::state::KnownRelease;
+use updater::{EngineError, FailureKind, Outcome, Wish};
 
 /// A device with the first release, and a store with the second.
 fn behind() -> World {
@@ -391,6 +396,75 @@ fn what_another_device_of_the_product_keeps_is_not_this_ones() {
     assert_eq!((&after.device_id, &after.version), (&own.device_id, &own.version));
     world.assert_client(&first());
     update(&world, Directory::new(world.store())).unwrap();
+    world.assert_client(&second());
+}
+
+type Put = (&'static str, Digest, u64, bool, Option<(Digest, u64)>);
+
+/// Leaves a commit open, whose plan puts, removes and marks these, and brings an updater for a platform; what the next start does.
+fn run_forged(
+    world: &World,
+    (intent, release): (Intent, &KnownRelease),
+    puts: &[Put],
+    [removed, marked, platform]: [&str; 3],
+) -> Outcome {
+    let (modules, none, no_lists) = (vec![("client", "2.0.0")], None::<KnownRelease>, [None::<(Digest, u64)>; 3]);
+    let (removes, marks) = (vec![(removed, None::<(Digest, u64)>)], vec![(marked, true)]);
+    let updaters = vec![(platform, Digest::of(b"forged"), 6_u64)];
+    let plan = (1_u16, intent, release, none, modules, puts, removes, marks, 6_u64, no_lists, updaters, false);
+    let bytes = postcard::to_allocvec(&plan).unwrap();
+    write(&world.free().join(COMMIT_PLAN), &bytes);
+    let zone = DirZone::open(&world.free()).unwrap();
+    // By somebody who has the device's key.
+    let tag = world.engine(&[], |engine| engine.plan_tag(&bytes));
+    let open = State::Committing { plan: tag, serial: release.serial };
+    Journal::read(&zone).unwrap().advance(&zone, open).unwrap();
+    let mut setup = world.setup(&[]);
+    setup.transports.push(Box::new(Directory::new(world.store())));
+    let outcome = setup.run(|engine| engine.run(&mut TestLauncher::default()).unwrap());
+    assert_eq!(Journal::read(&zone).unwrap().state(), State::Idle, "{plan:?}");
+    outcome
+}
+
+#[test]
+fn a_forged_plan_of_a_commit_keeps_no_device_from_its_release() {
+    let world = behind();
+    let release = |version: &str| KnownRelease {
+        serial: 9,
+        version: version.into(),
+        manifest: Digest::of(b"forged"),
+        published: 0,
+    };
+    let put = |path, bytes, old| -> Put { (path, Digest::of(b"forged"), bytes, false, old) };
+    let (sound, long, lines) = (release("9.9.9"), release(&"9".repeat(20_000)), release("9\nalarm forged"));
+    let (any, here) = (Some((Digest::of(b"forged"), u64::MAX)), "linux-x86_64");
+    let forged: [(&KnownRelease, &[Put], [&str; 3]); 8] = [
+        (&sound, &[put("../x", 6, None)], ["none", "none", here]),
+        (&sound, &[put("x", u64::MAX, None), put("y", u64::MAX, None)], ["none", "none", here]),
+        (&sound, &[put("x", 6, any), put("y", 6, any)], ["none", "none", here]),
+        (&sound, &[], ["", "none", here]),
+        (&sound, &[], ["none", "/none", here]),
+        (&sound, &[], ["none", "none", "../x"]),
+        (&long, &[], ["none", "none", here]),
+        (&lines, &[], ["none", "none", here]),
+    ];
+    for (release, puts, names) in forged {
+        for intent in [Intent::Update, Intent::Repair] {
+            let outcome = run_forged(&world, (intent, release), puts, names);
+            assert_eq!((outcome.whole, outcome.version.as_deref()), (true, Some("2.0.0")), "{puts:?} {names:?}");
+            world.assert_client(&second());
+        }
+    }
+}
+
+#[test]
+fn an_open_repair_ends_where_its_files_are_gone_or_directories_stand_in_their_places() {
+    let world = behind();
+    update(&world, Directory::new(world.store())).unwrap();
+    let installed = world.engine(&[], |engine| engine.state().release.clone().unwrap());
+    fs::remove_file(world.client().join("run.sh")).unwrap();
+    let outcome = run_forged(&world, (Intent::Repair, &installed), &[], ["app", "run.sh", "linux-x86_64"]);
+    assert!(outcome.whole);
     world.assert_client(&second());
 }
 

@@ -243,7 +243,9 @@ fn a_rollback_never_goes_to_a_release_that_failed_here() {
 fn a_program_that_cannot_be_set_aside_keeps_nobody_from_an_update() {
     let (world, server) = installed();
     write(&world.client().join("evil.exe"), b"not even an exe");
-    write(&world.free().join(".holdfast/quarantine"), b"in the way");
+    // A directory stands where its copy belongs.
+    let place = format!("{}-evil.exe.quarantined", &Digest::of(b"not even an exe").to_hex()[..16]);
+    fs::create_dir_all(world.free().join(".holdfast/quarantine").join(place)).unwrap();
     let run = || world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
     let outcome = run();
     assert!(outcome.alarms.iter().any(|alarm| alarm.contains("could not be set aside")), "{:?}", outcome.alarms);

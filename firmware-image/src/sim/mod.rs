@@ -10,7 +10,8 @@
 //!
 //! A disk has a write cache: a flush makes what was written before it durable; what came after the last flush may have
 //! reached the medium or not, each write by itself and in any order, and the last one in part. Misuse is no fault of the medium and
-//! panics: a read or write past the end, a write through a view that is for reading.
+//! panics: a read or write that begins past the end, a write across it, a write through a view that is for reading. A read across
+//! the end is short, as of a file.
 
 pub mod disk;
 pub mod figures;

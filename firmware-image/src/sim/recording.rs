@@ -1,11 +1,12 @@
-//! What a disk was told, and every state that a cut could have left of it.
+//! What a disk was told, and the states that a cut could have left of it: one write torn, or some lost, or one late, and the
+//! rest whole.
 
 use std::fmt;
 
 use super::Random;
 use super::medium::Medium;
 
-/// Inside a write, a cut is tried at the boundaries of sectors of so many bytes, and at odd bytes.
+/// Inside a write, a cut is tried behind each so many bytes from its start, and at odd bytes.
 const SECTOR_BYTES: usize = 512;
 
 /// What a disk was told.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use firmware_image::free_zone::{FreeZone, Kind};
 use firmware_image::journal::{Journal, State as JournalState};
 use firmware_image::record::Health;
-use firmware_image::{Digest, RawZone, paths};
+use firmware_image::{Digest, RawZone, ZoneError, paths};
 
 use super::{CommitPlan, Intent, PutStep};
 use crate::engine::Engine;
@@ -88,7 +88,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let mut touched: BTreeSet<String> = BTreeSet::new();
         for step in &plan.removes {
             let full = client_path(&step.path);
-            if self.free.remove(&full).map_err(EngineError::zone("remove", &full))? {
+            // A directory that stands there by now is not what was to go.
+            if !self.is_directory(&full)? && self.free.remove(&full).map_err(EngineError::zone("remove", &full))? {
                 self.watch.step("removed");
             }
             touched.insert(zone_io::parent(&full).to_owned());
@@ -99,7 +100,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         touched.extend(plan.puts.iter().map(|step| zone_io::parent(&client_path(&step.path)).to_owned()));
         for (path, executable) in &plan.marks {
             let full = client_path(path);
-            self.free.set_executable(&full, *executable).map_err(EngineError::zone("mark", &full))?;
+            match self.free.set_executable(&full, *executable) {
+                // Whoever compares the client with its release finds that it is gone.
+                Ok(()) | Err(ZoneError::NotFound) => {}
+                Err(error) => return Err(EngineError::zone("mark", &full)(error)),
+            }
         }
         for step in &plan.removes {
             self.prune(&step.path)?;
@@ -152,21 +157,20 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
         // Longest first: a name is durable when its own directory is.
         for directory in all.into_iter().rev() {
-            let there = directory.is_empty()
-                || self
-                    .free
-                    .metadata(directory)
-                    .map_err(EngineError::zone("read", directory))?
-                    .is_some_and(|metadata| metadata.kind == Kind::Directory);
-            if there {
+            if directory.is_empty() || self.is_directory(directory)? {
                 self.free.sync_dir(directory).map_err(EngineError::zone("sync", directory))?;
             }
         }
         Ok(())
     }
 
+    pub(super) fn is_directory(&self, path: &str) -> Result<bool, EngineError> {
+        let found = self.free.metadata(path).map_err(EngineError::zone("read", path))?;
+        Ok(found.is_some_and(|metadata| metadata.kind == Kind::Directory))
+    }
+
     /// Removes the directories that a removed file leaves empty.
-    pub(super) fn prune(&self, path: &str) -> Result<(), EngineError> {
+    fn prune(&self, path: &str) -> Result<(), EngineError> {
         let mut directory = zone_io::parent(path);
         while !directory.is_empty() {
             let full = client_path(directory);
@@ -187,7 +191,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     }
 
     /// Sets aside what stands where a file, or a directory on the way to it, belongs.
-    fn clear_way(&mut self, path: &str) -> Result<(), EngineError> {
+    pub(super) fn clear_way(&mut self, path: &str) -> Result<(), EngineError> {
         let mut prefix = String::new();
         for part in zone_io::parent(path).split('/').filter(|part| !part.is_empty()) {
             if !prefix.is_empty() {

@@ -21,8 +21,10 @@ mod undo;
 use firmware_image::free_zone::{FreeZone, Kind};
 use firmware_image::journal::{Journal, State as JournalState};
 use firmware_image::launcher_note::LauncherNote;
+use firmware_image::updater_image::MAX_IMAGE_BYTES;
 use firmware_image::{Digest, RawZone, paths};
-use release_store::manifest::Policy;
+use release_store::manifest::{MAX_FILE_BYTES, MAX_UPDATERS, Policy, check_module, check_platform, check_version};
+use release_store::paths::PathSet;
 use serde::{Deserialize, Serialize};
 
 use crate::backups::Look;
@@ -117,6 +119,27 @@ impl CommitPlan {
     /// Whether copies of what is replaced are kept.
     fn keeps_undo(&self) -> bool {
         self.intent.keeps_undo() && !self.from_mixture
+    }
+
+    /// Reads a plan; `None` for one that no updater wrote.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (plan, _appended) = postcard::take_from_bytes::<Self>(bytes).ok()?;
+        plan.is_sound().then_some(plan)
+    }
+
+    /// Whether it keeps to what holds for every release, whoever wrote it.
+    fn is_sound(&self) -> bool {
+        let releases = [Some(&self.release), self.previous.as_ref()].into_iter().flatten();
+        let mut versions = releases.map(|known| &known.version).chain(self.modules.iter().map(|(_, version)| version));
+        let mut others = self.removes.iter().map(|step| &step.path).chain(self.marks.iter().map(|(path, _)| path));
+        let mut put = PathSet::new();
+        self.format == PLAN_FORMAT
+            && versions.all(|version| check_version(version).is_ok())
+            && self.modules.iter().all(|(id, _)| check_module(id).is_ok())
+            && self.puts.iter().all(|step| step.size <= MAX_FILE_BYTES && put.insert(&step.path).is_ok())
+            && others.all(|path| release_store::paths::check(path).is_ok())
+            && self.updaters.len() <= MAX_UPDATERS
+            && self.updaters.iter().all(|step| check_platform(&step.platform).is_ok() && step.size <= MAX_IMAGE_BYTES)
     }
 }
 
@@ -242,7 +265,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     }
 
     /// What the journal says of a plan: a tag that needs the device's key, as what a plan says becomes the version record.
-    fn plan_tag(&self, plan: &[u8]) -> Digest {
+    pub fn plan_tag(&self, plan: &[u8]) -> Digest {
         let key = &self.records.identity.device_key;
         Digest(*key.derive(&Digest::of(plan).0, b"holdfast commit plan v1").expose())
     }
@@ -252,8 +275,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         if self.plan_tag(&bytes) != *tag {
             return Ok(None);
         }
-        let plan = postcard::take_from_bytes::<CommitPlan>(&bytes).ok().map(|(plan, _appended)| plan);
-        Ok(plan.filter(|plan| plan.format == PLAN_FORMAT))
+        Ok(CommitPlan::decode(&bytes))
     }
 
     /// Makes the release of `plan` the installed one. Everything is staged, and the client does not run.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use firmware_image::free_zone::{FreeZone, Kind};
+use firmware_image::free_zone::FreeZone;
 use firmware_image::journal::{Journal, State as JournalState};
 use firmware_image::{Digest, RawZone, paths};
 use release_store::Manifest;
@@ -125,17 +125,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             let found = self.free.metadata(&full).map_err(EngineError::zone("read", &full))?;
             // The larger of the two releases' files: it may be finished or undone.
             let wanted = put.size.max(put.old.map_or(0, |(_, length)| length));
-            needed += footprint(wanted.saturating_sub(found.map_or(0, |found| found.length)));
+            // A user's own file that stood there may have any length, and a forged plan says any.
+            needed = needed.saturating_add(footprint(wanted.saturating_sub(found.map_or(0, |found| found.length))));
         }
-        needed += plan.updaters.iter().map(|updater| footprint(updater.size)).max().unwrap_or(0);
+        let image = plan.updaters.iter().map(|updater| footprint(updater.size)).max().unwrap_or(0);
+        let needed = needed.saturating_add(image);
         let free = self.free.free_bytes().map_err(EngineError::zone("measure", "/"))?;
         Ok(EngineError::NoSpaceInside { needed: needed.max(free + RESERVE_BYTES), free })
-    }
-
-    /// Whether something at `full` has to go: a file, or, where one is to be put back, a directory that has been emptied.
-    fn stands_in_the_way(&self, full: &str, has_old: bool) -> Result<bool, EngineError> {
-        let found = self.free.metadata(full).map_err(EngineError::zone("read", full))?;
-        Ok(found.is_some_and(|found| has_old || found.kind != Kind::Directory))
     }
 
     /// Puts back what the commit replaced, and closes the journal. `damaged`: the file whose staged copy is not good.
@@ -157,15 +153,16 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             touched.insert(zone_io::parent(&full).to_owned());
             match old {
                 Some((digest, length)) if zone_io::file_is(self.free, &full, length, &digest)? => continue,
-                Some((digest, length)) => due.push((full.clone(), length, digest)),
+                Some((digest, length)) => {
+                    self.clear_way(path)?;
+                    due.push((full.clone(), length, digest));
+                }
+                // The commit put a file there, and no directory.
+                None if self.is_directory(&full)? => continue,
                 None => {}
             }
-            // All of it goes before anything is put back: it takes room that this may need. What was never replaced, such as
-            // somebody's directory, stays.
-            if self.stands_in_the_way(&full, old.is_some())? {
-                zone_io::remove(self.free, &full)?;
-                self.prune(path)?;
-            }
+            // All of it goes before anything is put back: it takes room that this may need.
+            zone_io::remove(self.free, &full)?;
         }
         // Before another file is flushed: see `zone_io::remove_all`.
         self.sync_touched(&touched)?;
