@@ -368,7 +368,15 @@ fn judge_offline(unit: &Unit, target: &Target, starts: usize) -> Result<Verdict,
         return Err(format!("the first start: {first:?}"));
     }
     come_to_rest(unit, false, starts, &first)?;
-    if first.status == 0 || target.outcome != Outcome::Heals { Ok(Verdict::Runs) } else { judge(unit, target, starts) }
+    match target.outcome {
+        Outcome::Heals if first.status != 0 => judge(unit, target, starts),
+        // All that it takes is on the device.
+        Outcome::Heals if !target.client => match unit.problems() {
+            problems if problems.is_empty() => Ok(Verdict::Sound),
+            problems => Err(format!("it runs and is not sound: {problems:?}; the first start: {first:?}")),
+        },
+        _ => Ok(Verdict::Runs),
+    }
 }
 
 fn says_something(ended: &Ended) -> bool {
