@@ -323,7 +323,7 @@ fn scenarios<'m>(model: &'m Model, updated: &Medium) -> Vec<Scenario<'m>> {
 
     // A file of the new release whose staged copy the medium has lost meanwhile.
     let lost = format!("{}/{}", paths::STAGING_DIR, Digest::of(&matrix::noise(2, 9000)));
-    let half_done = model.with_free(&model.amid_an_update(|medium| model.has_open_commit(medium)).0, |fat| {
+    let half_done = model.with_free(&model.amid_an_update(|medium| model.has_open_commit(medium)).medium, |fat| {
         assert!(fat.remove(&lost).unwrap())
     });
 
