@@ -23,6 +23,7 @@ use firmware_image::host::Access;
 use firmware_image::sim::{Medium, Random, figures};
 use firmware_image::{Digest, FreeZone as _, paths};
 use matrix::model::Model;
+use matrix::volume::Volume;
 use matrix::{CLIENT_STATUS, DISK_BYTES, Ended, Factory, Family, USERS as USERS_FILES, Unit, noise, write};
 use support::PLATFORM;
 use updater::spool::SPOOL;
@@ -33,14 +34,39 @@ const SMALL_BYTES: usize = 4096;
 const SHORT_BYTES: usize = 64;
 const SHORT_BYTES_IN_FULL: usize = 1024;
 const SECTOR_BYTES: usize = 512;
+/// A disk that is too small for a free zone of FAT32.
+const FAT16_DISK_BYTES: u64 = 84 << 20;
 /// What is wrong with the virtual zone is left to the factory.
 const DISC: &[&str] = &["the virtual zone", "device.cfg", "the updater for"];
 /// Two sound boot sectors that differ in where things are: somebody has to say which is right.
 const BOOT: &[&str] = &["the free zone's boot sector and its copy", "mine.txt in", "letters/to you.txt in"];
-/// What only `fsck` finds of a user's own files.
-const USERS: &[&str] = &["mine.txt in", "letters/to you.txt in", "the free zone's directories"];
+/// What only `fsck` finds: of a user's own files, and of what a broken chain makes of them.
+const USERS: &[&str] = &["mine.txt in", "letters/to you.txt in", "the free zone's directories", STRAY];
+/// In such a list: files of the free zone that nobody made.
+const STRAY: &str = "a name that is nobody's";
+/// The free zone's directories that are Holdfast's.
+const DIRECTORIES: [&str; 2] = [paths::CLIENT_DIR, paths::STATE_DIR];
+/// Where the primary descriptor has the root directory's record (ECMA-119, 8.4).
+const ISO_ROOT: std::ops::Range<usize> = 156..190;
 /// Exit statuses for what no start can heal (`docs/launcher.md`).
 const REPORTS: [i32; 6] = [66, 69, 70, 72, 73, 78];
+/// What has to be said with each: what is wrong, and what to do about it; one of these each.
+const WORDS: [(i32, &[&str], &[&str]); 6] = [
+    (66, &["virtual zone"], &["Write the device anew with `partition-tools`", "name it with --virtual"]),
+    (69, &["no good copy of the updater"], &["To recover by hand:"]),
+    (70, &["No copy of the updater on this device starts"], &["To recover by hand:"]),
+    (
+        72,
+        &["could not be started", "free zone cannot be opened", "has no place to run in"],
+        &["`partition-tools repair`", "format the free zone", "ask whoever gave you this device"],
+    ),
+    (
+        73,
+        &["client is whole", "client is in the middle of a change", "client is not whole"],
+        &["Plug the device in again"],
+    ),
+    (78, &["device.cfg"], &["Take a device of the same kind"]),
+];
 /// That of them which says that the client is not whole.
 const NOT_WHOLE: u8 = 73;
 /// No exit status of the launcher's: the client is started, and nobody can tell whether it is whole (the updater's 5).
@@ -97,6 +123,15 @@ enum Damage {
     Older,
     OtherDevice,
     OtherProduct,
+}
+
+/// Why a kind of damage cannot be done somewhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dropped {
+    /// It is the same as another kind, or no damage.
+    Same,
+    /// The other unit has no such file.
+    Lacking,
 }
 
 fn file_of(unit: &Unit, place: &Place) -> File {
@@ -169,22 +204,24 @@ impl Damage {
         kinds
     }
 
-    /// What stands there then; `None`: there is no such damage here.
-    fn done(&self, sound: &[u8], family: &Family, place: &Place) -> Option<Option<Vec<u8>>> {
-        let of = |unit: &Unit| {
-            let bytes = contents(unit, place)?;
-            (bytes != sound).then_some(Some(bytes))
+    /// What stands there then; `None` in it: nothing.
+    fn done(&self, sound: &[u8], family: &Family, place: &Place) -> Result<Option<Vec<u8>>, Dropped> {
+        let of = |unit: &Unit| match contents(unit, place) {
+            None => Err(Dropped::Lacking),
+            Some(bytes) if bytes == sound => Err(Dropped::Same),
+            bytes => Ok(bytes),
         };
         match self {
-            Self::Missing => Some(None),
-            Self::Zeros => matches!(place, Place::File(_)).then(|| Some(vec![0; sound.len()])),
-            Self::Ones => Some(Some(vec![0xff; sound.len()])),
-            Self::Random => Some(Some(noise(sound.len() as u64, sound.len()))),
-            Self::Truncated(length) => Some(Some(sound[..*length].to_vec())),
+            Self::Missing => Ok(None),
+            Self::Zeros if !matches!(place, Place::File(_)) => Err(Dropped::Same),
+            Self::Zeros => Ok(Some(vec![0; sound.len()])),
+            Self::Ones => Ok(Some(vec![0xff; sound.len()])),
+            Self::Random => Ok(Some(noise(sound.len() as u64, sound.len()))),
+            Self::Truncated(length) => Ok(Some(sound[..*length].to_vec())),
             Self::Flipped(at, mask) => {
                 let mut bytes = sound.to_vec();
                 bytes[*at] ^= mask;
-                Some(Some(bytes))
+                Ok(Some(bytes))
             }
             Self::Older => of(&family.older),
             Self::OtherDevice => of(&family.other_device),
@@ -213,24 +250,24 @@ fn targets(unit: &Unit) -> Vec<Target> {
     add("GPT backup entries", disk(disk_bytes - 33 * 512, 512), Runs(&[]));
     add("GPT backup entries, the others", disk(disk_bytes - 32 * 512, 31 * 512), Runs(&[]));
 
-    let mut boot = [0; 512];
-    File::open(&unit.disk).unwrap().read_exact_at(&mut boot, free.start).unwrap();
-    let number = |at: usize| u64::from(u32::from_le_bytes(boot[at..at + 4].try_into().unwrap()));
-    let reserved = u64::from(u16::from_le_bytes([boot[14], boot[15]]));
-    let (sectors_per_fat, cluster_bytes) = (number(36), usize::from(boot[13]) * 512);
-    let fat_bytes = sectors_per_fat * 512;
-    let fat_start = free.start + reserved * 512;
+    let volume = Volume::of(&unit.disk, free);
+    let place = |(at, length): (u64, usize)| Place::Disk(at, length);
     add("FAT boot sector", disk(free.start, 512), Reports(BOOT));
-    add("FAT summary sector", disk(free.start + 512, 512), Runs(USERS));
-    add("FAT backup boot sector", disk(free.start + 6 * 512, 512), Runs(BOOT));
+    if volume.geometry.backup_boot > 0 {
+        add("FAT summary sector", disk(free.start + volume.geometry.fs_info, 512), Runs(USERS));
+        add("FAT backup boot sector", disk(free.start + volume.geometry.backup_boot, 512), Runs(BOOT));
+    }
     // The part with chains in it, and all of it.
     for copy in 0..2 {
-        let start = fat_start + copy * fat_bytes;
+        let table = volume.table(copy);
         let outcome = if copy == 0 { Reports(USERS) } else { Runs(USERS) };
-        add(&format!("FAT {}, first sectors", copy + 1), disk(start, 1024), outcome);
-        add(&format!("FAT {}", copy + 1), disk(start, fat_bytes as usize), outcome);
+        add(&format!("FAT {}, first sectors", copy + 1), disk(table.0, 1024), outcome);
+        add(&format!("FAT {}", copy + 1), place(table), outcome);
     }
-    add("root directory", disk(fat_start + 2 * fat_bytes, cluster_bytes), Reports(USERS));
+    add("root directory", place(volume.root()), Reports(USERS));
+    for name in DIRECTORIES {
+        add(&format!("directory {name}, first cluster"), place(volume.directory(name)), Reports(USERS));
+    }
 
     let layout = HiddenLayout::of(hidden.length, DISK_ALIGN_BYTES).unwrap();
     for slot in SlotName::ALL {
@@ -255,12 +292,24 @@ fn targets(unit: &Unit) -> Vec<Target> {
         None => (&unit.disk, Place::Disk as fn(u64, usize) -> Place),
     };
     let start = table.virtual_zone().map_or(0, |zone| zone.start);
-    add("ISO 9660 primary descriptor", disc(start + 16 * 2048, 2048), Reports(DISC));
+    let descriptor = disc(start + 16 * 2048, 2048);
+    let root = contents(unit, &descriptor).unwrap()[ISO_ROOT].to_vec();
+    let number = |at: usize| u32::from_le_bytes(root[at..at + 4].try_into().unwrap());
+    add("ISO 9660 primary descriptor", descriptor, Reports(DISC));
+    add(
+        "ISO 9660 root directory's record",
+        disc(start + 16 * 2048 + ISO_ROOT.start as u64, ISO_ROOT.len()),
+        Reports(DISC),
+    );
+    add("ISO 9660 root directory", disc(start + u64::from(number(2)) * 2048, number(10) as usize), Reports(DISC));
     let medium = Medium::of_file(path).unwrap();
     let plain = unit.virtual_file(&paths::updater_name(PLATFORM));
-    for (name, bytes, outcome) in
-        [("device.cfg", unit.virtual_file(paths::DEVICE_CONFIG), Reports(DISC)), ("updater", plain, Runs(DISC))]
-    {
+    let launcher = unit.virtual_file(&paths::bootstrap_name(PLATFORM));
+    for (name, bytes, outcome) in [
+        ("device.cfg", unit.virtual_file(paths::DEVICE_CONFIG), Reports(DISC)),
+        ("updater", plain, Runs(DISC)),
+        ("launcher", launcher, Runs(&[])),
+    ] {
         let at = medium.find(&bytes, 2048).unwrap();
         add(&format!("{name} in the virtual zone"), disc(at, bytes.len()), outcome);
     }
@@ -271,7 +320,12 @@ fn targets(unit: &Unit) -> Vec<Target> {
         add("factory backup on the CD: header", Place::Cd(start, 4096), outcome);
         add("factory backup on the CD: first segments", Place::Cd(start + 4096, 16 << 10), outcome);
     }
-    found.iter_mut().for_each(|target| target.whole = target.name == HIDDEN_ZONE || target.name.ends_with("all of it"));
+    for target in &mut found {
+        target.whole = target.name == HIDDEN_ZONE || target.name.ends_with("all of it");
+        target.client = target.name.starts_with("directory ");
+        // What the updater has to write anew is written when there is an updater again.
+        target.starts += usize::from(target.name.starts_with("FAT 1"));
+    }
     found.extend(files(unit));
     found
 }
@@ -320,7 +374,7 @@ fn judge(unit: &Unit, target: &Target, starts: usize) -> Result<Verdict, String>
         let again = unit.start(true);
         check(unit)?;
         return match target.outcome {
-            Outcome::Reports(_) if says_something(&first) => match unit.repair() {
+            Outcome::Reports(_) if says_why(&first) => match unit.repair() {
                 Ok(mended) if !mended.is_empty() => match unit.start(true) {
                     ended if ended.status == 0 => Ok(Verdict::Reported),
                     ended => Err(format!("it does not run after repair mended {mended:?}: {ended:?}")),
@@ -329,7 +383,7 @@ fn judge(unit: &Unit, target: &Target, starts: usize) -> Result<Verdict, String>
                 Err(asked) if asked.contains("name different places") => Ok(Verdict::Reported),
                 Err(error) => Err(format!("repair: {error}")),
             },
-            Outcome::Reports(_) => Err(format!("it says nothing: {first:?}; again: {again:?}")),
+            Outcome::Reports(_) => Err(format!("it does not say why: {first:?}; again: {again:?}")),
             _ => Err(format!("it could have been healed: {first:?}")),
         };
     }
@@ -337,11 +391,16 @@ fn judge(unit: &Unit, target: &Target, starts: usize) -> Result<Verdict, String>
         return Err(format!("the first start: {first:?}"));
     }
     come_to_rest(unit, true, starts, &first)?;
+    if !unit.client_opens() {
+        return Err(format!("at rest the client is none of the releases'; the first start: {first:?}"));
+    }
     let repaired = unit.repair();
     let problems = unit.problems();
     let stays = |problem: &String| match target.outcome {
         Outcome::Heals => false,
-        Outcome::Runs(remains) | Outcome::Reports(remains) => remains.iter().any(|start| problem.starts_with(start)),
+        Outcome::Runs(remains) | Outcome::Reports(remains) => {
+            remains.iter().any(|start| problem.starts_with(start)) || remains.contains(&STRAY) && is_stray(problem)
+        }
     };
     match problems.iter().all(stays) {
         true if problems.is_empty() && repaired.as_ref().is_ok_and(Vec::is_empty) => Ok(Verdict::Sound),
@@ -352,27 +411,56 @@ fn judge(unit: &Unit, target: &Target, starts: usize) -> Result<Verdict, String>
     }
 }
 
+/// Whether this tells of a file in the free zone's root that neither Holdfast nor the user made.
+fn is_stray(problem: &str) -> bool {
+    let known = [paths::CLIENT_DIR, paths::STATE_DIR, paths::updater_name("").as_str(), "letters", "mine"]
+        .iter()
+        .any(|start| problem.starts_with(start));
+    problem.contains(" in the free zone cannot be read") && !known
+}
+
 /// The same without a server. What is missing then comes with one.
 fn judge_offline(unit: &Unit, target: &Target, starts: usize) -> Result<Verdict, String> {
     let first = unit.start(false);
     check(unit)?;
     let reported = REPORTS.contains(&first.status.into());
-    if reported && !says_something(&first) {
-        return Err(format!("it says nothing: {first:?}"));
+    if reported && !says_why(&first) {
+        return Err(format!("it does not say why: {first:?}"));
     }
-    let is_allowed = match target.outcome {
-        Outcome::Reports(_) => reported,
-        _ => target.client && [NOT_WHOLE, UNKNOWN].contains(&first.status),
-    };
+    let is_allowed = reported && matches!(target.outcome, Outcome::Reports(_))
+        || target.client && [NOT_WHOLE, UNKNOWN].contains(&first.status);
     if first.status != 0 && !is_allowed {
         return Err(format!("the first start: {first:?}"));
     }
     come_to_rest(unit, false, starts, &first)?;
-    if first.status == 0 || target.outcome != Outcome::Heals { Ok(Verdict::Runs) } else { judge(unit, target, starts) }
+    match target.outcome {
+        Outcome::Heals if first.status != 0 => judge(unit, target, starts),
+        // All that it takes is on the device.
+        Outcome::Heals if !target.client => match unit.problems() {
+            problems if problems.is_empty() => Ok(Verdict::Sound),
+            problems => Err(format!("it runs and is not sound: {problems:?}; the first start: {first:?}")),
+        },
+        _ => Ok(Verdict::Runs),
+    }
 }
 
-fn says_something(ended: &Ended) -> bool {
-    ended.said.iter().any(|line| line.len() > 10)
+/// Whether one of these is said.
+fn says(said: &str, words: &[&str]) -> bool {
+    words.iter().any(|words| said.contains(words))
+}
+
+/// Whether a start says what is wrong. The sentences of the launcher's that stand around that, and what to do, are none of this
+/// process's: the real launcher's are looked at in a test of their own.
+fn says_why(ended: &Ended) -> bool {
+    let said = ended.said.join("\n");
+    match ended.status {
+        66 => WORDS.iter().any(|(status, why, to_do)| *status == 66 && says(&said, why) && says(&said, to_do)),
+        69 | 70 => says(&said, &["hidden backup"]),
+        72 => says(&said, &["free zone cannot be opened", "has no place to run in"]),
+        73 => says(&said, &["client", "journal", "free zone", "server"]),
+        78 => says(&said, &["device.cfg"]),
+        _ => false,
+    }
 }
 
 /// What must be true after every start.
@@ -380,14 +468,16 @@ fn check(unit: &Unit) -> Result<(), String> {
     unit.lost().or_else(|| unit.estranged()).map_or(Ok(()), Err)
 }
 
-/// After at most so many `starts` one finds nothing to do, and writes nothing.
+/// After at most so many `starts` one finds nothing to do, and writes nothing; one that reports may try a restore again,
+/// which leaves every byte as it was.
 fn come_to_rest(unit: &Unit, online: bool, starts: usize, first: &Ended) -> Result<(), String> {
     for start in 1..=starts {
         unit.set_times();
+        let before = REPORTS.contains(&first.status.into()).then(|| fs::read(&unit.disk).unwrap());
         let ended = unit.start(online);
         check(unit)?;
         let is_quiet = ended.status == 0 && ended.quiet || first.status != 0 && ended.status == first.status;
-        if is_quiet && !unit.was_written() {
+        if is_quiet && (!unit.was_written() || before.is_some_and(|bytes| bytes == fs::read(&unit.disk).unwrap())) {
             return Ok(());
         }
         if start == starts {
@@ -401,6 +491,8 @@ fn come_to_rest(unit: &Unit, online: bool, starts: usize, first: &Ended) -> Resu
 #[derive(Default)]
 struct Score {
     tried: AtomicUsize,
+    /// Not tried, since the other unit has no such file.
+    lacking: AtomicUsize,
     /// By place, and whether the store was in reach.
     verdicts: Mutex<BTreeMap<(String, bool, Verdict), usize>>,
     faults: Mutex<Vec<String>>,
@@ -408,18 +500,41 @@ struct Score {
     now: Mutex<BTreeMap<usize, (Instant, String)>>,
 }
 
-fn work(worker: usize, family: &Family, targets: &[Target], next: &AtomicUsize, samples: Option<usize>, score: &Score) {
-    let unit = family.unit.copy();
-    while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+/// A family, what of it is damaged, and how much.
+struct Lot {
+    family: Family,
+    targets: Vec<Target>,
+    samples: Option<usize>,
+    /// The next target.
+    next: AtomicUsize,
+}
+
+impl Lot {
+    fn new(family: Family, targets: Vec<Target>, samples: Option<usize>) -> Self {
+        Self { family, targets, samples, next: AtomicUsize::new(0) }
+    }
+}
+
+fn work(worker: usize, lot: &Lot, score: &Score) {
+    let Lot { family, samples, .. } = lot;
+    let (samples, mut unit) = (*samples, family.unit.copy());
+    while let Some(target) = lot.targets.get(lot.next.fetch_add(1, Ordering::Relaxed)) {
+        unit.names_are_damaged = target.name.starts_with("directory ");
         let sound = contents(&family.unit, &target.place).unwrap();
         let seed = sound.len() as u64 + target.name.len() as u64;
         let mut random = Random::new(seed);
         for damage in Damage::all(&sound, if target.whole { Some(0) } else { samples }, seed) {
-            let Some(bytes) = damage.done(&sound, family, &target.place) else { continue };
-            // Nothing else in the hidden zone is of this device then.
-            if target.name == HIDDEN_ZONE && matches!(damage, Damage::OtherDevice) {
-                continue;
-            }
+            let bytes = match damage.done(&sound, family, &target.place) {
+                Ok(bytes) => bytes,
+                Err(Dropped::Same) => continue,
+                Err(Dropped::Lacking) => {
+                    score.lacking.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+            };
+            // The record decides which device it is, and every hidden one says the same then.
+            let is_another = target.name == HIDDEN_ZONE && matches!(damage, Damage::OtherDevice);
+            unit.becomes(if is_another { &family.other_device } else { &family.unit });
             // Of what differs in little, half.
             if samples.is_some_and(|samples| samples <= 1) && random.draw() & 1 == 0 {
                 continue;
@@ -475,22 +590,24 @@ static ALONE: Mutex<()> = Mutex::new(());
 #[test]
 fn damage_of_every_kind_in_every_place_heals_or_is_clearly_reported() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // A dual device differs in little; of one amid an update only what that has put there is of interest, amid its download
-    // the spool.
+    // A dual device differs in little, and FAT16 in the free zone's own structures; of one amid an update only what that has
+    // put there is of interest, amid its download the spool.
     let full = std::env::var_os("HOLDFAST_FULL").is_some();
-    let samples = if full { [None; 4] } else { [Some(4), Some(1), Some(0), Some(4)] };
+    let samples = |some| if full { None } else { Some(some) };
     let (ours, theirs) = (Factory::new("Acme Notes"), Factory::new("Other Notes"));
-    let model = Model::new(&ours, DISK_BYTES);
-    let mut families = [Profile::Stick, Profile::Dual].map(|profile| Family::new(&ours, &theirs, profile));
+    let models = ["ours", "another"].map(|name| Model::named(&ours, name, DISK_BYTES));
+    let stick = |disk_bytes| Family::new(&ours, &theirs, Profile::Stick, disk_bytes);
+    let mut families =
+        [stick(DISK_BYTES), Family::new(&ours, &theirs, Profile::Dual, DISK_BYTES), stick(FAT16_DISK_BYTES)];
     ours.publish("2.0.0", 2);
     families.iter_mut().for_each(Family::update);
-    let [stick, dual] = families;
-    let interrupted = |wanted: &dyn Fn(&Medium) -> bool| {
-        let (medium, updater) = model.amid_an_update(wanted);
-        Family::interrupted(&ours, &theirs, &medium, updater)
+    let [stick, dual, fat16] = families;
+    let interrupted = |wanted: &dyn Fn(&Model, &Medium) -> bool| {
+        let [unit, other] = models.each_ref().map(|model| model.amid_an_update(|medium| wanted(model, medium)));
+        Family::interrupted(&ours, &theirs, &unit, &other)
     };
-    let committing = interrupted(&|medium| model.has_open_commit(medium));
-    let downloading = interrupted(&|medium| model.has_downloaded(medium));
+    let committing = interrupted(&|model, medium| model.has_open_commit(medium));
+    let downloading = interrupted(&|model, medium| model.has_downloaded(medium));
     let mut amid = [files(&committing.unit), files(&downloading.unit)];
     amid[1].retain(|target| target.name == SPOOL);
     assert!(!amid[1].is_empty());
@@ -504,19 +621,30 @@ fn damage_of_every_kind_in_every_place_heals_or_is_clearly_reported() {
         target.starts = 5;
     }
     let [committing_targets, downloading_targets] = amid;
-    let mut targets = [targets(&stick.unit), targets(&dual.unit), committing_targets, downloading_targets];
-    let families = [stick, dual, committing, downloading];
+    let mut on_fat16 = targets(&fat16.unit);
+    on_fat16.retain(|target| {
+        target.name.contains("FAT") || target.name.contains("directory") && !target.name.contains("ISO")
+    });
+    on_fat16.iter_mut().for_each(|target| target.name.push_str(", FAT16"));
+    assert!(!on_fat16.iter().any(|target| target.name.contains("backup")));
+    let (stick_targets, dual_targets) = (targets(&stick.unit), targets(&dual.unit));
+    let mut lots = vec![
+        Lot::new(stick, stick_targets, samples(4)),
+        Lot::new(dual, dual_targets, samples(1)),
+        Lot::new(committing, committing_targets, samples(0)),
+        Lot::new(downloading, downloading_targets, samples(4)),
+        Lot::new(fat16, on_fat16, samples(4)),
+    ];
     let wanted = std::env::var("HOLDFAST_PLACE").unwrap_or_default();
-    targets.iter_mut().for_each(|targets| targets.retain(|target| target.name.contains(&wanted)));
-    let next = [0; 4].map(AtomicUsize::new);
+    lots.iter_mut().for_each(|lot| lot.targets.retain(|target| target.name.contains(&wanted)));
     let score = Score::default();
     let workers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
     std::thread::scope(|scope| {
-        let (families, targets, next, score, samples) = (&families, &targets, &next, &score, &samples);
+        let (lots, score) = (&lots, &score);
         let start = |worker: usize| {
             scope.spawn(move || {
-                for at in (0..families.len()).map(|at| (at + worker) % families.len()) {
-                    work(worker, &families[at], &targets[at], &next[at], samples[at], score);
+                for at in (0..lots.len()).map(|at| (at + worker) % lots.len()) {
+                    work(worker, &lots[at], score);
                 }
             })
         };
@@ -527,6 +655,7 @@ fn damage_of_every_kind_in_every_place_heals_or_is_clearly_reported() {
     for ((name, online, verdict), count) in score.verdicts.lock().unwrap().iter() {
         println!("{name}, {}: {verdict:?} {count}", if *online { "online" } else { "offline" });
     }
+    println!("cases left out, as the other unit has no such file: {}", score.lacking.into_inner());
     figures::count(figures::DAMAGE, "damage times place", score.tried.into_inner(), faults.len());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
@@ -535,7 +664,7 @@ fn damage_of_every_kind_in_every_place_heals_or_is_clearly_reported() {
 fn the_real_launcher_reports_or_runs_the_same_damage() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (ours, theirs) = (Factory::new("Acme Notes"), Factory::new("Other Notes"));
-    let mut families = [Profile::Stick, Profile::Dual].map(|profile| Family::new(&ours, &theirs, profile));
+    let mut families = [Profile::Stick, Profile::Dual].map(|profile| Family::new(&ours, &theirs, profile, DISK_BYTES));
     ours.publish("2.0.0", 2);
     families.iter_mut().for_each(Family::update);
     let launcher = ours.launcher();
@@ -549,7 +678,7 @@ fn the_real_launcher_reports_or_runs_the_same_damage() {
         for target in targets(unit).into_iter().filter(|target| !target.name.starts_with(paths::CLIENT_DIR)) {
             let before = contents(unit, &target.place).unwrap();
             for damage in [Damage::Missing, Damage::Random, Damage::OtherProduct] {
-                let Some(bytes) = damage.done(&before, family, &target.place) else { continue };
+                let Ok(bytes) = damage.done(&before, family, &target.place) else { continue };
                 unit.put_back();
                 put(unit, &target.place, bytes.as_deref());
                 let began = Instant::now();
@@ -560,8 +689,8 @@ fn the_real_launcher_reports_or_runs_the_same_damage() {
                 assert_eq!(unit.lost(), None, "{what}");
                 if ended.status != CLIENT_STATUS {
                     assert!(REPORTS.contains(&ended.status), "{what}");
-                    // What is wrong, and what to do.
-                    assert!(ended.said.lines().count() >= 2, "{what}");
+                    let (_, why, to_do) = WORDS.iter().find(|(status, ..)| *status == ended.status).unwrap();
+                    assert!(says(&ended.said, why) && says(&ended.said, to_do), "{what}");
                 }
             }
             unit.put_back();
@@ -574,7 +703,7 @@ fn the_real_launcher_reports_or_runs_the_same_damage() {
 fn a_newer_record_of_another_unit_in_the_hidden_zone_makes_no_other_device_of_it() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (ours, theirs) = (Factory::new("Acme Notes"), Factory::new("Other Notes"));
-    let mut family = Family::new(&ours, &theirs, Profile::Stick);
+    let mut family = Family::new(&ours, &theirs, Profile::Stick, DISK_BYTES);
     ours.publish("2.0.0", 2);
     family.update();
     let (unit, record) = (&family.unit, family.other_device.newer_record());

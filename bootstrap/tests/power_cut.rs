@@ -48,6 +48,13 @@ fn launch(device: &Device, cut: Option<u64>, crash: bool) -> u64 {
     power.used()
 }
 
+/// One more launch writes nothing, not even a time.
+fn assert_at_rest(device: &Device, at: &str) {
+    let before = device.everything();
+    device.launch(|_| Fate::Ready);
+    assert!(before == device.everything(), "{at}: it still writes");
+}
+
 fn sweep(prepare: impl Fn(&Device)) {
     let make = || {
         let device = Device::from_factory(&image("1.0.0"));
@@ -74,6 +81,7 @@ fn sweep(prepare: impl Fn(&Device)) {
             assert_eq!(device.installed().unwrap(), image("1.0.0"), "cut {cut}, {again}");
             let launched = device.launch(|_| Fate::Ready);
             assert_eq!(launched.last().source, Source::Installed, "cut {cut}, {again}: healed for good");
+            assert_at_rest(&device, &format!("cut {cut}, {again}"));
         }
     }
     figures::count(figures::CUT_STATES, "restore in a mounted directory", tried, 0);
@@ -108,6 +116,7 @@ fn giving_up_an_updater_that_will_not_start_cut_at_any_write_never_loses_the_one
         let launched = device.launch(|start| if start.copy.claim().digest == bad { Fate::Crash } else { Fate::Ready });
         assert_eq!(launched.last().bytes, image("1.0.0"), "cut {cut}");
         assert_eq!(device.installed().unwrap(), image("1.0.0"), "cut {cut}");
+        assert_at_rest(&device, &format!("cut {cut}"));
     }
 }
 

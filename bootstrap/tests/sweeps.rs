@@ -55,7 +55,9 @@ const SAMPLE: Size = Size { cut: [12, 3, 1], torn: [14, 2, 1], failing: 8 };
 const FEW: Size = Size { cut: [4, 2, 1], torn: [4, 2, 1], failing: 2 };
 const FEWEST: Size = Size { cut: [2, 1, 0], torn: [3, 1, 0], failing: 1 };
 const FULL: Size = Size { cut: [usize::MAX, usize::MAX, 0], torn: [usize::MAX, 4, 0], failing: usize::MAX };
-/// Cut three times, and on the other volumes: a sample also in full.
+/// On the other volumes in full: cut once, at each write.
+const EACH: Size = Size { cut: [usize::MAX, 0, 0], torn: [0; 3], failing: 0 };
+/// Cut three times, and everything else on the other volumes: a sample also in full.
 const DEEP: Size = Size { cut: [40, 8, 3], torn: [40, 8, 3], failing: 10 };
 
 fn is_full() -> bool {
@@ -323,7 +325,7 @@ fn scenarios<'m>(model: &'m Model, updated: &Medium) -> Vec<Scenario<'m>> {
 
     // A file of the new release whose staged copy the medium has lost meanwhile.
     let lost = format!("{}/{}", paths::STAGING_DIR, Digest::of(&matrix::noise(2, 9000)));
-    let half_done = model.with_free(&model.amid_an_update(|medium| model.has_open_commit(medium)).0, |fat| {
+    let half_done = model.with_free(&model.amid_an_update(|medium| model.has_open_commit(medium)).medium, |fat| {
         assert!(fat.remove(&lost).unwrap())
     });
 
@@ -382,13 +384,13 @@ fn a_cut_at_any_write_and_at_any_of_its_recovery_leaves_one_whole_release_and_th
         for scenario in scenarios(model, &updated) {
             let size = match (is_full(), number) {
                 (true, 0) => FULL,
-                (true, _) => DEEP,
+                (true, _) => EACH,
                 (false, 0) => SAMPLE,
                 (false, 1..=3) => FEW,
                 (false, _) => FEWEST,
             };
             faults.extend(scenario.sweep(size));
-            if is_full() && number == 0 {
+            if is_full() {
                 faults.extend(scenario.sweep(DEEP));
             }
         }

@@ -12,7 +12,7 @@ use firmware_image::device_config::Profile;
 use firmware_image::host::Access;
 use firmware_image::journal::{Journal, State};
 use firmware_image::{ZoneError, paths};
-use matrix::{Factory, Family, Unit, write};
+use matrix::{DISK_BYTES, Factory, Family, Unit, write};
 
 /// Calls the first cluster of the journal free, in both tables: its entry leads nowhere.
 fn break_chain(unit: &Unit) {
@@ -36,7 +36,7 @@ fn break_chain(unit: &Unit) {
 /// Two releases, and devices of which one has the second; with the factories, whose stores go with them.
 fn family() -> (Family, [Factory; 2]) {
     let (ours, theirs) = (Factory::new("Testbird"), Factory::new("Other Bird"));
-    let mut family = Family::new(&ours, &theirs, Profile::Stick);
+    let mut family = Family::new(&ours, &theirs, Profile::Stick, DISK_BYTES);
     ours.publish("2.0.0", 2);
     family.update();
     (family, [ours, theirs])

@@ -78,6 +78,24 @@ fn what_was_put_in_comes_out() {
 }
 
 #[test]
+fn without_the_root_directory_joliets_names_are_listed_as_they_are_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let files: Vec<IsoFile> = files(dir.path()).into_iter().filter(|file| file.path != LONG).collect();
+    let (path, _) = image(dir.path(), "x.iso", &files);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[16 * 2048 + 156..][..34].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    let zone = IsoZone::open(FileZone::open(&path, Access::ReadOnly).unwrap()).unwrap();
+    let mut listed = Vec::new();
+    zone.walk("", &mut |name, _| listed.push(name.to_owned())).unwrap();
+    listed.sort();
+    let mut expected: Vec<&str> = files.iter().map(|file| &file.path[..]).collect();
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
+    assert_eq!(get(&zone, "store/metadata/1.root.json").unwrap(), b"{}");
+}
+
+#[test]
 fn two_runs_at_different_times_are_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let files = files(dir.path());

@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::*;
-use firmware_image::Digest;
 use firmware_image::host::DirZone;
 use firmware_image::journal::{Journal, State};
+use firmware_image::{Digest, paths};
 use release_store::keys::KeyDir;
 use release_store::transport::{GetOutcome, Sink};
 use release_store::{Directory, Transport, TransportError};
@@ -385,12 +385,11 @@ fn what_another_device_of_the_product_keeps_is_not_this_ones() {
     let own = status(&world);
     assert_ne!(own.device_id, status(&other).device_id);
     assert_eq!(status(&other).version.as_deref(), Some("2.0.0"));
-    for name in [".holdfast/mirror/record", ".holdfast/journal"] {
-        let theirs = other.free().join(name);
-        if theirs.is_file() {
-            write(&world.free().join(name), &fs::read(theirs).unwrap());
-        }
+    for name in [paths::RECORD_MIRROR, paths::JOURNAL, paths::MANIFEST, paths::STATEMENT] {
+        let theirs = fs::read(other.free().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_ne!(fs::read(world.free().join(name)).ok().as_ref(), Some(&theirs), "{name}");
     }
+    copy_tree(&other.free().join(paths::STATE_DIR), &world.free().join(paths::STATE_DIR));
     world.engine(&[], |engine| engine.run(&mut TestLauncher::default()).unwrap());
     let after = status(&world);
     assert_eq!((&after.device_id, &after.version), (&own.device_id, &own.version));
@@ -468,14 +467,50 @@ fn an_open_repair_ends_where_its_files_are_gone_or_directories_stand_in_their_pl
     world.assert_client(&second());
 }
 
+/// A store whose server says what time it is.
+struct Dated(Directory, i64);
+
+impl Transport for Dated {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+    fn get(
+        &self,
+        path: &str,
+        range: Option<Range<u64>>,
+        max_bytes: u64,
+        sink: &mut Sink<'_>,
+    ) -> Result<GetOutcome, TransportError> {
+        Ok(self.0.get(path, range, max_bytes, sink)?.with_date(Some(self.1)))
+    }
+}
+
 #[test]
 fn a_clock_of_any_time_keeps_no_device_from_its_update_or_repair() {
-    let world = behind();
-    let server = world.serve();
-    for now in [0, NOW - 40 * 365 * 86_400, NOW + 40 * 365 * 86_400] {
+    let far = 40 * 365 * 86_400;
+    // A clock that runs ahead is set against what the server says; without that nothing new is believed, and repair goes on.
+    for (now, date, wanted) in [
+        (0, None, second()),
+        (NOW - far, None, second()),
+        (0, Some(NOW), second()),
+        (NOW - far, Some(NOW), second()),
+        (NOW + far, Some(NOW), second()),
+        (NOW + far, None, first()),
+    ] {
+        let world = behind();
         world.host.now.store(now, Ordering::SeqCst);
+        let run = || {
+            let mut setup = world.setup(&[]);
+            let store = Directory::new(world.store());
+            setup.transports.push(match date {
+                Some(date) => Box::new(Dated(store, date)),
+                None => Box::new(store),
+            });
+            setup.run(|engine| engine.run(&mut TestLauncher::default()).unwrap());
+            world.assert_client(&wanted);
+        };
+        run();
         fs::write(world.client().join("readme.txt"), b"infected").unwrap();
-        world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
-        assert_ne!(fs::read(world.client().join("readme.txt")).unwrap(), b"infected", "{now}");
+        run();
     }
 }

@@ -1,4 +1,5 @@
-//! Power is cut at every change that an operation makes, and once more at every change of the recovery.
+//! Power is cut at every change that an operation makes, and once more at every change of the recovery. What is left comes to
+//! rest: after a few plug-ins one writes nothing.
 
 mod common;
 
@@ -10,6 +11,9 @@ use firmware_image::journal::Journal;
 use firmware_image::sim::{Cut, CutZone, Power, figures};
 use release_store::Directory;
 use updater::{Action, EngineError, Outcome, Wish, hash};
+
+/// Plug-ins until one must write nothing.
+const MAX_STARTS: usize = 5;
 
 /// A device with release 1.0.0 and a file of the user's, and release 2.0.0 in the store.
 struct Stage {
@@ -79,6 +83,21 @@ impl Stage {
         assert_eq!(fs::read(self.world.client().join("notes.txt")).unwrap(), b"mine too", "{at}");
     }
 
+    /// After at most five more plug-ins one writes nothing, not even a time.
+    fn assert_comes_to_rest(&self, at: &str, online: bool) {
+        let mut before = self.world.fingerprint();
+        for _ in 0..MAX_STARTS {
+            let outcome = self.attempt(&Power::endless(), online).unwrap_or_else(|error| panic!("after {at}: {error}"));
+            assert!(outcome.whole, "{at}");
+            let after = self.world.fingerprint();
+            if after == before {
+                return;
+            }
+            before = after;
+        }
+        panic!("{at}: it still writes after {MAX_STARTS} plug-ins");
+    }
+
     fn assert_ends_well(&self, at: &str) {
         let outcome = self.attempt(&Power::endless(), true).unwrap_or_else(|error| panic!("after {at}: {error}"));
         assert!(outcome.whole, "{at}");
@@ -90,6 +109,7 @@ impl Stage {
         assert!(mirrored && status.records.len() >= 2, "{at}: {:?}", status.records);
         let updater = status.updaters.iter().find(|updater| !updater.file.ends_with(".new")).unwrap();
         assert_eq!(updater.version.as_deref(), Some("0.1.1"), "{at}: {:?}", status.updaters);
+        self.assert_comes_to_rest(at, true);
     }
 }
 
@@ -160,6 +180,7 @@ fn a_second_cut_in_the_recovery_changes_nothing_about_that() {
             let outcome = stage.attempt(&Power::endless(), false).unwrap_or_else(|error| panic!("after {at}: {error}"));
             assert!(outcome.whole, "{at}");
             stage.assert_one_whole_release(&at);
+            stage.assert_comes_to_rest(&at, false);
         }
         stage.assert_ends_well(&format!("change {changes} of {total}"));
     }
@@ -193,5 +214,6 @@ fn a_cut_at_any_change_of_a_rollback_leaves_one_whole_release() {
         stage.attempt(&Power::endless(), false).unwrap_or_else(|error| panic!("after {at}: {error}"));
         stage.assert_one_whole_release(&at);
         stage.assert_users_files(&at);
+        stage.assert_comes_to_rest(&at, false);
     }
 }

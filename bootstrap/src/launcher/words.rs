@@ -144,7 +144,8 @@ impl Teller {
                             "Mount the free zone for this user, so that it can be restored there."
                         }
                         crate::restore::RestoreError::NoFreeZone => {
-                            "Mount the free zone, or format it (FAT32) where it has lost its file system."
+                            "Mount the free zone. Where it has lost its file system: `partition-tools repair` mends a boot \
+                             sector; if nothing is to be saved, format it as FAT32."
                         }
                         _ => "If this happens again, the device may be wearing out: copy what you need from it.",
                     });

@@ -31,7 +31,7 @@ use updater::meter::Meter;
 use updater::servers::Servers;
 use updater::{Action, Config, Engine, EngineError, Limits, Outcome, Parts, Wish};
 
-use super::{Factory, Machine, Told, USERS};
+use super::{Factory, Interrupted, Machine, Told, USERS};
 use crate::support::{Memory, PLATFORM};
 
 /// The free zone of a simulated disk.
@@ -71,7 +71,12 @@ pub struct Started {
 impl Model {
     /// A stick of `disk_bytes` with release 1.0.0; 2.0.0 is in the store, or will be.
     pub fn new(factory: &Factory, disk_bytes: u64) -> Self {
-        let unit = factory.device_of("ours", Profile::Stick, disk_bytes);
+        Self::named(factory, "ours", disk_bytes)
+    }
+
+    /// The same of the device with this name.
+    pub fn named(factory: &Factory, name: &str, disk_bytes: u64) -> Self {
+        let unit = factory.device_of(name, Profile::Stick, disk_bytes);
         let device = unit.open(Access::ReadOnly);
         let config = device.virtual_zone().unwrap().read_file(paths::DEVICE_CONFIG, MAX_CONFIG_BYTES as u64);
         let table = device.table().unwrap();
@@ -278,15 +283,16 @@ impl Model {
         ["no version record opens", "nothing on this device says who it is"].iter().any(|alarm| log.contains(alarm))
     }
 
-    /// A disk on which an update was cut, in the middle of the states that are `wanted`, and the updater that it brings.
-    pub fn amid_an_update(&self, wanted: impl Fn(&Medium) -> bool) -> (Medium, Vec<u8>) {
+    /// An update that was cut, in the middle of the states that are `wanted`; earlier: in the first of them.
+    pub fn amid_an_update(&self, wanted: impl Fn(&Medium) -> bool) -> Interrupted {
         let disk = SimDisk::new(self.made.clone());
         assert!(self.plug_in(&disk, true).unwrap().action.is_some());
         let updater = self.file(&disk.medium(), &paths::updater_name(PLATFORM)).unwrap();
         let recording = disk.recording();
         let media = recording.states(&Effort::CUTS).into_iter().map(|state| recording.medium(&state));
         let mut found: Vec<Medium> = media.filter(wanted).collect();
-        (found.swap_remove(found.len() / 2), updater)
+        let medium = found.swap_remove(found.len() / 2);
+        Interrupted { medium, earlier: found.swap_remove(0), updater }
     }
 
     /// A person goes back to the release before.

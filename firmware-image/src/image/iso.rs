@@ -241,6 +241,8 @@ pub struct IsoZone<Z: RawZone> {
     image: IsoImage<Shared<Z>>,
     cache: Rc<RefCell<BlockCache<Z>>>,
     root: DirectoryRef,
+    /// Whether the names below it are Joliet's, which the library shows undecoded.
+    has_joliet_names: bool,
     length: u64,
 }
 
@@ -259,11 +261,14 @@ impl<Z: RawZone> IsoZone<Z> {
         let stream = Shared { cache: cache.clone(), position: 0 };
         let image = IsoImage::open(stream).map_err(|error| library_fault(&error))?;
         let primary = |root: &&hadris_iso::read::RootDir| matches!(root.entry_type(), EntryType::Level1 { .. });
-        let root = match image.root_dirs().iter().find(primary) {
-            Some(root) if image.supports_rrip() => root.dir_ref(),
-            _ => image.root_dir().dir_ref(),
+        let (root, has_joliet_names) = match image.root_dirs().iter().find(primary) {
+            Some(root) if image.supports_rrip() => (root.dir_ref(), false),
+            _ => {
+                let root = image.root_dir();
+                (root.dir_ref(), matches!(root.entry_type(), EntryType::Joliet { .. }))
+            }
         };
-        Ok(Self { image, cache, root, length })
+        Ok(Self { image, cache, root, has_joliet_names, length })
     }
 
     /// The length of the file system.
@@ -332,8 +337,11 @@ impl<Z: RawZone> IsoZone<Z> {
             if entry.is_special() {
                 continue;
             }
-            let name = entry.display_name();
-            let full = if path.is_empty() { name.into_owned() } else { format!("{path}/{name}") };
+            let name = match self.has_joliet_names {
+                true => without_version(entry.record.joliet_name()),
+                false => entry.display_name().into_owned(),
+            };
+            let full = if path.is_empty() { name } else { format!("{path}/{name}") };
             if entry.is_directory() {
                 let below = entry.as_dir_ref(&self.image).map_err(|error| library_fault(&error))?;
                 self.walk_in(below, &full, depth + 1, visit)?;
@@ -368,6 +376,17 @@ impl<Z: RawZone> IsoZone<Z> {
         }
         Ok(IsoReader { cache: self.cache.clone(), extents, length, position: 0 })
     }
+}
+
+/// A file's name without the number of its version, `;1`.
+fn without_version(mut name: String) -> String {
+    if let Some((base, version)) = name.rsplit_once(';')
+        && !version.is_empty()
+        && version.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        name.truncate(base.len());
+    }
+    name
 }
 
 fn check_directory(directory: DirectoryRef) -> Result<(), ZoneError> {

@@ -46,7 +46,12 @@ impl<Z: Zones> Run<'_, Z> {
         let home = match self.zones.client_home() {
             Ok(home) => home,
             Err(error) => {
-                let hint = "Start the launcher again when the device is mounted.";
+                let hint = match self.zones.managed_directory() {
+                    Some(_) => "Start the launcher again when the device is mounted.",
+                    None => {
+                        "Start the launcher again where there is a network; if this stays so, format the free zone."
+                    }
+                };
                 self.teller.problem(&format!("The client has no place to run in: {error}."), hint);
                 return Ok(ClientOutcome::NotStarted(Exit::NoClient));
             }
