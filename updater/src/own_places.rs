@@ -35,7 +35,7 @@ const FILES: [&str; 17] = [
     crate::spool::SPOOL,
     crate::commit::COMMIT_PLAN,
 ];
-/// What a file with the name of [`paths::STATE_DIR`] is called from then on.
+/// What a file with the name of [`paths::STATE_DIR`] or [`paths::CLIENT_DIR`] is called from then on.
 const FOUND: &str = "holdfast-found";
 /// So many of those are kept.
 const MAX_FOUND: usize = 100;
@@ -46,6 +46,7 @@ const MAX_FOUND: usize = 100;
 /// What the zone reports.
 pub fn clear<F: FreeZone>(zone: &F) -> Result<Vec<String>, EngineError> {
     let mut told: Vec<String> = clear_state_dir(zone)?.into_iter().collect();
+    told.extend(clear_directory(zone, paths::CLIENT_DIR)?);
     for directory in DIRECTORIES.into_iter().chain([parent(paths::RECORD_MIRROR)]) {
         let found = zone.metadata(directory);
         match found {
@@ -96,34 +97,41 @@ pub fn make_way<F: FreeZone>(zone: &F, path: &str) -> Result<Option<String>, Eng
     Ok(Some(format!("{path} was a directory: it was moved to {place}")))
 }
 
-/// Takes what is no directory out of the place of [`paths::STATE_DIR`]: an empty file goes, any other gets another name. What was
-/// done, in words, where it matters.
+/// Takes what is no directory out of the place of [`paths::STATE_DIR`].
 ///
 /// # Errors
 /// What the zone reports.
 pub fn clear_state_dir<F: FreeZone>(zone: &F) -> Result<Option<String>, EngineError> {
-    let found = zone.metadata(paths::STATE_DIR).map_err(EngineError::zone("read", paths::STATE_DIR))?;
+    clear_directory(zone, paths::STATE_DIR)
+}
+
+/// Takes what is no directory out of the place of one: an empty file goes, any other gets another name. What was done, in words, where
+/// it matters.
+fn clear_directory<F: FreeZone>(zone: &F, path: &str) -> Result<Option<String>, EngineError> {
+    let found = match zone.metadata(path) {
+        Err(ZoneError::Corrupt) => return Ok(None),
+        found => found.map_err(EngineError::zone("read", path))?,
+    };
     match found {
         Some(found) if found.kind == Kind::File && found.length > 0 => {
-            let name = rename_found(zone)?;
-            Ok(Some(format!("{} was a file: it is {name} now", paths::STATE_DIR)))
+            let name = rename_found(zone, path)?;
+            Ok(Some(format!("{path} was a file: it is {name} now")))
         }
-        Some(found) if found.kind != Kind::Directory => zone_io::remove(zone, paths::STATE_DIR).map(|_| None),
+        Some(found) if found.kind != Kind::Directory => zone_io::remove(zone, path).map(|_| None),
         _ => Ok(None),
     }
 }
 
 /// Gives a file that has the name of our directory another one.
-fn rename_found<F: FreeZone>(zone: &F) -> Result<String, EngineError> {
-    let names = (1..=MAX_FOUND).map(|number| format!("{FOUND}-{number}"));
-    for name in names {
+fn rename_found<F: FreeZone>(zone: &F, path: &str) -> Result<String, EngineError> {
+    for name in (1..=MAX_FOUND).map(|number| format!("{FOUND}-{number}")) {
         if zone.metadata(&name).map_err(EngineError::zone("read", &name))?.is_none() {
-            zone.rename(paths::STATE_DIR, &name).map_err(EngineError::zone("move", paths::STATE_DIR))?;
+            zone.rename(path, &name).map_err(EngineError::zone("move", path))?;
             zone_io::sync_parents(zone, &name)?;
             return Ok(name);
         }
     }
-    Err(EngineError::zone("move", paths::STATE_DIR)(ZoneError::Full))
+    Err(EngineError::zone("move", path)(ZoneError::Full))
 }
 
 /// Removes what a cut has broken of the updater's own files: all of it can be made again.

@@ -146,4 +146,5 @@ fn a_file_in_the_place_of_the_client_is_no_whole_client() {
     // With the server it comes back.
     assert_ne!(run(&world, &[&server.url()]).action, Action::None);
     world.assert_client(&first());
+    assert_eq!(fs::read(world.free().join("holdfast-found-1")).unwrap(), b"somebody's");
 }
