@@ -216,7 +216,9 @@ fn an_image_whose_free_zone_lost_its_file_system_says_so() {
     drop(raw);
     let ended = device.start(&[]);
     assert!(ended.said.contains("runs without being installed: there is no free zone in reach"), "{}", ended.said);
-    assert!(ended.said.contains("format it (FAT32)"), "{}", ended.said);
+    let repair_first = "`partition-tools repair` mends a boot sector; if nothing is to be saved, format it as FAT32";
+    assert!(ended.said.contains(repair_first), "{}", ended.said);
+    assert!(ended.said.contains("if this stays so, format the free zone"), "{}", ended.said);
     assert_eq!(ended.status, 72);
 }
 
