@@ -339,6 +339,28 @@ fn a_server_that_only_drips_is_left_for_another() {
 }
 
 #[test]
+fn an_error_page_that_drips_is_not_waited_for() {
+    for length in ["Content-Length: 16000", "Transfer-Encoding: chunked"] {
+        let world = behind();
+        let page = answering(move |_, _, stream| {
+            let _ = stream.write_all(format!("HTTP/1.1 503 No\r\n{length}\r\n\r\n").as_bytes());
+            while stream.write_all(b" ").is_ok() {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let began = Instant::now();
+        let mut setup = world.setup(&[]);
+        setup.limits.rounds = 1;
+        setup.transports.push(Box::new(Http::new(agent(), &page, Meter::new(None, None))));
+        setup.transports.push(Box::new(Directory::new(world.store())));
+        setup.run(|engine| engine.update(&Wish::Newest).unwrap());
+        world.assert_client(&second());
+        // Some requests, of two seconds each at the most; a page alone would take 26 minutes.
+        assert!(began.elapsed() < Duration::from_secs(60), "{length}: {:?}", began.elapsed());
+    }
+}
+
+#[test]
 fn a_server_that_only_drips_does_not_hold_up_who_waits_for_the_end_of_a_run() {
     let world = behind();
     let mut setup = world.setup(&[&dripping(&world)]);
