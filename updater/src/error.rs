@@ -48,6 +48,14 @@ pub enum EngineError {
         /// Which servers failed, and why.
         tried: String,
     },
+    /// What the servers that answered have is signed, and out of date: expired, or older than what was accepted before.
+    #[error(
+        "no server has news of this time ({tried}): the vendor has to renew what expired, or the mirror is behind; try again later, or tell the vendor; what is on the device stays as it is"
+    )]
+    OutOfDate {
+        /// Which servers failed, and why.
+        tried: String,
+    },
     /// Every server that answered sent something that is not accepted.
     #[error(
         "no server has an acceptable answer ({tried}): what came is not what the vendor signed; try again later, or tell the vendor"
@@ -144,6 +152,8 @@ pub enum EngineError {
 pub enum FailureKind {
     /// No server in reach.
     Offline,
+    /// Servers in reach, with nothing but what has expired or was seen to be older.
+    OutOfDate,
     /// Not signed by whom it should be, or for another product.
     NotAuthentic,
     /// No space.
@@ -160,11 +170,21 @@ pub enum FailureKind {
     Other,
 }
 
+impl FailureKind {
+    /// Whether there is no news, and nothing that speaks against what is here: the device goes on with that.
+    pub fn is_no_news(self) -> bool {
+        matches!(self, Self::Offline | Self::OutOfDate)
+    }
+}
+
 impl EngineError {
     /// Its kind.
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Offline { .. } | Self::OutOfReach | Self::NoServers => FailureKind::Offline,
+            Self::OutOfDate { .. } | Self::Store(StoreError::Expired { .. } | StoreError::Rollback { .. }) => {
+                FailureKind::OutOfDate
+            }
             Self::NotAuthentic { .. } | Self::Config(_) | Self::Image { .. } => FailureKind::NotAuthentic,
             Self::NoSpace { .. } | Self::NoSpaceInside { .. } => FailureKind::NoSpace,
             Self::LimitReached { .. } => FailureKind::Limit,

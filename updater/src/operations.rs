@@ -135,7 +135,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// Asks what is newest.
     ///
     /// # Errors
-    /// `Offline`, `NotAuthentic`.
+    /// `Offline`, `OutOfDate`, `NotAuthentic`.
     pub fn check(&mut self) -> Result<CheckReport, EngineError> {
         self.refresh()?;
         self.save_state()?;
@@ -163,7 +163,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     pub fn update(&mut self, wish: &Wish) -> Result<Outcome, EngineError> {
         self.prepare()?;
         let asked = self.refresh();
-        let offline = asked.as_ref().is_err_and(|error| error.kind() == FailureKind::Offline);
+        let offline = asked.as_ref().is_err_and(|error| error.kind().is_no_news());
         if let Err(error) = asked {
             // Without news, what the device carries may still be what is wished for.
             if offline
@@ -288,18 +288,23 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         let asked = self.within(Some(began + window), Self::refresh);
         let offline = match &asked {
             Ok(()) => false,
-            Err(error)
-                if error.kind() == FailureKind::Offline && (self.state.release.is_some() || self.offline.is_some()) =>
-            {
-                self.watch.note("No server could be reached: the device goes on with what it has.");
-                self.watch.detail(&error.to_string());
-                true
-            }
             Err(error) => {
-                self.watch.note(&error.to_string());
-                if error.kind() != FailureKind::Offline {
-                    // The message names servers, which the log does not.
-                    self.alarm("what the servers answer is not accepted");
+                let goes_on = self.state.release.is_some() || self.offline.is_some();
+                // The messages name servers, which the log does not.
+                match error.kind() {
+                    FailureKind::Offline if goes_on => {
+                        self.watch.note("No server could be reached: the device goes on with what it has.");
+                        self.watch.detail(&error.to_string());
+                    }
+                    FailureKind::Offline => self.watch.note(&error.to_string()),
+                    FailureKind::OutOfDate => {
+                        self.watch.note(&error.to_string());
+                        self.note_once("what the servers have is expired, or older than what this device has seen");
+                    }
+                    _ => {
+                        self.watch.note(&error.to_string());
+                        self.alarm("what the servers answer is not accepted");
+                    }
                 }
                 true
             }
@@ -311,10 +316,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             self.settle(Some(launcher).filter(|_| outcome.whole))?;
             return self.report(outcome);
         }
-        let (release, intent) = match failed {
-            Some((release, serial)) => (Some(release), Intent::Undo { failed: serial }),
-            None => self.aim(!offline)?,
-        };
+        if let Some(failed) = failed
+            && let Some(outcome) = self.leave(failed, asked.as_ref().err().map(EngineError::kind))?
+        {
+            self.settle(Some(launcher).filter(|_| outcome.whole))?;
+            let offline = offline || outcome.offline;
+            return self.report(Outcome { offline, ..outcome });
+        }
+        let (release, intent) = self.aim(!offline)?;
         let Some(release) = release else {
             let whole = self.is_whole();
             self.settle(Some(launcher).filter(|_| whole))?;
@@ -347,14 +356,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 self.note_once(&format!("release {} could not be installed yet", release.version));
                 let (installed, _) = self.installed_manifest(true)?;
                 let mended = self.bring_to(&installed, Intent::Repair, None)?;
-                match (mended.action == Action::None, error.kind()) {
+                match mended.action == Action::None {
                     // Offline is a state: what is here is whole, and goes on.
-                    (true, FailureKind::Offline) => Outcome { offline: true, ..mended },
-                    (true, _) => {
+                    true if error.kind().is_no_news() => Outcome { offline: true, ..mended },
+                    true => {
                         self.settle(Some(launcher).filter(|_| mended.whole))?;
                         return Err(error);
                     }
-                    (false, _) => mended,
+                    false => mended,
                 }
             }
             Err(error) => return Err(error),
@@ -384,8 +393,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             self.fetch(&plan, &mut spool, &mut || ())?;
             match self.stage(&plan, &mut spool)? {
                 Staged::All => {}
-                Staged::Distrust(source) => {
-                    basis.distrusted.insert(source);
+                Staged::Distrust(sources) => {
+                    basis.distrusted.extend(sources);
                     continue;
                 }
             }
@@ -441,9 +450,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         self.save_state()
     }
 
-    /// What the launcher saw of the release on trial (X8): proven, or failed too often. Returns the release to go back to
-    /// and the serial that failed.
-    fn judge_trial(&mut self) -> Result<Option<(Release, u64)>, EngineError> {
+    /// What the launcher saw of the release on trial (X8): proven, or failed too often. Returns the serial that failed.
+    fn judge_trial(&mut self) -> Result<Option<u64>, EngineError> {
         let Some(installed) = self.state.release.clone() else { return Ok(None) };
         if self.state.health == Health::Proven {
             return Ok(None);
@@ -460,13 +468,57 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             return Ok(None);
         }
         self.alarm(format!("release {} failed to start {} times", installed.version, trial.failed_starts));
-        match self.seek(&Wish::Previous) {
-            Ok(previous) => Ok(Some((previous, installed.serial))),
-            Err(_) => {
-                self.alarm("there is no release to go back to");
-                Ok(None)
+        Ok(Some(installed.serial))
+    }
+
+    /// Leaves a release that failed here for the one before it; where that was withdrawn or is not to be had, for the newest
+    /// of the others. `silent`: why the servers had no news. `None`: none is to be had, and what is here stays.
+    ///
+    /// # Errors
+    /// What keeps the device from any release: see [`mendable`].
+    fn leave(&mut self, failed: u64, silent: Option<FailureKind>) -> Result<Option<Outcome>, EngineError> {
+        /// So many releases are tried.
+        const MAX_TRIED: usize = 4;
+        let mut tried = vec![failed];
+        while tried.len() <= MAX_TRIED {
+            let Some(release) = self.way_back(&tried) else { break };
+            tried.push(release.serial);
+            let go = |engine: &mut Self| engine.bring_to(&release, Intent::Undo { failed }, None);
+            // A server that just did not answer is not asked for each of them.
+            let gone = if silent == Some(FailureKind::Offline) { self.without_servers(go) } else { go(self) };
+            match gone {
+                Ok(outcome) => return Ok(Some(outcome)),
+                Err(error) if mendable(&error) && !self.is_open()? => {
+                    self.watch.note(&error.to_string());
+                    self.note_once(&format!("release {} could not be gone back to yet", release.version));
+                }
+                Err(error) => return Err(error),
             }
         }
+        self.alarm("there is no release to go back to");
+        Ok(None)
+    }
+
+    /// Where to go from a release that failed here, but to those in `tried`: to the one before, which was installed once, else
+    /// to the newest that may be installed by itself; to one before that was withdrawn only where there is no other.
+    fn way_back(&mut self, tried: &[u64]) -> Option<Release> {
+        let is_new = |release: &Release| !tried.contains(&release.serial);
+        let previous = self.seek(&Wish::Previous).ok().filter(is_new);
+        let stands = |engine: &Self, release: &Release| {
+            engine.known_releases().is_none_or(|known| known.withdrawn(release.serial).is_none())
+        };
+        if previous.as_ref().is_some_and(|previous| stands(self, previous)) {
+            return previous;
+        }
+        let newest = |engine: &Self| {
+            let known = engine.known_releases().unwrap_or_default();
+            known.iter().rev().find(|release| is_new(release) && engine.eligible(release)).cloned()
+        };
+        let found = newest(self).or_else(|| {
+            self.ask_archive();
+            newest(self)
+        });
+        found.or(previous)
     }
 
     /// What `run` goes to by itself: the newest release, or the installed one where a person holds it or nothing newer is

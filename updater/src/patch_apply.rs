@@ -51,14 +51,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         if bad_frame {
             // It would be found again at the next start.
             spool.clear()?;
-            return Ok(Staged::Distrust(patch.key()));
+            return Ok(Staged::Distrust(vec![patch.key()]));
         }
         for source in &patch.sources {
             if !zone_io::file_is(self.free, &source.path, source.size, &source.digest)? {
-                return Ok(Staged::Distrust(source.path.to_string()));
+                return Ok(Staged::Distrust(vec![source.path.to_string()]));
             }
         }
-        Ok(Staged::Distrust(patch.key()))
+        Ok(Staged::Distrust(vec![patch.key()]))
     }
 }
 

@@ -49,7 +49,10 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     }
 
     /// Does something without asking a server: what needs one fails as out of reach.
-    fn without_servers<R>(&mut self, f: impl FnOnce(&mut Self) -> Result<R, EngineError>) -> Result<R, EngineError> {
+    pub(crate) fn without_servers<R>(
+        &mut self,
+        f: impl FnOnce(&mut Self) -> Result<R, EngineError>,
+    ) -> Result<R, EngineError> {
         self.on_device_only = true;
         let result = f(self);
         self.on_device_only = false;
@@ -81,6 +84,5 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 /// Whether a release is only not to be had here, so that an older one may be.
 fn out_of_reach(error: &EngineError) -> bool {
     let kind = error.kind();
-    matches!(kind, FailureKind::Offline | FailureKind::NotAuthentic)
-        || matches!(error, EngineError::Unobtainable { .. })
+    kind.is_no_news() || kind == FailureKind::NotAuthentic || matches!(error, EngineError::Unobtainable { .. })
 }

@@ -179,8 +179,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
             match self.stage(&plan, &mut spool)? {
                 Staged::All => {}
-                Staged::Distrust(source) => {
-                    basis.distrusted.insert(source);
+                Staged::Distrust(sources) => {
+                    basis.distrusted.extend(sources);
                     patch_failures += usize::from(!plan.patches.is_empty());
                     basis.without_patches |= patch_failures >= MAX_PATCH_FAILURES;
                     continue;

@@ -82,8 +82,8 @@ impl Servers {
     /// Asks one server after the other until one answers acceptably.
     ///
     /// # Errors
-    /// `NoServers`; `LimitReached`; `NotAuthentic` where one answered with something that is not accepted; else
-    /// `Offline`. An object that no server has is the last server's `Store` error.
+    /// `NoServers`; `LimitReached`; `NotAuthentic` where one answered with something that is not accepted; `OutOfDate` where one
+    /// has metadata that was; else `Offline`. An object that no server has is the last server's `Store` error.
     pub fn ask<R>(&self, mut ask: impl FnMut(&dyn Transport) -> Result<R, StoreError>) -> Result<R, EngineError> {
         let mut failures = Failures::default();
         for (at, server) in self.in_order() {
@@ -104,6 +104,7 @@ impl Servers {
 pub(crate) struct Failures {
     tried: Vec<String>,
     forged: bool,
+    out_of_date: bool,
     missing: Option<StoreError>,
 }
 
@@ -127,8 +128,11 @@ impl Failures {
             }
         } else if matches!(error, StoreError::Transport(TransportError::NotFound { .. })) {
             self.missing = Some(error);
+        } else if matches!(error, StoreError::Expired { .. } | StoreError::Rollback { .. }) {
+            // Signed by whom it should be, once.
+            self.out_of_date = true;
         } else if matches!(error, StoreError::Transport(TransportError::TooLarge { .. }))
-            || !matches!(error, StoreError::Transport(_) | StoreError::Expired { .. })
+            || !matches!(error, StoreError::Transport(_))
         {
             self.forged = true;
         }
@@ -142,6 +146,7 @@ impl Failures {
         match self.missing {
             _ if self.tried.is_empty() => EngineError::NoServers,
             _ if self.forged => EngineError::NotAuthentic { tried },
+            _ if self.out_of_date => EngineError::OutOfDate { tried },
             Some(error) if self.tried.len() == 1 => error.into(),
             _ => EngineError::Offline { tried },
         }

@@ -23,8 +23,8 @@ use crate::zone_io::{self, CopyJob};
 pub(crate) enum Staged {
     /// Everything is there.
     All,
-    /// This source is not what it seemed; the plan must do without it. Empty: a frame in the spool.
-    Distrust(String),
+    /// These sources are not what they seemed; the plan must do without them. None: a frame in the spool.
+    Distrust(Vec<String>),
 }
 
 impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
@@ -104,7 +104,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         Ok(Staged::All)
     }
 
-    /// Stages what stands on the device under another name. What is returned is a copy that is not what it seemed.
+    /// Stages what stands on the device under another name. What is returned are the copies that are not what they seemed.
     fn stage_copies(&self, plan: &Plan) -> Result<Option<Staged>, EngineError> {
         let copy = |content: &'_ Content| match &content.way {
             Way::Copy { from } => Some((from.clone(), content.digest, content.size)),
@@ -120,7 +120,15 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             Ok(())
         };
         let wrong = zone_io::copy_all(self.free, &copies, &|n| self.watch.advance(n), &mut done)?;
-        Ok(wrong.map(|place| Staged::Distrust(copies[place].from.to_owned())))
+        let Some(place) = wrong else { return Ok(None) };
+        // Where one is wrong, others may be, and a plan for each of them would be one too many.
+        let mut sources = vec![copies[place].from.to_owned()];
+        for copy in &copies[place + 1..] {
+            if !zone_io::file_is(self.free, copy.from, copy.length, &copy.digest)? {
+                sources.push(copy.from.to_owned());
+            }
+        }
+        Ok(Some(Staged::Distrust(sources)))
     }
 }
 
@@ -188,12 +196,12 @@ impl<F: FreeZone> Builder<'_, F> {
                 None => {
                     // It would be found again at the next start.
                     spool.clear()?;
-                    Staged::Distrust(String::new())
+                    Staged::Distrust(Vec::new())
                 }
             });
         }
-        let Some(at) = local.get(&chunk.digest) else { return Ok(Staged::Distrust(String::new())) };
-        let distrust = Staged::Distrust(at.file.to_string());
+        let Some(at) = local.get(&chunk.digest) else { return Ok(Staged::Distrust(Vec::new())) };
+        let distrust = Staged::Distrust(vec![at.file.to_string()]);
         if self.open.as_ref().is_none_or(|(path, _)| *path != at.file) {
             let file = self.zone.open(&at.file).map_err(EngineError::zone("read", &at.file))?;
             let Some(file) = file else { return Ok(distrust) };

@@ -414,3 +414,72 @@ fn a_planted_tree_too_deep_to_walk_stops_neither_repair_nor_update() {
     world.assert_client(&second());
     assert!(world.client().join(&deep).is_dir(), "what is foreign stays");
 }
+
+/// Release 3.0.0 on trial, which failed; 2.0.0 before it, and 1.0.0 before that.
+fn third_failed(world: &World, server: &release_store::serve::Server) {
+    for version in ["2.0.0", "3.0.0"] {
+        world.publish(version, &[second(), vec![("version", version.as_bytes().to_vec())]].concat());
+        world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    }
+    let zone = DirZone::open(&world.free()).unwrap();
+    let trial = Some(Trial { serial: 3, failed_starts: 3, proven: false });
+    LauncherNote { trial, ..LauncherNote::default() }.write(&zone).unwrap();
+}
+
+#[test]
+fn a_release_that_fails_is_left_for_a_withdrawn_one_only_where_there_is_no_other() {
+    let (world, server) = installed();
+    third_failed(&world, &server);
+    world.withdraw("2.0.0");
+    let outcome = world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    assert_eq!((outcome.version.as_deref(), outcome.whole), (Some("1.0.0"), true));
+    world.assert_client(&first());
+
+    let (world, server) = installed();
+    third_failed(&world, &server);
+    world.withdraw("1.0.0");
+    world.withdraw("2.0.0");
+    let outcome = world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    assert_eq!((outcome.version.as_deref(), outcome.whole), (Some("2.0.0"), true));
+}
+
+#[test]
+fn a_release_that_fails_is_left_for_one_that_can_be_had() {
+    let (world, server) = installed();
+    let packs = || read_tree(&world.store().join("packs")).into_keys().collect::<std::collections::BTreeSet<_>>();
+    let of_the_first = packs();
+    third_failed(&world, &server);
+    // Neither the device nor the store has what release 2.0.0 needs any more; of 4.0.0 all is there.
+    fs::write(world.free().join(format!(".holdfast/undo/{}", Digest::of(b"2.0.0"))), b"9.9.9").unwrap();
+    for pack in packs().difference(&of_the_first) {
+        fs::remove_file(world.store().join("packs").join(pack)).unwrap();
+    }
+    world.publish("4.0.0", &first());
+    let run = || world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
+    let outcome = run();
+    assert_eq!((outcome.version.as_deref(), outcome.whole), (Some("4.0.0"), true));
+    world.assert_client(&first());
+    assert_eq!(run().action, Action::None);
+}
+
+#[test]
+fn undo_copies_that_are_all_wrong_cost_one_more_plan() {
+    let world = World::new();
+    let files = |seed: u64| -> Vec<(&'static str, Vec<u8>)> {
+        let names: Vec<&'static str> = (0..40).map(|n| &*Box::leak(format!("file-{n}").into_boxed_str())).collect();
+        names.into_iter().enumerate().map(|(n, name)| (name, noise(seed + n as u64, 3000))).collect()
+    };
+    world.publish("1.0.0", &files(0));
+    let server = world.serve();
+    world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
+    world.publish("2.0.0", &files(100));
+    world.engine(&[&server.url()], |engine| engine.update(&Wish::Newest).unwrap());
+    let undo = world.free().join(".holdfast/undo");
+    for (name, mut bytes) in read_tree(&undo) {
+        bytes[0] ^= 1;
+        fs::write(undo.join(name), bytes).unwrap();
+    }
+    let outcome = world.engine(&[&server.url()], |engine| engine.update(&Wish::Previous).unwrap());
+    assert_eq!(outcome.version.as_deref(), Some("1.0.0"));
+    world.assert_client(&files(0));
+}

@@ -381,10 +381,10 @@ fn old_metadata_is_refused_also_after_the_free_zone_was_formatted() {
     };
     run(&world.store()).unwrap();
     let error = run(old.path()).unwrap_err();
-    assert_eq!(error.kind(), FailureKind::NotAuthentic, "{error}");
+    assert_eq!(error.kind(), FailureKind::OutOfDate, "{error}");
     world.wipe_free();
     let error = run(old.path()).unwrap_err();
-    assert_eq!(error.kind(), FailureKind::NotAuthentic, "{error}");
+    assert_eq!(error.kind(), FailureKind::OutOfDate, "{error}");
     run(&world.store()).unwrap();
     world.assert_client(&second());
 }

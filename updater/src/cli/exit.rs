@@ -29,6 +29,8 @@ pub const READ_ONLY: u8 = 14;
 pub const NO_RELEASE: u8 = 15;
 /// The device or one of its zones was not found or is of no use.
 pub const NO_DEVICE: u8 = 16;
+/// What the servers have is out of date.
+pub const OUT_OF_DATE: u8 = 17;
 
 /// For `--help`.
 pub const HELP: &str = "\
@@ -46,6 +48,7 @@ Exit status:
   14  the device is write-protected
   15  no such release
   16  the device or one of its zones was not found
+  17  what the servers have has expired, or is older than what this device has seen
 
 `run`, which the launcher calls, uses 0 to 5 only.
 
@@ -64,6 +67,7 @@ pub fn of(error: &anyhow::Error) -> u8 {
     let engine = error.chain().find_map(|cause| cause.downcast_ref::<EngineError>());
     match engine.map(EngineError::kind) {
         Some(FailureKind::Offline) => OFFLINE,
+        Some(FailureKind::OutOfDate) => OUT_OF_DATE,
         Some(FailureKind::NotAuthentic) => NOT_AUTHENTIC,
         Some(FailureKind::NoSpace) => NO_SPACE,
         Some(FailureKind::Limit) => LIMIT,
