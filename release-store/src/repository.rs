@@ -12,6 +12,7 @@ use sigstore_tuf::metadata::Role as _;
 
 use crate::clock;
 use crate::error::StoreError;
+use crate::keys::signed::SignedLast;
 use crate::keys::{KeyDir, KeyKind, Passphrase};
 use crate::mirror;
 use crate::sealed::ObjectRef;
@@ -87,6 +88,8 @@ pub struct Repository<'k> {
     writer: StoreWriter,
     keys: &'k KeyDir,
     state: State,
+    /// What was signed last: every number that is given out is higher.
+    signed: SignedLast,
 }
 
 /// A targets role's file.
@@ -142,13 +145,16 @@ impl<'k> Repository<'k> {
         if !mirror::list(root)?.iter().all(|item| item.path.starts_with("metadata/")) {
             return Err(StoreError::Refused(without_timestamp(root)));
         }
+        // Devices that knew a store which was lost here take only what is newer.
+        let signed = keys.signed_last(root)?;
         let online = keys.tuf_key(KeyKind::Online, passphrase)?;
         let targets_key = keys.tuf_key(KeyKind::Targets, passphrase)?;
         write_root(&writer, &keys.root_json()?)?;
         let none = Map::new();
-        let (archive_version, archive) =
-            write_numbered(&writer, ARCHIVE, 1, |version| targets_key.sign(&tuf::archive(version, now, &none)))?;
-        let (targets_version, targets) = write_numbered(&writer, "targets", 1, |version| {
+        let (archive_version, archive) = write_numbered(&writer, ARCHIVE, signed.archive + 1, |version| {
+            targets_key.sign(&tuf::archive(version, now, &none))
+        })?;
+        let (targets_version, targets) = write_numbered(&writer, "targets", signed.targets + 1, |version| {
             targets_key.sign(&tuf::targets(
                 version,
                 now,
@@ -157,20 +163,42 @@ impl<'k> Repository<'k> {
                 &targets_key.public(),
             ))
         })?;
-        let (snapshot_version, snapshot) = write_numbered(&writer, "snapshot", 1, |version| {
+        let (snapshot_version, snapshot) = write_numbered(&writer, "snapshot", signed.snapshot + 1, |version| {
             online.sign(&tuf::snapshot(version, now, (targets_version, &targets), (archive_version, &archive)))
         })?;
-        let timestamp = online.sign(&tuf::timestamp(1, now, snapshot_version, &snapshot));
+        let timestamp = online.sign(&tuf::timestamp(signed.timestamp + 1, now, snapshot_version, &snapshot));
         writer.replace(TIMESTAMP, &timestamp)?;
         let state = State::read(&writer, keys)?;
-        Ok(Self { writer, keys, state })
+        let mut new = Self { writer, keys, state, signed };
+        new.remember(&mut NoObserver);
+        Ok(new)
     }
 
     /// Locks the store at `root` and verifies its metadata against `keys`.
     ///
     /// # Errors
-    /// `Refused` where there is no store, `Locked`, `Tuf`.
+    /// `Refused` where there is no store, or one that is older than what was signed for it last; `Locked`, `Tuf`.
     pub fn open(root: &Path, keys: &'k KeyDir) -> Result<Self, StoreError> {
+        let opened = Self::open_restored(root, keys)?;
+        let (here, signed) = (opened.state.timestamp_version, opened.signed.timestamp);
+        if here < signed {
+            return Err(StoreError::Refused(format!(
+                "{0} is older than what was signed for it last (timestamp {here}, and {signed} was): devices that saw the newer one \
+                 refuse this one. Copy the newer one back, from the file server or a backup; only if it is lost, go on from this one: \
+                 `renew {0} --keys {1} --restored`",
+                root.display(),
+                keys.path().display()
+            )));
+        }
+        Ok(opened)
+    }
+
+    /// As [`Repository::open`], and takes a store that was put back from an older copy. What is signed next has higher numbers than
+    /// what was lost: [`Repository::renew`] has to come first.
+    ///
+    /// # Errors
+    /// `Refused` where there is no store, `Locked`, `Tuf`.
+    pub fn open_restored(root: &Path, keys: &'k KeyDir) -> Result<Self, StoreError> {
         if !root.join(TIMESTAMP).is_file() {
             let is_a_part = !mirror::list(root)?.iter().all(|item| item.path.starts_with("metadata/"));
             let new = || format!("{0} is not a store: make one with `init {0}`", root.display());
@@ -181,12 +209,40 @@ impl<'k> Repository<'k> {
         let state = State::read(&writer, keys)?;
         // Devices go from the root that they have to the newest, one by one: none may be missing.
         write_root(&writer, &keys.root_json()?)?;
-        Ok(Self { writer, keys, state })
+        let signed = keys.signed_last(root)?;
+        Ok(Self { writer, keys, state, signed })
     }
 
     /// The releases in it.
     pub fn releases(&self) -> &Releases {
         &self.state.releases
+    }
+
+    /// What was signed last for it; after [`Repository::init`] what was before, where a store was lost.
+    pub fn signed_last(&self) -> SignedLast {
+        self.signed
+    }
+
+    /// The number of the next release: higher than any that was given out.
+    pub(crate) fn next_serial(&self) -> u64 {
+        let newest = self.state.releases.iter().next_back().map_or(0, |release| release.serial);
+        newest.max(self.signed.serial) + 1
+    }
+
+    /// Has the keys remember what is signed. A directory of keys that nobody may write is no reason to publish nothing.
+    fn remember(&mut self, observer: &mut dyn Observer) {
+        let state = &self.state;
+        let numbers = SignedLast {
+            timestamp: state.timestamp_version,
+            snapshot: state.snapshot_version,
+            targets: state.targets.version,
+            archive: state.archive.version,
+            serial: self.next_serial() - 1,
+        };
+        match self.keys.remember_signed(self.writer.root(), numbers) {
+            Ok(()) => self.signed = numbers,
+            Err(error) => observer.note(&format!("what was signed is not remembered beside the keys: {error}")),
+        }
     }
 
     /// The keys it belongs to.
@@ -229,7 +285,8 @@ impl<'k> Repository<'k> {
         let state = &self.state;
         let root = self.root_is_due(now) && self.keys.has(KeyKind::Root);
         let first = state.targets.expires.min(state.archive.expires);
-        let targets = tuf::is_half_over(first, now, tuf::TARGETS_DAYS);
+        let behind = state.timestamp_version < self.signed.timestamp;
+        let targets = behind || tuf::is_half_over(first, now, tuf::TARGETS_DAYS);
         let snapshot = targets || tuf::is_half_over(state.snapshot_expires, now, tuf::TARGETS_DAYS);
         if root {
             let key = self.keys.tuf_key(KeyKind::Root, passphrase)?;
@@ -311,7 +368,7 @@ impl<'k> Repository<'k> {
         now: i64,
         observer: &mut dyn Observer,
     ) -> Result<(), StoreError> {
-        let state = &self.state;
+        let (state, signed) = (&self.state, self.signed);
         clock::check(now, state.releases.newest_publication())?;
         let online = self.keys.tuf_key(KeyKind::Online, passphrase)?;
         let (mut targets, mut archive) = (state.targets.clone(), state.archive.clone());
@@ -323,11 +380,12 @@ impl<'k> Repository<'k> {
                 let part = if current.contains(&release.serial) { &mut now_current } else { &mut older };
                 part.extend(release.targets());
             }
-            (archive.version, archive.file) = write_numbered(&self.writer, ARCHIVE, archive.version + 1, |version| {
-                key.sign(&tuf::archive(version, now, &older))
-            })?;
+            (archive.version, archive.file) =
+                write_numbered(&self.writer, ARCHIVE, archive.version.max(signed.archive) + 1, |version| {
+                    key.sign(&tuf::archive(version, now, &older))
+                })?;
             (targets.version, targets.file) =
-                write_numbered(&self.writer, "targets", targets.version + 1, |version| {
+                write_numbered(&self.writer, "targets", targets.version.max(signed.targets) + 1, |version| {
                     key.sign(&tuf::targets(version, now, &now_current, &statement, &key.public()))
                 })?;
             step(observer, Step::TargetsWritten)?;
@@ -336,15 +394,16 @@ impl<'k> Repository<'k> {
         if new_snapshot {
             let (targets, archive) = ((targets.version, &*targets.file), (archive.version, &*archive.file));
             (snapshot_version, snapshot_file) =
-                write_numbered(&self.writer, "snapshot", state.snapshot_version + 1, |version| {
+                write_numbered(&self.writer, "snapshot", state.snapshot_version.max(signed.snapshot) + 1, |version| {
                     online.sign(&tuf::snapshot(version, now, targets, archive))
                 })?;
             step(observer, Step::SnapshotWritten)?;
         }
-        let timestamp =
-            online.sign(&tuf::timestamp(state.timestamp_version + 1, now, snapshot_version, &snapshot_file));
+        let version = state.timestamp_version.max(signed.timestamp) + 1;
+        let timestamp = online.sign(&tuf::timestamp(version, now, snapshot_version, &snapshot_file));
         self.writer.replace(TIMESTAMP, &timestamp)?;
         self.state = State::read(&self.writer, self.keys)?;
+        self.remember(observer);
         step(observer, Step::TimestampWritten)
     }
 }

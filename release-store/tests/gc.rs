@@ -78,6 +78,7 @@ impl Series {
         let copy = self.vendor.path(name);
         let _ = fs::remove_dir_all(&copy);
         copy_tree(&self.vendor.store(), &copy);
+        self.vendor.forget_signed();
         copy
     }
 
@@ -319,6 +320,7 @@ fn a_file_that_is_named_again_leaves_the_list_and_a_clock_that_jumped_takes_noth
         .collect();
     fs::remove_dir_all(&store).unwrap();
     copy_tree(&ahead, &store);
+    series.vendor.forget_signed();
     for (name, bytes) in &made {
         fs::create_dir_all(store.join(name).parent().unwrap()).unwrap();
         fs::write(store.join(name), bytes).unwrap();
@@ -357,6 +359,7 @@ fn publishing_goes_on_after_gc_with_steps_from_thinned_releases() {
     let with_gc: Vec<_> = made.steps.iter().map(|step| (step.from, step.pack)).collect();
     fs::remove_dir_all(&store).unwrap();
     copy_tree(&untouched, &store);
+    series.vendor.forget_signed();
     let plain: Vec<_> = series.publish_last().steps.iter().map(|step| (step.from, step.pack)).collect();
     assert_eq!(with_gc, plain);
 }

@@ -10,13 +10,14 @@ use std::path::Path;
 
 use common::{DAY, NOW, Vendor, copy_tree, files, grow, passphrase, program};
 use firmware_image::updater_image::{Floors, UpdaterVersion};
-use release_store::StoreError;
 use release_store::gc::{Policy, collect};
 use release_store::keys::KeyDir;
 use release_store::mirror::{mirror, mirror_quietly};
 use release_store::publish::publish;
 use release_store::repository::{NoObserver, Observer, Repository};
+use release_store::trust::{MemoryCache, Trust};
 use release_store::verify::verify;
+use release_store::{Directory, StoreError};
 
 const TIMESTAMP: &str = "metadata/timestamp.json";
 
@@ -278,4 +279,65 @@ fn a_damaged_copy_is_put_right_whatever_it_says_of_itself() {
     }
     let found = verify(&copy, &vendor.root(), "Acme Notes", &vendor.content_keys(), &mut NoObserver).unwrap();
     assert!(found.damage.is_empty());
+}
+
+/// A device's trust, which remembers what it has seen.
+fn device(vendor: &Vendor) -> Trust<MemoryCache> {
+    Trust::new(&vendor.root(), MemoryCache::new()).unwrap()
+}
+
+#[test]
+fn a_store_put_back_from_a_backup_is_gone_on_with_only_where_that_is_said_and_devices_take_it() {
+    let (vendor, tree) = Vendor::with_release();
+    let (store, backup, device) = (vendor.store(), vendor.path("backup"), device(&vendor));
+    copy_tree(&store, &backup);
+    let lost = vendor.publish(&tree, "1.1.0").release;
+    device.refresh(&Directory::new(&store), NOW).unwrap();
+    fs::remove_dir_all(&store).unwrap();
+    copy_tree(&backup, &store);
+    let before = files(&store);
+    let said = refused(Repository::open(&store, &vendor.keys));
+    assert!(said.contains("--restored") && said.contains("file server"), "{said}");
+    assert_eq!(files(&store), before);
+    let error = device.refresh(&Directory::new(&store), NOW).unwrap_err();
+    assert!(matches!(error, StoreError::Rollback { .. }), "{error}");
+
+    Repository::open_restored(&store, &vendor.keys).unwrap().renew(&passphrase(), NOW).unwrap();
+    let seen = device.refresh(&Directory::new(&store), NOW).unwrap();
+    assert!(seen.releases.by_serial(lost.serial).is_none());
+    // A number that devices know as another release is not given out again.
+    let new = vendor.publish(&tree, "1.1.1").release;
+    assert!(new.serial > lost.serial);
+    let seen = device.refresh(&Directory::new(&store), NOW).unwrap();
+    assert!(seen.releases.by_serial(new.serial).is_some());
+}
+
+#[test]
+fn a_store_made_anew_where_one_was_lost_goes_on_with_its_numbers() {
+    let (vendor, tree) = Vendor::with_release();
+    let (store, device) = (vendor.store(), device(&vendor));
+    device.refresh(&Directory::new(&store), NOW).unwrap();
+    fs::remove_dir_all(&store).unwrap();
+    drop(Repository::init(&store, &vendor.keys, &passphrase(), NOW).unwrap());
+    device.refresh(&Directory::new(&store), NOW).unwrap();
+    assert_eq!(vendor.publish(&tree, "2.0.0").release.serial, 2);
+    device.refresh(&Directory::new(&store), NOW).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn keys_that_nobody_may_write_keep_nobody_from_publishing() {
+    let (vendor, tree) = Vendor::with_release();
+    // Where the file would be made, a directory stands: root may write anything else.
+    fs::create_dir(vendor.keys.path().join("signed.json.new")).unwrap();
+    struct Notes(Vec<String>);
+    impl Observer for Notes {
+        fn note(&mut self, text: &str) {
+            self.0.push(text.into());
+        }
+    }
+    let mut notes = Notes(Vec::new());
+    publish(&mut vendor.open(), &passphrase(), &vendor.request(&tree, "1.1.0"), &mut notes).unwrap();
+    assert!(notes.0.iter().any(|note| note.contains("not remembered")), "{:?}", notes.0);
+    assert_eq!(vendor.open().releases().iter().count(), 2);
 }

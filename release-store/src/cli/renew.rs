@@ -20,13 +20,19 @@ pub(super) struct Renew {
     store: PathBuf,
     #[command(flatten)]
     keys: KeysArgument,
+    /// The store was put back from an older copy, and the newer one is lost: go on from here, with numbers that devices take
+    #[arg(long)]
+    restored: bool,
 }
 
 impl Renew {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let now = terminal::now()?;
         let keys = KeyDir::open(&self.keys.dir)?;
-        let mut repository = Repository::open(&self.store, &keys)?;
+        let mut repository = match self.restored {
+            true => Repository::open_restored(&self.store, &keys)?,
+            false => Repository::open(&self.store, &keys)?,
+        };
         let renewed = repository.renew(&terminal::passphrase()?, now)?;
         let also = [(renewed.root, "root"), (renewed.targets, "targets"), (renewed.snapshot, "snapshot")];
         let also: Vec<_> = also.iter().filter(|(was, _)| *was).map(|(_, name)| *name).collect();

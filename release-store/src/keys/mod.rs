@@ -3,12 +3,14 @@
 //! ```text
 //! KEYS/product.json      public: product, vendor key, certificate of the updater key, TUF keys
 //!      root.json         public: the trusted root that goes into every device
+//!      signed.json       public: the numbers that were signed last, see [`signed`]
 //!      root.key  targets.key  online.key  vendor.key  updater.key  content.key      secret, see [`key_file`]
 //! ```
 //! Each secret is a file of its own, so that those which publishing does not need (root, vendor) can lie elsewhere.
 
 mod factory;
 pub mod key_file;
+pub mod signed;
 mod source;
 
 use std::fs;

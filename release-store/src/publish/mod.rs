@@ -181,7 +181,7 @@ pub fn publish(
         let (version, channel, serial) = (known.version.clone(), known.channel.clone(), known.serial);
         return Err(StoreError::AlreadyPublished { version, channel, serial });
     }
-    let serial = repository.releases().iter().next_back().map_or(1, |release| release.serial + 1);
+    let serial = repository.next_serial();
     let keys = repository.keys();
     check_apart(&request.tree, "the directory to publish", keys.path(), "the keys")?;
     check_apart(&request.tree, "the directory to publish", repository.writer().root(), "the store")?;

@@ -46,6 +46,10 @@ impl Vendor {
         self.path("store")
     }
 
+    /// Lets an older copy of a store be worked on again.
+    pub fn forget_signed(&self) {
+        let _ = std::fs::remove_file(self.keys.path().join("signed.json"));
+    }
     pub fn transport(&self) -> Directory {
         Directory::new(self.store())
     }

@@ -1,0 +1,83 @@
+//! What was signed last with a directory of keys, for each store: `KEYS/signed.json`.
+//!
+//! A device refuses whatever is older than what it has seen. So a store that was put back from a backup, or made anew where one
+//! was lost, would reach no device any more, and nothing in it says so: the keys' side has to remember.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{KeyDir, write_public};
+use crate::error::StoreError;
+use crate::store_files::{json, read_small, sync_dir};
+
+const SIGNED_FILE: &str = "signed.json";
+const MAX_SIGNED_FILE_BYTES: u64 = 1 << 20;
+/// So many stores are remembered; of more, those that are no longer there are forgotten.
+const MAX_STORES: usize = 200;
+const FORMAT: u16 = 1;
+
+/// The highest numbers that were signed for a store; 0: none was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedLast {
+    /// Of its timestamp.
+    pub timestamp: u64,
+    /// Of its snapshot.
+    pub snapshot: u64,
+    /// Of its targets.
+    pub targets: u64,
+    /// Of its archive.
+    pub archive: u64,
+    /// Of a release.
+    pub serial: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SignedFile {
+    format: u16,
+    /// By the store's path, without links.
+    stores: BTreeMap<String, SignedLast>,
+}
+
+impl KeyDir {
+    /// What was signed last for the store at `store`. Nothing where no file says so: it is a help, and no condition.
+    ///
+    /// # Errors
+    /// `Key` where the file is damaged; `Io`.
+    pub fn signed_last(&self, store: &Path) -> Result<SignedLast, StoreError> {
+        Ok(self.signed()?.remove(&key_of(store)?).unwrap_or_default())
+    }
+
+    /// Remembers what was signed for the store at `store`.
+    pub(crate) fn remember_signed(&self, store: &Path, signed: SignedLast) -> Result<(), StoreError> {
+        let (mut stores, key) = (self.signed()?, key_of(store)?);
+        if stores.get(&key) == Some(&signed) {
+            return Ok(());
+        }
+        stores.insert(key, signed);
+        if stores.len() > MAX_STORES {
+            stores.retain(|path, _| Path::new(path).exists());
+        }
+        let (path, beside) = (self.path().join(SIGNED_FILE), self.path().join("signed.json.new"));
+        write_public(&beside, &json(&SignedFile { format: FORMAT, stores }))?;
+        fs::rename(&beside, &path).map_err(StoreError::io("rename", &path))?;
+        sync_dir(self.path())
+    }
+
+    fn signed(&self) -> Result<BTreeMap<String, SignedLast>, StoreError> {
+        let path = self.path().join(SIGNED_FILE);
+        let Some(bytes) = read_small(&path, MAX_SIGNED_FILE_BYTES)? else { return Ok(BTreeMap::new()) };
+        let file = serde_json::from_slice::<SignedFile>(&bytes).ok().filter(|file| file.format == FORMAT);
+        file.map(|file| file.stores).ok_or_else(|| StoreError::Key {
+            path,
+            reason: "it is damaged: put it back, or remove it if no store was put back from a backup or lost".into(),
+        })
+    }
+}
+
+fn key_of(store: &Path) -> Result<String, StoreError> {
+    let path = fs::canonicalize(store).map_err(StoreError::io("find", store))?;
+    Ok(path.to_string_lossy().into_owned())
+}
