@@ -149,6 +149,12 @@ pub fn fold(path: &str) -> String {
     path.chars().map(|c| single(single(c, char::to_uppercase), char::to_lowercase)).collect()
 }
 
+/// As [`fold`], and with the whole upper case, in which some letters become several: ß is SS, ﬁ is FI. A driver that compares so
+/// takes more names for one.
+fn fold_wholly(path: &str) -> String {
+    fold(path).chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
 fn single<I: Iterator<Item = char>>(c: char, map: impl Fn(char) -> I) -> char {
     let mut mapped = map(c);
     match (mapped.next(), mapped.next()) {
@@ -180,7 +186,7 @@ impl PathSet {
 
     fn try_insert(&mut self, path: &str) -> Result<(), PathProblem> {
         check(path)?;
-        let folded = fold(path);
+        let folded = fold_wholly(path);
         // Folding keeps every `/` and adds none, so directories are cut at the same count of them.
         let ends = path.match_indices('/').map(|(at, _)| at);
         let folded_ends = folded.match_indices('/').map(|(at, _)| at);
@@ -202,5 +208,24 @@ impl PathSet {
             Some((known, true)) if known == spelling => Ok(()),
             Some((known, _)) => Err(PathProblem::Twin(known.clone())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::{fold, fold_wholly};
+
+    #[test]
+    fn whatever_meets_by_either_way_to_compare_meets_in_a_release() {
+        let (mut upper, mut folded) = (HashMap::new(), HashMap::new());
+        for c in ('\0'..=char::MAX).map(String::from) {
+            let wholly = fold_wholly(&c);
+            assert_eq!(upper.entry(c.to_uppercase()).or_insert_with(|| wholly.clone()), &wholly, "{c:?}");
+            assert_eq!(folded.entry(fold(&c)).or_insert_with(|| wholly.clone()), &wholly, "{c:?}");
+            assert_eq!(wholly.matches('/').count(), usize::from(c == "/"), "{c:?}");
+        }
+        assert_eq!(fold_wholly("ﬁ/straße"), fold_wholly("FI/STRASSE"));
     }
 }

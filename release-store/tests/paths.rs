@@ -101,6 +101,9 @@ fn paths_that_meet_on_a_case_insensitive_system_are_refused() {
         ("straße/a", "STRAßE/b"),
         ("Ω", "ω"),
         ("ς", "σ"),
+        ("ß", "ss"),
+        ("ẞ", "SS"),
+        ("ﬁne", "FINE"),
         ("\u{212a}", "k"),
         ("dir/a", "DIR"),
         ("a", "a/b"),
@@ -115,7 +118,7 @@ fn paths_that_meet_on_a_case_insensitive_system_are_refused() {
         }
     }
     let mut set = PathSet::new();
-    for path in ["a/b", "a/c", "ab", "a-b", "ß", "ss", "é", "e\u{301}"] {
+    for path in ["a/b", "a/c", "ab", "a-b", "ß", "s", "é", "e\u{301}"] {
         set.insert(path).unwrap();
     }
     assert_eq!(fold("ÄÖÜ/ß"), "äöü/ß");
