@@ -535,7 +535,6 @@ fn work(worker: usize, lot: &Lot, score: &Score) {
     let Lot { family, samples, .. } = lot;
     let (samples, mut unit) = (*samples, family.unit.copy());
     while let Some(target) = lot.targets.get(lot.next.fetch_add(1, Ordering::Relaxed)) {
-        unit.names_are_damaged = target.name.starts_with("directory ");
         let sound = contents(&family.unit, &target.place).unwrap();
         let seed = sound.len() as u64 + target.name.len() as u64;
         let mut random = Random::new(seed);

@@ -101,6 +101,11 @@ pub trait FreeZone {
     /// Calls `visit` with each entry's name and metadata, in no order, until it breaks. A missing directory is empty.
     fn list(&self, path: &str, visit: &mut dyn FnMut(&str, Metadata) -> ControlFlow<()>) -> Result<(), ZoneError>;
 
+    /// Whether `list` gives each name just as it was given. Drivers of an operating system may spell short ones as they like.
+    fn spells_exactly(&self) -> bool {
+        false
+    }
+
     /// Removes a file or an empty directory; `false` where there was none.
     fn remove(&self, path: &str) -> Result<bool, ZoneError>;
 

@@ -150,7 +150,7 @@ pub fn survey<F: FreeZone>(
     let mut hashed_items: Vec<usize> = Vec::new();
     let mut bytes = 0;
     for (file, wanted) in goal.files.iter().enumerate() {
-        let at = locate(&wanted.path)?;
+        let at = locate(&wanted.path)?.filter(|at| !zone.spells_exactly() || entries[*at].path == wanted.path);
         listed.extend(at);
         let standing = at.map(|at| entries[at].metadata).filter(|metadata| metadata.kind == Kind::File);
         let own = wanted.policy == Policy::Seed || ignore.matches(&wanted.path);

@@ -38,6 +38,7 @@ pub mod http;
 pub mod inventory;
 pub mod log;
 pub mod meter;
+pub mod misnamed;
 pub mod operations;
 pub mod own_places;
 pub mod patch_apply;

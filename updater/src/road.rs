@@ -14,7 +14,9 @@ use crate::engine::Engine;
 use crate::error::{EngineError, FailureKind};
 use crate::host::Guard;
 use crate::inventory::{self, FileState, Inventory};
+use crate::misnamed;
 use crate::operations::{Action, Launcher, MAX_PLANS, Outcome};
+use crate::plan::Plan;
 use crate::spool::Spool;
 use crate::stage::Staged;
 use crate::zone_io;
@@ -79,7 +81,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             // What a backup holds need not be fetched.
             self.restore_from_backups(&basis.manifest, &outdated)?;
         }
-        let mut patch_failures = 0;
+        let (mut patch_failures, mut names_looked_at) = (0, self.limits.dry_run);
         for _ in 0..MAX_PLANS {
             let mut spool = Spool::open(self.free)?;
             let planned = match self.within(window, |engine| engine.plan(&basis, &spool)) {
@@ -104,6 +106,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                     continue;
                 }
                 other => other?,
+            }
+            if !std::mem::replace(&mut names_looked_at, true) && self.mend_names(&plan)? {
+                continue;
             }
             self.report_damage(&plan.inventory, &plan.manifest, before.as_ref().map(|known| known.serial));
             if self.limits.dry_run {
@@ -254,6 +259,24 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
         self.watch.detail(&format!("{late}; trying on"));
         Ok(until)
+    }
+
+    /// Gives files of the client their names back that a damaged directory calls otherwise. Whether there were any.
+    fn mend_names(&mut self, plan: &Plan) -> Result<bool, EngineError> {
+        let missing = plan.puts.iter().filter(|put| put.state == FileState::Missing).map(|put| put.path.as_str());
+        // What has a wrong name is listed under that.
+        if plan.inventory.unlisted.is_empty() || missing.clone().next().is_none() {
+            return Ok(false);
+        }
+        let _guard = match self.lock_client() {
+            Err(EngineError::ClientRunning) => return Ok(false),
+            guard => guard?,
+        };
+        let first = misnamed::mend(self.free, missing)?;
+        if let Some(first) = first {
+            self.alarm(format!("{first} had a damaged name, and has its own again"));
+        }
+        Ok(first.is_some())
     }
 
     /// Alarms about files of the installed release that somebody changed or deleted (P2).

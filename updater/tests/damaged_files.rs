@@ -19,7 +19,7 @@ use release_store::frame::{FrameId, FrameKind};
 use release_store::trust::TrustCache as _;
 use updater::spool::{MAX_FRAMES, SPOOL, Spool};
 use updater::trust_cache::ZoneTrustCache;
-use updater::{log, zone_io};
+use updater::{log, misnamed, zone_io};
 
 /// An image with a formatted free zone.
 fn image(dir: &Path) -> std::path::PathBuf {
@@ -170,4 +170,71 @@ fn a_planted_spool_takes_no_more_memory_than_a_release_needs() {
     assert_eq!(open(&mut (0..3).map(|number| entry(number, b""))).len(), 0, "frames of nothing");
     let planted = MAX_FRAMES as u32 + 3;
     assert_eq!(open(&mut (0..planted).map(|number| entry(number, b"x"))).len(), MAX_FRAMES);
+}
+
+/// Damages the long names, as they begin, of what stands in the free zone of `image`: the byte at `place` of their entries.
+fn misname(image: &Path, beginnings: &[&str], place: u64) {
+    let (device, free) = open(image);
+    free.close().unwrap();
+    let mut raw = device.free_raw().unwrap();
+    let mut bytes = vec![0; 8 << 20];
+    read_exact_at(&mut raw, 0, &mut bytes).unwrap();
+    for beginning in beginnings {
+        let utf16: Vec<u8> = beginning.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let is_long_name = |entry: &[u8]| entry[11] == 0x0f && entry[0] & 0x40 != 0 && entry[1..].starts_with(&utf16);
+        let at = bytes.chunks(32).position(is_long_name).unwrap() as u64 * 32;
+        raw.seek(SeekFrom::Start(at + place)).unwrap();
+        raw.write_all(b"z").unwrap();
+    }
+    raw.flush().unwrap();
+}
+
+fn names(free: &AnyFreeZone, directory: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut visit = |name: &str, _| {
+        names.push(name.to_owned());
+        std::ops::ControlFlow::Continue(())
+    };
+    free.list(directory, &mut visit).unwrap();
+    names.sort();
+    names
+}
+
+#[test]
+fn files_and_directories_under_a_damaged_name_get_their_own_back() {
+    let dir = temporary();
+    let image = image(dir.path());
+    let files = ["client/data.bin", "client/deep/inner.bin", "client/whole.bin"];
+    let (device, free) = open(&image);
+    for (seed, path) in (1..).zip(files) {
+        free.create_dir_all(zone_io::parent(path)).unwrap();
+        zone_io::write_durable(&free, path, &noise(seed, 5000)).unwrap();
+    }
+    free.close().unwrap();
+    drop(device);
+    /// Of the third letter, and of the checksum: without it only the short name is left.
+    const PLACES: [(u64, [&str; 3]); 2] =
+        [(5, ["daza.bin", "dezp", "whole.bin"]), (13, ["DATA.BIN", "DEEP", "whole.bin"])];
+    for (place, wrong) in PLACES {
+        misname(&image, &["data.", "deep", "inner"], place);
+        names_come_back(&image, &wrong, &files);
+    }
+}
+
+fn names_come_back(image: &Path, wrong: &[&str], files: &[&str]) {
+    let (device, free) = open(image);
+    let mut wrong = wrong.to_vec();
+    wrong.sort_unstable();
+    assert_eq!(names(&free, "client"), wrong);
+    let wanted = ["data.bin", "deep/inner.bin", "gone.bin"];
+    assert_eq!(misnamed::mend(&free, wanted.into_iter()).unwrap(), Some("data.bin"));
+    assert_eq!(misnamed::mend(&free, wanted.into_iter()).unwrap(), None);
+    free.close().unwrap();
+    drop(device);
+    let (_device, free) = open(image);
+    assert_eq!(names(&free, "client"), ["data.bin", "deep", "whole.bin"]);
+    assert_eq!(names(&free, "client/deep"), ["inner.bin"]);
+    for (seed, path) in (1..).zip(files) {
+        assert!(zone_io::file_is(&free, path, 5000, &Digest::of(&noise(seed, 5000))).unwrap(), "{path}");
+    }
 }

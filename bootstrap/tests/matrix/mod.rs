@@ -190,7 +190,6 @@ impl Factory {
             images: Vec::new(),
             kept: Vec::new(),
             users: Vec::new(),
-            names_are_damaged: false,
             _dir: dir,
         };
         unit.config = unit.virtual_file(paths::DEVICE_CONFIG);
@@ -289,10 +288,6 @@ pub struct Unit {
     kept: Vec<Kept>,
     /// Where on the disk the user's files stand, and their contents.
     users: Vec<(u64, Vec<u8>)>,
-    /// Whether one of the two names that FAT gives a file of the client may be wrong. It opens by the other and so counts as
-    /// there, but the copy of the client that runs from an image has it under the wrong one, or lacks it where it was set aside
-    /// as an unlisted program under that.
-    pub names_are_damaged: bool,
     _dir: tempfile::TempDir,
 }
 
@@ -332,7 +327,6 @@ impl Unit {
             images: self.images.clone(),
             kept,
             users: self.users.clone(),
-            names_are_damaged: self.names_are_damaged,
             _dir: dir,
         };
         unit.put_back();
@@ -592,8 +586,7 @@ impl Unit {
                 let is_there =
                     |(path, bytes): &(String, Vec<u8>)| fs::read(client.join(path)).is_ok_and(|found| found == *bytes);
                 let whole = self.clients.iter().any(|files| files.iter().all(is_there));
-                let is_any = whole || self.names_are_damaged;
-                assert!(is_any, "a client would be started that is none of the releases': {} {said:?}", updater.status);
+                assert!(whole, "a client would be started that is none of the releases': {} {said:?}", updater.status);
             }
             Err(error) => {
                 said.push(format!("the client has no place to run in: {error}"));

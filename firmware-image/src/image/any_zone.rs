@@ -158,6 +158,10 @@ impl FreeZone for AnyFreeZone {
         each!(self, AnyFreeZone { Directory | Fat }, zone => zone.list(path, visit))
     }
 
+    fn spells_exactly(&self) -> bool {
+        each!(self, AnyFreeZone { Directory | Fat }, zone => zone.spells_exactly())
+    }
+
     fn remove(&self, path: &str) -> Result<bool, ZoneError> {
         each!(self, AnyFreeZone { Directory | Fat }, zone => zone.remove(path))
     }

@@ -123,6 +123,9 @@ impl<F: FreeZone> FreeZone for CutZone<'_, F> {
     fn list(&self, path: &str, visit: &mut dyn FnMut(&str, Metadata) -> ControlFlow<()>) -> Result<(), ZoneError> {
         self.1.look(|| self.0.list(path, visit))
     }
+    fn spells_exactly(&self) -> bool {
+        self.0.spells_exactly()
+    }
     fn remove(&self, path: &str) -> Result<bool, ZoneError> {
         self.1.whole(|| self.0.remove(path))
     }

@@ -375,6 +375,10 @@ impl<Z: RawZone> FreeZone for RawFat<Z> {
         Ok(())
     }
 
+    fn spells_exactly(&self) -> bool {
+        true
+    }
+
     fn remove(&self, path: &str) -> Result<bool, ZoneError> {
         if self.entry(path)?.is_none() {
             return Ok(false);
