@@ -101,6 +101,12 @@ impl<'c> Session<'c> {
         !self.tried.is_empty()
     }
 
+    /// Whether this computer had no room to load a copy, which may be sound.
+    pub fn lacked_room(&self) -> bool {
+        let lacks = |event: &Event| matches!(event, Event::Unusable { fault: CopyFault::NoRoomToRun(_), .. });
+        self.report.events().iter().any(lacks)
+    }
+
     /// The next copy to start, brought to `place` and verified there, and installed in the free zone where what is there
     /// is no good. `None`: nothing is left that was not tried.
     pub fn next<H: RawZone, F: FreeZone, C: RawZone, V: RawZone, P: RunPlace>(

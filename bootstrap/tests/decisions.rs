@@ -13,7 +13,7 @@ use firmware_image::places::Place;
 use firmware_image::signature::SigningKey;
 use firmware_image::storage::SliceReader;
 use firmware_image::updater_image::{Floors, ImageError, MAX_IMAGE_BYTES};
-use support::{Device, Fate, Launched, Maker, body, digest_of, image, version};
+use support::{Device, Fate, Launched, Maker, Mounted, body, digest_of, image, version};
 
 const A: Source = Source::Backup(Place::Hidden(SlotName::BackupA));
 const B: Source = Source::Backup(Place::Hidden(SlotName::BackupB));
@@ -353,36 +353,11 @@ fn a_link_under_the_updaters_name_is_never_followed() {
     assert!(!device.installed_path().is_symlink());
 }
 
-/// Mounts a tmpfs of so many KiB over the free zone; `None` (and one line) where that is not allowed.
-struct Mounted<'d>(&'d Device);
-
-impl<'d> Mounted<'d> {
-    fn new(device: &'d Device, kib: u32, read_only: bool, fill: impl FnOnce(&Device)) -> Option<Self> {
-        use rustix::mount::{MountFlags, mount, mount_remount};
-        let data = std::ffi::CString::new(format!("size={kib}k")).unwrap();
-        if mount("tmpfs", &device.free, "tmpfs", MountFlags::empty(), data.as_c_str()).is_err() {
-            eprintln!("skipped: mounting a tmpfs needs root");
-            return None;
-        }
-        let mounted = Self(device);
-        fill(device);
-        if read_only {
-            mount_remount(&device.free, MountFlags::RDONLY, data.as_c_str()).unwrap();
-        }
-        Some(mounted)
-    }
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        rustix::mount::unmount(&self.0.free, rustix::mount::UnmountFlags::DETACH).unwrap();
-    }
-}
-
 #[test]
 fn on_a_read_only_free_zone_the_verified_copy_runs_and_the_fault_is_reported() {
     let device = Device::from_factory(&image("1.0.0"));
-    let Some(_mounted) = Mounted::new(&device, 64, true, |device| device.install(b"damaged")) else { return };
+    let Some(mounted) = Mounted::new(&device, 64, |device| device.install(b"damaged")) else { return };
+    mounted.protect();
     let launched = ready(&device);
     assert_eq!(launched.last().bytes, image("1.0.0"));
     let why = RestoreError::Zone(ZoneError::ReadOnly);
@@ -400,7 +375,7 @@ fn on_a_full_free_zone_the_verified_copy_runs_and_nothing_is_left_half_written()
         let mut file = std::fs::File::create(&user).unwrap();
         while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
     };
-    let Some(_mounted) = Mounted::new(&device, 64, false, fill) else { return };
+    let Some(_mounted) = Mounted::new(&device, 64, fill) else { return };
     let launched = ready(&device);
     assert_eq!(launched.last().bytes, image("1.0.0"));
     let why = RestoreError::Zone(ZoneError::Full);
@@ -418,7 +393,7 @@ fn a_free_zone_that_only_has_room_for_one_updater_is_healed_by_removing_the_dama
     let mut damaged = image("1.0.0");
     damaged[100] ^= 1;
     let fill = |device: &Device| device.install(&damaged);
-    let Some(_mounted) = Mounted::new(&device, 36, false, fill) else { return };
+    let Some(_mounted) = Mounted::new(&device, 36, fill) else { return };
     let launched = ready(&device);
     assert_eq!(launched.restored_from(), Some(A), "{:?}", launched.events);
     assert_eq!(device.installed().unwrap(), image("1.0.0"));
@@ -428,7 +403,7 @@ fn a_free_zone_that_only_has_room_for_one_updater_is_healed_by_removing_the_dama
 fn what_may_run_elsewhere_is_not_removed_to_make_room() {
     let device = Device::from_factory(&image("1.0.0"));
     let foreign = Maker { product: "other-stick", ..Maker::new("1.0.0") }.make(&body("1.0.0"));
-    let Some(_mounted) = Mounted::new(&device, 36, false, |device| device.install(&foreign)) else { return };
+    let Some(_mounted) = Mounted::new(&device, 36, |device| device.install(&foreign)) else { return };
     let launched = ready(&device);
     assert_eq!(launched.last().bytes, image("1.0.0"));
     assert_eq!(fault(&launched, Source::Installed), Some(CopyFault::Image(ImageError::WrongProduct)));

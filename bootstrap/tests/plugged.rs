@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bootstrap::platform::{self, MountFault};
+use firmware_image::sim::figures;
 
 fn launcher(args: &[&str]) -> (i32, String) {
     let Output { status, stderr, .. } = Command::new(env!("CARGO_BIN_EXE_bootstrap")).args(args).output().unwrap();
@@ -80,14 +81,14 @@ struct Loop(PathBuf);
 impl Loop {
     fn over(file: &Path) -> Option<Self> {
         if !platform::is_root() {
-            eprintln!("skipped: only root makes block devices");
+            figures::skipped("only root makes block devices");
             return None;
         }
-        let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output().ok()?;
-        if !made.status.success() {
-            eprintln!("skipped: this host has no loop devices");
+        let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output();
+        let Some(made) = made.ok().filter(|made| made.status.success()) else {
+            figures::skipped("this host has no loop devices");
             return None;
-        }
+        };
         Some(Self(String::from_utf8(made.stdout).unwrap().trim().into()))
     }
 }
@@ -106,7 +107,7 @@ fn zones_are_mounted_where_nobody_else_sees_them_and_vanish_with_whoever_mounted
     fs::File::create(&file).unwrap().set_len(8 << 20).unwrap();
     let format = ["-q", "-E", "root_owner=0:0", "-L", "free"];
     if !Command::new("mkfs.ext4").args(format).arg(&file).status().is_ok_and(|status| status.success()) {
-        eprintln!("skipped: mkfs.ext4 is not installed");
+        figures::skipped("mkfs.ext4 is not installed");
         return;
     }
     let Some(node) = Loop::over(&file) else { return };

@@ -1,50 +1,26 @@
-//! A restore that is cut at any of its writes leaves a device that the next launch heals.
+//! A restore that is cut at any of its writes, or finds no more room at one, leaves a device that the next launch heals.
 //!
-//! The free zone under test is a mounted one that counts what changes it and loses power at the n-th change.
+//! The free zone under test is a mounted one that counts what changes it, and loses power or is full at the n-th change.
 
 mod support;
 
-use bootstrap::{Session, Source};
-use firmware_image::host::{DirZone, FileZone};
-use firmware_image::paths;
-use firmware_image::places::{Places, Scratch};
-use firmware_image::record::MAX_RECORD_BYTES;
-use firmware_image::sim::{CutZone, Power, figures};
-use firmware_image::storage::Window;
-use support::{ALIGN, Device, Fate, Memory, image};
+use bootstrap::Source;
+use bootstrap::report::Event;
+use bootstrap::restore::RestoreError;
+use firmware_image::host::DirZone;
+use firmware_image::sim::{CutZone, FullZone, Power, Room, figures};
+use firmware_image::{ZoneError, paths};
+use support::{Device, Fate, image};
 
 /// A launch whose power fails at the `cut`-th change; how many changes it made where none does.
 fn launch(device: &Device, cut: Option<u64>, crash: bool) -> u64 {
     let power = cut.map_or_else(Power::endless, Power::for_changes);
     let free = DirZone::open(&device.free).unwrap();
-    let zone = CutZone(&free, power.clone());
-    let mut scratch = Box::<Scratch>::default();
-    let hidden = FileZone::open(&device.hidden, firmware_image::host::Access::ReadOnly).unwrap();
-    let mut zones = bootstrap::Device {
-        places: Places {
-            hidden: Some(firmware_image::hidden::HiddenZone::new(hidden, ALIGN).unwrap()),
-            free: Some(&zone),
-            cd_tail: None::<Window<FileZone>>,
-        },
-        plain: None::<FileZone>,
-        memory: scratch.memory(),
-    };
-    let product = bootstrap::Product {
-        vendor: firmware_image::signature::SigningKey::from_seed(&[1; 32]).public(),
-        name: support::PRODUCT,
-        platform: support::PLATFORM,
-        secret: support::secret(),
-    };
-    let mut session = Session::open(product, &mut zones, &mut vec![0; MAX_RECORD_BYTES]);
-    let mut first = crash;
-    while let Some(start) = session.next(&mut zones, &mut Memory) {
-        if std::mem::take(&mut first) {
-            session.crashed(Some(&zone), &start, bootstrap::report::Crash::NotAProgram);
-        } else {
-            session.settle(&mut zones, &start);
-            break;
-        }
-    }
+    let mut crash = crash;
+    device.launch_over(&CutZone(&free, power.clone()), |_| match std::mem::take(&mut crash) {
+        true => Fate::Crash,
+        false => Fate::Ready,
+    });
     power.used()
 }
 
@@ -87,18 +63,58 @@ fn sweep(prepare: impl Fn(&Device)) {
     figures::count(figures::CUT_STATES, "restore in a mounted directory", tried, 0);
 }
 
+fn lose(device: &Device) {
+    std::fs::remove_file(device.installed_path()).unwrap();
+}
+
+fn damage(device: &Device) {
+    let mut damaged = image("1.0.0");
+    damaged[5000] ^= 4;
+    device.install(&damaged);
+}
+
 #[test]
 fn a_restore_of_a_missing_updater_cut_at_any_write_heals() {
-    sweep(|device| std::fs::remove_file(device.installed_path()).unwrap());
+    sweep(lose);
 }
 
 #[test]
 fn a_restore_over_a_damaged_updater_cut_at_any_write_heals() {
-    sweep(|device| {
-        let mut damaged = image("1.0.0");
-        damaged[5000] ^= 4;
-        device.install(&damaged);
-    });
+    sweep(damage);
+}
+
+#[test]
+fn a_zone_that_is_full_at_any_change_of_a_restore_loses_nothing_and_is_healed_with_room() {
+    let mut tried = 0;
+    for (spoil, greedy) in [(lose as fn(&Device), false), (lose, true), (damage, false), (damage, true)] {
+        for changes in 0.. {
+            let at = format!("full at change {changes}, greedy: {greedy}");
+            let device = Device::from_factory(&image("1.0.0"));
+            spoil(&device);
+            device.client("exit 7");
+            let room = Room::for_changes(changes, greedy);
+            let free = DirZone::open(&device.free).unwrap();
+            let launched = device.launch_over(&FullZone(&free, room.clone()), |_| Fate::Ready);
+            assert!(launched.last().bytes == image("1.0.0"), "{at}: it runs all the same");
+            let full = RestoreError::Zone(ZoneError::Full);
+            let is_told = launched.events.iter().any(|event| match event {
+                Event::NotRestored { why, .. } => *why == full,
+                _ => false,
+            });
+            let is_restored = device.installed().is_some_and(|installed| installed == image("1.0.0"));
+            assert_ne!(is_told, is_restored, "{at}: {:?}", launched.events);
+            assert!(device.free.join("client/run.sh").exists(), "{at}");
+            if !room.is_full() {
+                assert!(is_restored && changes > 1, "{at}");
+                break;
+            }
+            tried += 1;
+            device.launch(|_| Fate::Ready);
+            assert!(device.installed().is_some_and(|installed| installed == image("1.0.0")), "{at}");
+            assert_at_rest(&device, &at);
+        }
+    }
+    println!("full at a change of a restore: {tried} tried");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! come the states that a cut could have left: after each write, inside each, and with what was not yet flushed lost or late.
 //! Each is plugged in again (launcher and updater, in one process), and that recovery is recorded and cut in turn. After
 //! each: an updater of the product's vendor runs, the client is one whole release, no commit is open, the user's files are as they
-//! were, and within a few starts one writes nothing.
+//! were, and within a few starts one writes nothing. Apart from that writes and reads fail while an operation goes on, its sectors
+//! wear out, and a read gives a wrong bit.
 //!
 //! A sample by default, from a fixed seed; `HOLDFAST_FULL=1` tries all. `HOLDFAST_SWEEP=update` takes only what has that name.
 
@@ -85,6 +86,8 @@ struct Tally {
     tried: [AtomicUsize; 5],
     /// States after failing reads that are left out: see [`HIDDEN_ANEW`].
     forgotten: AtomicUsize,
+    /// States after lies that cost a user's file: see [`Case::lied`].
+    costly: AtomicUsize,
     seen: Mutex<HashSet<(u128, bool, usize)>>,
     /// Media from which the starts that follow came to rest.
     settled: Mutex<HashSet<u128>>,
@@ -104,12 +107,15 @@ struct Case {
     medium: Medium,
     depth: usize,
     online: bool,
+    /// Whether a read gave a wrong bit before it. Nobody signs FAT's tables and directories, nor users' files: it may have been
+    /// written back with what stands beside it.
+    lied: bool,
 }
 
 impl Scenario<'_> {
     /// Tries a state, and those that cuts of its recovery leave.
     fn attempt(&self, case: Case, most: &[usize; 3], tally: &Tally) {
-        let Case { name, medium, depth, online } = case;
+        let Case { name, medium, depth, online, lied } = case;
         if tally.faults.lock().unwrap().len() > 20
             || !tally.seen.lock().unwrap().insert((medium.digest(), online, depth))
         {
@@ -120,6 +126,10 @@ impl Scenario<'_> {
         let judged = catch_unwind(AssertUnwindSafe(|| self.judge(&disk, online, tally)));
         let judged = judged.unwrap_or_else(|panic| Err(panic_text(&*panic)));
         if let Err(fault) = judged {
+            if lied && fault.starts_with(matrix::model::USERS_FILE) {
+                tally.costly.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             return tally.fault(&name, fault);
         }
         let Some(some) = most.get(depth + 1).copied().filter(|some| *some > 0) else { return };
@@ -130,7 +140,11 @@ impl Scenario<'_> {
         for state in random.some(recovery.states(&effort), some) {
             let online = !self.offline || random.draw() & 1 == 0;
             let medium = recovery.medium(&state);
-            self.attempt(Case { name: format!("{name}, then {state}"), medium, depth: depth + 1, online }, most, tally);
+            self.attempt(
+                Case { name: format!("{name}, then {state}"), medium, depth: depth + 1, online, lied },
+                most,
+                tally,
+            );
         }
     }
 
@@ -186,7 +200,7 @@ impl Scenario<'_> {
             for state in random.some(states, most[0]) {
                 let online = !self.offline || random.draw() & 1 == 0;
                 let (name, medium) = (format!("{}: {state}", self.name), recording.medium(&state));
-                cases.push((Case { name, medium, depth: 0, online }, most));
+                cases.push((Case { name, medium, depth: 0, online, lied: false }, most));
             }
         }
         let tally = Tally::default();
@@ -194,6 +208,7 @@ impl Scenario<'_> {
         let failing_reads = random.some((0..reads).collect(), size.failing);
         let mut failing: Vec<Failing> = Vec::new();
         failing_writes.into_iter().for_each(|number| failing.extend(self.failing_write(number)));
+        failing.extend(self.wear().take(size.failing));
         failing_reads.into_iter().for_each(|number| failing.extend(self.failing_read(number)));
         let next = AtomicUsize::new(0);
         let cases = Mutex::new(cases.into_iter());
@@ -217,7 +232,7 @@ impl Scenario<'_> {
         let tried = tally.tried.each_ref().map(|count| count.load(Ordering::Relaxed));
         println!(
             "sweep of {}: {writes} writes, {reads} reads; cut states tried: {} once, {} twice, {} three times; \
-             after failing writes: {}, after failing reads: {} (left out: {}); not healed: {}; {:.1} s",
+             after failing writes: {}, after failing reads and lies: {} (left out: {}; {} cost a user's file); not healed: {}; {:.1} s",
             self.name,
             tried[0],
             tried[1],
@@ -225,6 +240,7 @@ impl Scenario<'_> {
             tried[AFTER_WRITES],
             tried[AFTER_READS],
             tally.forgotten.into_inner(),
+            tally.costly.into_inner(),
             faults.len(),
             began.elapsed().as_secs_f64()
         );
@@ -247,11 +263,22 @@ impl Scenario<'_> {
         })
     }
 
-    /// A read fails, or its place does until the operation is over.
+    /// Each place of the disk takes so many writes and no more.
+    fn wear(&self) -> impl Iterator<Item = Failing> {
+        let (operation, offline) = (self.name, self.offline);
+        [1, 2, 3, 5, 8, 13, 21, 34].into_iter().map(move |writes| {
+            let name = format!("{operation}: each sector takes {writes} writes");
+            let faults = Faults { endurance: Some(writes), ..Faults::default() };
+            Failing { name, faults, depth: AFTER_WRITES, online: !offline || writes % 2 == 0 }
+        })
+    }
+
+    /// A read fails, lies, or its place does until the operation is over.
     fn failing_read(&self, number: usize) -> impl Iterator<Item = Failing> {
         let faults = [
             ("fails", Faults { failing_reads: number..number + 1, ..Faults::default() }),
             ("fails, as all of its place after it", Faults { bad_from: Some(number), ..Faults::default() }),
+            ("lies", Faults { lying_reads: number..number + 1, ..Faults::default() }),
         ];
         let (operation, online) = (self.name, !self.offline || number.is_multiple_of(2));
         faults.into_iter().map(move |(what, faults)| {
@@ -268,13 +295,21 @@ impl Scenario<'_> {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.act)(self.model, &disk))) {
             tally.fault(name, panic_text(&*panic));
         }
+        // Worn places stay so: what the next start makes of it is its own business, too, but that it starts no wrong updater.
+        if faults.endurance.is_some() {
+            let again = catch_unwind(AssertUnwindSafe(|| self.model.plug_in(&disk, *online)));
+            if let Err(panic) = again {
+                tally.fault(name, panic_text(&*panic));
+            }
+        }
         let medium = disk.medium();
         // Without a hidden zone the mirror is all that there is: where its place is bad, the device has to begin anew.
         if self.name == HIDDEN_ANEW && faults.bad_from.is_some() && self.model.has_forgotten(&medium) {
             tally.forgotten.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let case = Case { name: name.clone(), medium, depth: *depth, online: *online };
+        let lied = !faults.lying_reads.is_empty();
+        let case = Case { name: name.clone(), medium, depth: *depth, online: *online, lied };
         self.attempt(case, &[0; 3], tally);
     }
 }

@@ -1,5 +1,5 @@
 //! The raw FAT zone against the tools that users have, and against damage.
-#![cfg(feature = "image")]
+#![cfg(all(feature = "image", feature = "sim"))]
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -9,6 +9,7 @@ use embedded_io::{Read as _, Seek as _, SeekFrom, Write as _};
 use firmware_image::free_zone::Kind;
 use firmware_image::host::{Access, FileZone};
 use firmware_image::image::fat::{FormatOptions, RawFat, format};
+use firmware_image::sim::figures;
 use firmware_image::{FreeZone, RawZone as _, ZoneError, ZoneFile};
 
 const MIB: u64 = 1 << 20;
@@ -44,7 +45,7 @@ fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
     match Command::new(name).args(arguments).env("MTOOLS_SKIP_CHECK", "1").env("LC_ALL", "C.UTF-8").output() {
         Ok(output) => Some(output),
         Err(_) => {
-            eprintln!("skipped: {name} is not installed");
+            figures::skipped(&format!("{name} is not installed"));
             None
         }
     }

@@ -1,5 +1,5 @@
 //! The partition table against the tools that users have, and against damage.
-#![cfg(feature = "image")]
+#![cfg(all(feature = "image", feature = "sim"))]
 
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +9,7 @@ use firmware_image::ZoneError;
 use firmware_image::host::{Access, FileZone};
 use firmware_image::image::gpt::{self, ALIGN_BYTES, Copy, Guids, Plan, Table, TableError};
 use firmware_image::key_slot::DeviceId;
+use firmware_image::sim::figures;
 
 const MIB: u64 = 1 << 20;
 
@@ -51,7 +52,7 @@ fn sfdisk_and_sgdisk_accept_it() {
     let path = dir.path().join("x");
     disk(&path);
     match Command::new("sfdisk").arg("-d").arg(&path).output() {
-        Err(_) => eprintln!("skipped: sfdisk is not installed"),
+        Err(_) => figures::skipped("sfdisk is not installed"),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
@@ -65,7 +66,7 @@ fn sfdisk_and_sgdisk_accept_it() {
         }
     }
     match Command::new("sgdisk").arg("-v").arg(&path).output() {
-        Err(_) => eprintln!("skipped: sgdisk is not installed"),
+        Err(_) => figures::skipped("sgdisk is not installed"),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(said.contains("No problems found"), "{said}");

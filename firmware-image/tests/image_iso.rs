@@ -1,5 +1,5 @@
 //! The ISO 9660 zone against the tools that users have, and against damage.
-#![cfg(feature = "image")]
+#![cfg(all(feature = "image", feature = "sim"))]
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,6 +9,7 @@ use embedded_io::{Read as _, Seek as _, SeekFrom, Write as _};
 use firmware_image::ZoneError;
 use firmware_image::host::{Access, FileZone};
 use firmware_image::image::iso::{self, IsoFile, IsoOptions, IsoZone, Source};
+use firmware_image::sim::figures;
 
 const LONG: &str = "store/packs/ab/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.pack";
 
@@ -16,7 +17,7 @@ fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
     match Command::new(name).args(arguments).output() {
         Ok(output) => Some(output),
         Err(_) => {
-            eprintln!("skipped: {name} is not installed");
+            figures::skipped(&format!("{name} is not installed"));
             None
         }
     }

@@ -128,6 +128,13 @@ fn a_lie_is_one_bit_of_each_write_that_is_long_enough() {
 }
 
 #[test]
+fn a_read_that_lies_does_so_in_one_bit_and_changes_nothing() {
+    let mut disk = faulty(Faults { lying_reads: 1..2, ..Faults::default() });
+    write(&mut disk, 0, 8).unwrap();
+    assert_eq!([0, 0, 0].map(|at| read(&mut disk, at)), [Ok([8, 8]), Ok([8, 9]), Ok([8, 8])]);
+}
+
+#[test]
 fn three_writes_and_a_flush_leave_these_states_and_no_others() {
     // The last two overlap.
     let writes = [(0, 1100, b'a'), (500, 600, b'b'), (1000, 100, b'c')];

@@ -58,13 +58,33 @@ fn a_file_that_does_not_fit_leaves_the_old_one() {
 fn two_writers_in_one_image_take_turns() {
     let product = Product::new();
     product.create("device.img", &[]);
+    product.create("other.img", &["--force"]);
     let image = product.path("device.img");
-    let held = firmware_image::image::Device::open(&image, None, firmware_image::host::Access::ReadWrite).unwrap();
     std::fs::write(product.path("f"), b"f").unwrap();
-    assert!(product.fail(7, &["free", "put", "device.img", "f", "f"]).contains("in use"));
-    product.succeed(&["free", "ls", "device.img"]);
-    drop(held);
     product.succeed(&["free", "put", "device.img", "f", "f"]);
+    let before = std::fs::read(&image).unwrap();
+    // As the updater opens it.
+    let held = firmware_image::image::Device::open(&image, None, firmware_image::host::Access::ReadWrite).unwrap();
+    let create = product.create_arguments("device.img", &["--force"]);
+    for writes in [
+        &["free", "put", "device.img", "f", "g"][..],
+        &["free", "rm", "device.img", "f"],
+        &["repair", "device.img"],
+        &["write", "other.img", "--to", "device.img", "--force-fixed"],
+        &["write", "other.img", "--to", "device.img", "--force-fixed", "--force-mounted", "--clone"],
+        &create.iter().map(String::as_str).collect::<Vec<_>>(),
+    ] {
+        let said = product.fail(7, writes);
+        assert!(said.contains("device.img") && said.contains("in use by another program"), "{writes:?}: {said}");
+    }
+    product.succeed(&["free", "ls", "device.img"]);
+    assert!(std::fs::read(&image).unwrap() == before);
+    drop(held);
+    product.succeed(&["free", "rm", "device.img", "f"]);
+    product.succeed(&["repair", "device.img"]);
+    product.succeed(&["write", "other.img", "--to", "device.img", "--force-fixed"]);
+    product.create("device.img", &["--force"]);
+    product.succeed(&["verify", "device.img"]);
 }
 
 #[test]

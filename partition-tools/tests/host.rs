@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use firmware_image::sim::figures;
 use support::{PRODUCT, Product, poke, tool};
 
 const RULE: &str = "etc/udev/rules.d/70-holdfast-acme-notes.rules";
@@ -450,7 +451,7 @@ fn systemd_and_udev_find_nothing_to_complain_about() {
     fs::write(&rule, text).unwrap();
     let known = tool("udevadm", &["verify", "--help"]).is_some_and(|output| output.status.success());
     if !known {
-        eprintln!("skipped: no udevadm with `verify` is installed");
+        figures::skipped("no udevadm with `verify` is installed");
         return;
     }
     let output = tool("udevadm", &["verify", rule.to_str().unwrap()]).unwrap();

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use firmware_image::host::{Access, FileZone};
 use firmware_image::image::gpt::{NAME_FREE, Table};
+use firmware_image::sim::figures;
 use support::{PRODUCT, Product};
 
 const PAGE: &str = "READ ME FIRST.html";
@@ -193,7 +194,7 @@ fn the_page_is_sound_html_with_headings_in_order() {
             .stderr(Stdio::piped())
             .spawn()
         else {
-            eprintln!("skipped: tidy is not installed");
+            figures::skipped("tidy is not installed");
             continue;
         };
         tidy.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();

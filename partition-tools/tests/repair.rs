@@ -340,7 +340,7 @@ fn a_table_whose_hidden_zone_is_gone_is_asked_about() {
         Some(child.wait_with_output().unwrap())
     };
     let before = patient.now();
-    let Some(output) = answer("\n") else { return eprintln!("skipped: script is not installed") };
+    let Some(output) = answer("\n") else { return figures::skipped("script is not installed") };
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.code() == Some(5) && said.contains("Which?") && patient.now() == before, "{said}");
     assert!(answer("1\n").unwrap().status.success());

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use firmware_image::sim::figures;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -224,7 +225,7 @@ pub(crate) fn end(keeper: &mut Child) {
     let _ = keeper.wait();
 }
 
-/// Says in one line that there is nothing to test with.
+/// Says that there is nothing to test with.
 ///
 /// # Panics
 /// `HOLDFAST_MACHINES` is `required`.
@@ -233,7 +234,7 @@ pub(crate) fn missing<T>(what: &str) -> Option<T> {
         std::env::var_os("HOLDFAST_MACHINES").is_none_or(|word| word != "required"),
         "no machine to test with: {what}"
     );
-    eprintln!("skipped, because there is no machine to test with: {what}");
+    figures::skipped(&format!("there is no machine to test with: {what}"));
     None
 }
 

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::full::{FullZone, Room};
 use common::programs::*;
 use common::*;
 use firmware_image::free_zone::FreeZone as _;
@@ -23,7 +22,7 @@ use firmware_image::image::device::Device;
 use firmware_image::image::gpt::Guids;
 use firmware_image::image::iso::{IsoFile, Source};
 use firmware_image::journal::Journal;
-use firmware_image::sim::figures;
+use firmware_image::sim::{FullZone, Room, figures, limits};
 use release_store::Directory;
 use updater::{Action, EngineError, FailureKind, Outcome, hash};
 
@@ -367,7 +366,7 @@ impl Filling {
         setup.limits.rounds = 1;
         setup.transports.push(Box::new(Directory::new(self.world.store())));
         let free = FullZone(&free, room.clone());
-        setup.run_zones(&free, Some(hidden), hash::sequential::<FullZone<'_>>, |engine| {
+        setup.run_zones(&free, Some(hidden), hash::sequential::<FullZone<'_, DirZone>>, |engine| {
             engine.run(&mut TestLauncher::default()).map_err(|error| (error, engine.is_whole()))
         })
     }
@@ -463,11 +462,8 @@ fn without_memory_an_updater_ends_with_an_error_and_damages_nothing() {
     for kibibytes in &sizes {
         behind.restore();
         let at = format!("with {kibibytes} KiB");
-        let mut limited = Command::new("sh");
-        limited.args(["-c", "ulimit -v $0; exec \"$@\"", &kibibytes.to_string()]);
-        let plain = command(&behind.world, &behind.program);
-        limited.arg(plain.get_program()).args(plain.get_args()).arg("run").stdin(Stdio::null());
-        let output = limited.output().unwrap();
+        let mut plain = command(&behind.world, &behind.program);
+        let output = limits::address_space(plain.arg("run"), *kibibytes).output().unwrap();
         assert!(!said(&output).contains("panicked"), "{at}: {}", said(&output));
         match output.status.code() {
             Some(0) => fine += 1,
@@ -600,7 +596,7 @@ fn own_mounts() -> Option<Command> {
 fn a_free_zone_that_may_only_be_read_is_started_from_and_that_is_said() {
     let behind = Behind::new(false);
     let Some(mut protected) = own_mounts() else {
-        eprintln!("no mount namespace is to be had: skipped");
+        figures::skipped("no mount namespace is to be had");
         return;
     };
     let script = "mount --bind \"$0\" \"$0\" && mount -o remount,ro,bind \"$0\" && exec \"$@\"";
@@ -627,7 +623,7 @@ fn a_free_zone_that_may_only_be_read_is_started_from_and_that_is_said() {
 fn a_name_server_that_never_answers_delays_a_start_by_the_check_window_only() {
     let behind = Behind::new(false);
     let (Some(mut here), Ok(silent)) = (own_mounts(), UdpSocket::bind("127.0.0.77:53")) else {
-        eprintln!("no mount namespace, or no port 53, is to be had: skipped");
+        figures::skipped("no mount namespace, or no port 53, is to be had");
         return;
     };
     behind.world.write_config(&[("http://store.example".into(), 1)]);

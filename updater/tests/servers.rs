@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::*;
+use firmware_image::sim::figures;
 use release_store::serve::ServeOptions;
 use release_store::transport::{GetOutcome, Sink};
 use release_store::{Directory, Transport, TransportError};
@@ -140,7 +141,7 @@ fn pythons_file_server_serves_a_device() {
         .stderr(std::process::Stdio::null())
         .spawn();
     let Ok(mut python) = spawned else {
-        eprintln!("python3 is not there: not shown");
+        figures::skipped("python3 is not installed");
         return;
     };
     let url = format!("http://127.0.0.1:{port}");
@@ -186,7 +187,7 @@ fn nginx_serves_an_install_and_the_ranges_of_a_repair() {
         .args(["-p", &home.path().to_string_lossy()])
         .spawn();
     let Ok(mut nginx) = spawned else {
-        eprintln!("nginx is not there: not shown");
+        figures::skipped("nginx is not installed");
         return;
     };
     wait_for(port);

@@ -1,6 +1,6 @@
-//! What a run of the tests tried, added up from what each test counted.
+//! What a run of the tests tried, added up from what each test counted; and what it did not try, from what each test said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,6 +42,16 @@ impl Figures {
         added.with_context(|| format!("cannot add to {}", self.file.display()))
     }
 
+    /// Says that this is not tried, and why; once more at the end.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn skip(&self, subject: &str, why: &str) -> Result<()> {
+        eprintln!("skipped, because {why}");
+        let added = figures::add_skipped(&self.file, subject, why);
+        added.with_context(|| format!("cannot add to {}", self.file.display()))
+    }
+
     /// All of it.
     ///
     /// # Errors
@@ -56,24 +66,37 @@ impl Figures {
         for line in text.lines() {
             let mut fields = line.split('\t');
             let mut field = || fields.next().with_context(|| format!("no count: {line}"));
-            let (what, tried, bad) = (field()?.to_owned(), field()?.parse::<u64>()?, field()?.parse::<u64>()?);
-            let sum = total.0.entry(what).or_default();
+            let what = field()?;
+            if what == figures::SKIPPED {
+                total.skipped.insert((field()?.to_owned(), field()?.to_owned()));
+                continue;
+            }
+            let (tried, bad) = (field()?.parse::<u64>()?, field()?.parse::<u64>()?);
+            let sum = total.tried.entry(what.to_owned()).or_default();
             *sum = (sum.0 + tried, sum.1 + bad);
         }
         Ok(total)
     }
 }
 
-/// How many of what were tried, and how many of them were bad.
+/// What was tried, and what not.
 #[derive(Default)]
-pub struct Total(BTreeMap<String, (u64, u64)>);
+pub struct Total {
+    /// How many of what were tried, and how many of them were bad.
+    tried: BTreeMap<String, (u64, u64)>,
+    /// Which tests were skipped, and why.
+    skipped: BTreeSet<(String, String)>,
+}
 
 impl fmt::Display for Total {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (what, fault) in ORDER {
-            if let Some((tried, bad)) = self.0.get(what) {
+            if let Some((tried, bad)) = self.tried.get(what) {
                 writeln!(f, "{tried:>12} {what}: {bad} {fault}")?;
             }
+        }
+        for (subject, why) in &self.skipped {
+            writeln!(f, "skipped: {subject}, because {why}")?;
         }
         Ok(())
     }
@@ -98,5 +121,26 @@ mod tests {
         );
         std::fs::write(dir.path().join("figures"), "nonsense\n").unwrap();
         assert!(figures.total().is_err());
+        std::fs::write(dir.path().join("figures"), "skipped\ta test\n").unwrap();
+        assert!(figures.total().is_err());
+    }
+    #[test]
+    fn what_was_skipped_is_told_once_behind_the_counts_and_on_a_line_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let figures = Figures::in_dir(dir.path());
+        for _ in 0..2 {
+            figures.skip("the suite", "python3 is missing").unwrap();
+        }
+        figures.skip("a test of\tmounts", "the system said:\nno\n").unwrap();
+        figures.add(figures::ATTACKS, 1, 0).unwrap();
+        let told = figures.total().unwrap().to_string();
+        assert_eq!(
+            told.lines().map(str::trim).collect::<Vec<_>>(),
+            [
+                "1 attacks: 0 succeeded",
+                "skipped: a test of mounts, because the system said: no",
+                "skipped: the suite, because python3 is missing",
+            ]
+        );
     }
 }

@@ -63,16 +63,13 @@ pub fn run(figures: &Figures, full: bool) -> Result<()> {
 }
 
 fn emulated(figures: &Figures) -> Result<()> {
+    const SUBJECT: &str = "a microcontroller, emulated";
     if system::find(QEMU).is_none() {
-        eprintln!("{QEMU} (Debian package {QEMU}) is missing: skipped");
-        return Ok(());
+        return figures.skip(SUBJECT, &format!("{QEMU} is missing (Debian package {QEMU})"));
     }
     let toolchain = match Toolchain::find()? {
         Ok(toolchain) => toolchain,
-        Err(reason) => {
-            eprintln!("{reason}: skipped");
-            return Ok(());
-        }
+        Err(reason) => return figures.skip(SUBJECT, &reason),
     };
     let keys = Keys::new();
     let programs = toolchain.build()?;

@@ -48,17 +48,21 @@ pub fn run(args: &Args) -> Result<()> {
     part("unit and integration tests", &mut || {
         let mut cargo = run::cargo();
         cargo.args(["test", "--workspace", "--exclude", "qemu-tests", "--quiet"]);
+        if !args.no_cross {
+            // Their turn comes when the programs for Windows are built.
+            cargo.env("HOLDFAST_WINDOWS", "later");
+        }
         run::show(figures.counting(in_full(&mut cargo, args.full)))
     })?;
-    part("an independent reader agrees with the vectors", &mut independent_reader)?;
+    part("an independent reader agrees with the vectors", &mut || independent_reader(&figures))?;
     part("fuzzing, for a moment", &mut || fuzzing(&figures, args.full))?;
     part("a microcontroller, emulated", &mut || microcontroller::run(&figures, args.full))?;
-    part("the public conformance suite for TUF clients", &mut tuf_suite::run)?;
+    part("the public conformance suite for TUF clients", &mut || tuf_suite::run(&figures))?;
     let (bin, dist) = (dir.path().join("bin"), dir.path().join("dist"));
     if !args.no_cross {
-        part("the programs of a device for every platform", &mut || proof::build(&dist))?;
-        part("the launcher as it ships passes the launcher's tests", &mut || proof::test_launchers(&dist))?;
-        part("launcher and updater for Windows, under Wine", &mut || windows::test(&dist))?;
+        part("the programs of a device for every platform", &mut || proof::build(&dist, &figures))?;
+        part("the launcher as it ships passes the launcher's tests", &mut || proof::test_launchers(&dist, &figures))?;
+        part("launcher and updater for Windows, under Wine", &mut || windows::test(&dist, &figures))?;
     }
     if !(args.no_demo && args.no_machines) {
         part("the programs", &mut || {
@@ -71,7 +75,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if !(args.no_cross || args.no_demo && args.no_machines) {
         let programs = Programs::built_in(&bin);
-        part("launcher and updater for ARM64 heal a device", &mut || proof::heal_on_arm(&programs, &dist, dir.path()))?;
+        part("launcher and updater for ARM64 heal a device", &mut || {
+            proof::heal_on_arm(&programs, &dist, dir.path(), &figures)
+        })?;
     }
     if !args.no_demo {
         part("the demonstration", &mut || demo::tell(&Programs::built_in(&bin), &dir.path().join("demo")).map(drop))?;
@@ -82,8 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.full {
         part("mutants of what verifies, decides and commits", &mut || {
             if !mutants::is_installed() {
-                eprintln!("cargo-mutants is missing (cargo install --locked cargo-mutants): skipped");
-                return Ok(());
+                return figures.skip("mutants", "cargo-mutants is missing (cargo install --locked cargo-mutants)");
             }
             mutants::run(&mutants::Args::default())
         })?;
@@ -108,8 +113,7 @@ fn in_full(cargo: &mut Command, full: bool) -> &mut Command {
 fn fuzzing(figures: &Figures, full: bool) -> Result<()> {
     let seconds = if full { 600 } else { 4 };
     if system::find("c++").is_none() {
-        eprintln!("c++ (Debian: g++) is missing: skipped");
-        return Ok(());
+        return figures.skip("fuzzing", "c++ is missing (Debian package g++)");
     }
     let inputs = fuzz::run(&fuzz::Args { targets: Vec::new(), seconds, seed: 1 })?;
     figures.add(figures::INPUTS, inputs, 0)
@@ -146,10 +150,9 @@ fn no_std() -> Result<()> {
 
 /// The Python programs that know the formats only from their pages: the reader of all vectors, and the writers of some, which
 /// must write what is there.
-fn independent_reader() -> Result<()> {
+fn independent_reader(figures: &Figures) -> Result<()> {
     let Some(python) = system::find("python3") else {
-        eprintln!("python3 is missing: skipped");
-        return Ok(());
+        return figures.skip("the independent reader", "python3 is missing");
     };
     let testdata = run::root().join("testdata");
     let program = testdata.join("independent/check.py");

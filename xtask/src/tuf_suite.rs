@@ -5,30 +5,31 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::figures::Figures;
 use crate::{run, system};
 
 /// The suite. It is in no package registry; what is named so there is not it.
 const SOURCE: &str = "git+https://github.com/theupdateframework/tuf-conformance@v2.4.0";
 const CLIENT: &str = "tuf-conformance-client";
+/// Under which it is told that it was skipped.
+const SUBJECT: &str = "the public conformance suite for TUF clients";
 
 /// Builds the client, and runs the suite where it is installed for `python3`, or can be: every test must pass.
-pub fn run() -> Result<()> {
+pub fn run(figures: &Figures) -> Result<()> {
     run::show(run::cargo().args(["build", "--quiet", "--package", CLIENT]))?;
     let client = run::target_dir()?.join("debug").join(CLIENT);
     let Some(python) = system::find("python3") else {
-        eprintln!("python3 is missing: the suite is skipped");
-        return Ok(());
+        return figures.skip(SUBJECT, "python3 is missing");
     };
     if system::find("faketime").is_none() && system::may_install() {
         system::install(&["faketime"]);
     }
     if system::find("faketime").is_none() {
-        eprintln!("faketime is missing (Debian package faketime): the suite is skipped");
-        return Ok(());
+        return figures.skip(SUBJECT, "faketime is missing (Debian package faketime)");
     }
     let Some((python, suite)) = installed(&python).or_else(|| install(&python)) else {
-        eprintln!("the suite is not installed, and cannot be fetched here (pip install {SOURCE}): it is skipped");
-        return Ok(());
+        return figures
+            .skip(SUBJECT, &format!("it is not installed, and cannot be fetched here (pip install {SOURCE})"));
     };
     if !client.is_file() {
         bail!("{} is missing", client.display());

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::figures::Figures;
 use crate::{run, system};
 
 /// Where Debian's package has Wine; nothing in the path leads there.
@@ -14,22 +15,20 @@ const COMPILER: &str = "x86_64-w64-mingw32-gcc";
 ///
 /// # Errors
 /// A test fails.
-pub fn test(dist: &Path) -> Result<()> {
-    let has = |path: &Path, package: &str| {
-        let found = path.exists();
-        if !found {
-            eprintln!("{} is missing ({package}): skipped", path.display());
-        }
-        found
+pub fn test(dist: &Path, figures: &Figures) -> Result<()> {
+    let skip = |what: &str, package: &str| {
+        figures.skip("launcher and updater for Windows, under Wine", &format!("{what} is missing ({package})"))
     };
     if system::find(COMPILER).is_none() {
-        eprintln!("{COMPILER} is missing (Debian package gcc-mingw-w64-x86-64-win32): skipped");
-        return Ok(());
+        return skip(COMPILER, "Debian package gcc-mingw-w64-x86-64-win32");
     }
     let programs = ["bootstrap-windows-x86_64.exe", "updater-windows-x86_64.exe"].map(|name| dist.join(name));
     let made_by = "cargo xtask cross x86_64-pc-windows-gnu";
-    if !has(Path::new(WINE), "Debian package wine64") || !programs.iter().all(|program| has(program, made_by)) {
-        return Ok(());
+    if !Path::new(WINE).exists() {
+        return skip(WINE, "Debian package wine64");
+    }
+    if let Some(program) = programs.iter().find(|program| !program.exists()) {
+        return skip(&program.display().to_string(), made_by);
     }
     let mut cargo = run::cargo();
     cargo.args(["test", "--quiet", "--package", "bootstrap", "--package", "updater", "--test", "windows"]);

@@ -85,7 +85,7 @@ Exit status: the client's own when it ran (128 + N: ended by signal N), or 0; el
   66  the device, or a zone that was named, was not found
   69  no good copy of the updater anywhere (also when the client ran all the same and ended with 0)
   70  there are good copies of the updater, and none of them starts (likewise)
-  71  the operating system failed the launcher
+  71  the operating system failed the launcher, or has no room to run an updater
   72  the client cannot be started
   73  the client is not whole, and was not started
   74  the device was pulled

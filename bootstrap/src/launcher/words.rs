@@ -164,8 +164,11 @@ impl Teller {
     /// Says that nothing is left: where was looked, why each place failed, and how to recover by hand.
     pub fn give_up(&mut self, session: &Session<'_>, virtual_zone: &str, out_of_reach: &[String]) {
         let product = session.product();
+        let lacked_room = session.lacked_room() && !session.has_started_any();
         self.say(if session.has_started_any() {
             "No copy of the updater on this device starts."
+        } else if lacked_room {
+            "This computer has no room to run the updater. This is where the launcher looked:"
         } else {
             "There is no good copy of the updater on this device. This is where the launcher looked:"
         });
@@ -176,6 +179,9 @@ impl Teller {
         }
         for line in out_of_reach {
             self.say(&format!("  {line}"));
+        }
+        if lacked_room {
+            return self.say("Close other programs and start the launcher again, or use another computer.");
         }
         let name = paths::updater_name(product.platform);
         self.say("To recover by hand:");

@@ -34,6 +34,9 @@ use updater::{Action, Config, Engine, EngineError, Limits, Outcome, Parts, Wish}
 use super::{Factory, Interrupted, Machine, Told, USERS};
 use crate::support::{Memory, PLATFORM};
 
+/// How [`Model::check`] begins to say that a user's file was harmed.
+pub const USERS_FILE: &str = "the user's file";
+
 /// The free zone of a simulated disk.
 pub type Fat = RawFat<Window<SimDisk>>;
 type FatEngine<'e> = Engine<'e, Fat, Window<SimDisk>, Window<SimDisk>>;
@@ -357,7 +360,7 @@ impl Model {
         }
         for (path, wanted) in &self.users {
             if read(&fat, path).map_err(failed)?.as_ref() != Some(wanted) {
-                return Err(format!("the user's {path} is not as it was"));
+                return Err(format!("{USERS_FILE} {path} is not as it was"));
             }
         }
         let id = self.id_on(medium, &fat);

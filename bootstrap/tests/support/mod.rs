@@ -20,15 +20,17 @@ use firmware_image::hidden::{HiddenLayout, HiddenZone, SlotName};
 use firmware_image::host::{Access, FileZone};
 use firmware_image::key_slot::{Cost, Identity};
 use firmware_image::launcher_note::LauncherNote;
-use firmware_image::places::Scratch;
+use firmware_image::places::{Places, Scratch};
 use firmware_image::record::{MAX_RECORD_BYTES, VersionRecord};
 use firmware_image::seal::Secret;
 use firmware_image::signature::SigningKey;
+use firmware_image::sim::figures;
 use firmware_image::slot::{Kind, Write, slot_bytes};
+use firmware_image::storage::Window;
 use firmware_image::updater_image::{
     Floors, IMAGE_ALIGN, KeyCertificate, MAX_TRAILER_BYTES, Statement, UpdaterVersion, make_trailer,
 };
-use firmware_image::{Digest, ZoneError, paths};
+use firmware_image::{Digest, FreeZone, ZoneError, paths};
 
 pub const PRODUCT: &str = "acme-stick";
 pub const PLATFORM: &str = paths::THIS_PLATFORM;
@@ -308,6 +310,34 @@ impl Device {
         launch_in(&zones, &mut Picky(image), |_| Fate::Ready)
     }
 
+    /// As [`Self::launch`], with this body of the free zone and nothing in the virtual one.
+    pub fn launch_over(&self, free: &impl FreeZone, mut fate: impl FnMut(&Start<Bytes>) -> Fate) -> Launched {
+        let mut scratch = Box::<Scratch>::default();
+        let hidden = FileZone::open(&self.hidden, Access::ReadOnly).unwrap();
+        let mut zones = bootstrap::Device {
+            places: Places {
+                hidden: Some(HiddenZone::new(hidden, ALIGN).unwrap()),
+                free: Some(free),
+                cd_tail: None::<Window<FileZone>>,
+            },
+            plain: None::<FileZone>,
+            memory: scratch.memory(),
+        };
+        let mut session = Session::open(product(), &mut zones, &mut vec![0; MAX_RECORD_BYTES]);
+        let mut runs = Vec::new();
+        while let Some(start) = session.next(&mut zones, &mut Memory) {
+            runs.push(Run::of(&start));
+            match fate(&start) {
+                Fate::Crash => session.crashed(Some(free), &start, Crash::Fault(11)),
+                Fate::Ready => {
+                    session.settle(&mut zones, &start);
+                    break;
+                }
+            }
+        }
+        Launched { runs, events: session.report().events().to_vec() }
+    }
+
     /// Every file, its bytes and its time, and those of directories.
     pub fn everything(&self) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
         let mut out = BTreeMap::new();
@@ -381,6 +411,50 @@ impl Device {
 pub fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A file system in memory over a device's free zone, as long as this lives.
+pub struct Mounted<'d>(&'d Device);
+
+impl<'d> Mounted<'d> {
+    /// One of so many KiB, which `fill` fills; `None`, which is said, where that is not allowed.
+    pub fn new(device: &'d Device, kib: u64, fill: impl FnOnce(&Device)) -> Option<Self> {
+        use rustix::mount::{MountFlags, mount};
+        if mount("tmpfs", &device.free, "tmpfs", MountFlags::empty(), Self::size(kib).as_c_str()).is_err() {
+            figures::skipped("mounting a tmpfs needs root");
+            return None;
+        }
+        let mounted = Self(device);
+        fill(device);
+        Some(mounted)
+    }
+
+    fn size(kib: u64) -> std::ffi::CString {
+        std::ffi::CString::new(format!("size={kib}k")).unwrap()
+    }
+
+    /// From now on it can only be read.
+    pub fn protect(&self) {
+        rustix::mount::mount_remount(&self.0.free, rustix::mount::MountFlags::RDONLY, c"").unwrap();
+    }
+
+    /// From now on it has so many KiB in all.
+    pub fn resize(&self, kib: u64) {
+        let size = Self::size(kib);
+        rustix::mount::mount_remount(&self.0.free, rustix::mount::MountFlags::empty(), size.as_c_str()).unwrap();
+    }
+
+    /// KiB that are taken.
+    pub fn used_kib(&self) -> u64 {
+        let found = rustix::fs::statvfs(&self.0.free).unwrap();
+        (found.f_blocks - found.f_bfree) * found.f_frsize / 1024
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0.free, rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
 }
 
 /// A configuration with the usual policies.
@@ -471,6 +545,12 @@ pub struct Run {
     pub recover: bool,
 }
 
+impl Run {
+    fn of(start: &Start<Bytes>) -> Self {
+        Self { bytes: start.copy.bytes().to_vec(), source: start.source, recover: start.recover }
+    }
+}
+
 /// What a launch did.
 #[derive(Debug)]
 pub struct Launched {
@@ -526,6 +606,11 @@ impl RunPlace for Picky<'_> {
     }
 }
 
+fn product() -> Product<'static> {
+    let vendor = SigningKey::from_seed(&[1; 32]).public();
+    Product { vendor, name: PRODUCT, platform: PLATFORM, secret: secret() }
+}
+
 /// Runs the library over zones until a copy is ready or none is left.
 pub fn launch<Z: bootstrap::launcher::zones::Zones>(zones: &Z, fate: impl FnMut(&Start<Bytes>) -> Fate) -> Launched {
     launch_in(zones, &mut Memory, fate)
@@ -537,17 +622,14 @@ pub fn launch_in<Z: bootstrap::launcher::zones::Zones>(
     place: &mut impl RunPlace<Image = Bytes>,
     mut fate: impl FnMut(&Start<Bytes>) -> Fate,
 ) -> Launched {
-    let vendor = SigningKey::from_seed(&[1; 32]).public();
-    let product = Product { vendor, name: PRODUCT, platform: PLATFORM, secret: secret() };
     let mut scratch = Box::<Scratch>::default();
     let mut opened = zones.open(ALIGN, PLATFORM);
-    let mut session = Session::open(product, &mut opened.device(&mut scratch), &mut vec![0; MAX_RECORD_BYTES]);
+    let mut session = Session::open(product(), &mut opened.device(&mut scratch), &mut vec![0; MAX_RECORD_BYTES]);
     let mut runs = Vec::new();
     loop {
         let mut opened = zones.open(ALIGN, PLATFORM);
         let Some(start) = session.next(&mut opened.device(&mut scratch), place) else { break };
-        let (source, recover) = (start.source, start.recover);
-        runs.push(Run { bytes: start.copy.bytes().to_vec(), source, recover });
+        runs.push(Run::of(&start));
         let mut opened = zones.open(ALIGN, PLATFORM);
         match fate(&start) {
             Fate::Crash => session.crashed(opened.free.as_ref(), &start, Crash::Fault(11)),

@@ -26,6 +26,8 @@ pub struct Faults {
     pub failing_writes: Range<usize>,
     /// These reads fail.
     pub failing_reads: Range<usize>,
+    /// These reads give bit 0 of the byte in their middle wrongly.
+    pub lying_reads: Range<usize>,
     /// From this read on, all fail that touch what it asked for.
     pub bad_from: Option<usize>,
     /// From this write on, all are refused.
@@ -130,6 +132,11 @@ impl Inner {
             return Err(FAILED);
         }
         self.medium.read(at, buf);
+        if self.faults.lying_reads.contains(&number)
+            && let Some(byte) = buf.get_mut(buf.len() / 2)
+        {
+            *byte ^= 1;
+        }
         Ok(())
     }
 

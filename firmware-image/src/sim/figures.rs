@@ -1,4 +1,4 @@
-//! What tests tried, counted for whoever runs many of them: `cargo xtask test` adds it up.
+//! What tests tried, and what they could not, for whoever runs many of them: `cargo xtask test` adds it up and tells it.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -17,6 +17,8 @@ pub const DAMAGE: &str = "damage cases";
 pub const ATTACKS: &str = "attacks";
 /// Inputs of fuzzing; bad: those that failed.
 pub const INPUTS: &str = "fuzzed inputs";
+/// With which a line begins that says what was not tried, and why.
+pub const SKIPPED: &str = "skipped";
 
 /// Says on standard output how many were tried, and adds them to the file that the environment names.
 ///
@@ -24,8 +26,25 @@ pub const INPUTS: &str = "fuzzed inputs";
 /// That file cannot be written.
 pub fn count(what: &str, subject: &str, tried: usize, bad: usize) {
     println!("{subject}: {tried} {what} tried, {bad} bad");
+    to_the_file(|file| add(file, what, tried as u64, bad as u64));
+}
+
+/// Says on standard error that this test, or a part of it, is not tried, and why; and in the file that the environment names,
+/// since nobody sees what a test says that passes.
+///
+/// # Panics
+/// That file cannot be written.
+pub fn skipped(why: &str) {
+    let thread = std::thread::current();
+    // The test harness names a test's thread by the test.
+    let test = thread.name().unwrap_or("a test");
+    eprintln!("skipped: {test}, because {why}");
+    to_the_file(|file| add_skipped(file, test, why));
+}
+
+fn to_the_file(add: impl FnOnce(&Path) -> io::Result<()>) {
     if let Some(path) = std::env::var_os(FILE) {
-        let added = add(path.as_ref(), what, tried as u64, bad as u64);
+        let added = add(path.as_ref());
         assert!(added.is_ok(), "cannot add to {}: {added:?}", path.display());
     }
 }
@@ -35,6 +54,19 @@ pub fn count(what: &str, subject: &str, tried: usize, bad: usize) {
 /// # Errors
 /// It cannot be written.
 pub fn add(file: &Path, what: &str, tried: u64, bad: u64) -> io::Result<()> {
-    let line = format!("{what}\t{tried}\t{bad}\n");
+    append(file, &format!("{what}\t{tried}\t{bad}\n"))
+}
+
+/// Adds a line that says what was not tried, and why.
+///
+/// # Errors
+/// It cannot be written.
+pub fn add_skipped(file: &Path, subject: &str, why: &str) -> io::Result<()> {
+    // A line for each, whatever a system says.
+    let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    append(file, &format!("{SKIPPED}\t{}\t{}\n", line(subject), line(why)))
+}
+
+fn append(file: &Path, line: &str) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).open(file)?.write_all(line.as_bytes())
 }

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | [`medium`] | what stands on a disk; a copy shares what is equal |
 //! | [`disk`] | the disk as a [`RawZone`](crate::RawZone), its faults, and the record of what it was told |
-//! | [`figures`] | what tests tried, counted |
+//! | [`figures`] | what tests tried, counted; what they could not try |
+//! | [`limits`] | programs with less memory than they want |
 //! | [`recording`] | every state that a cut in a recording could have left |
 //! | [`power`] | files and raw zones that lose power at the n-th change, where the medium is the operating system's |
+//! | [`room`] | files that find no more room at the n-th change, likewise |
 //!
 //! A disk has a write cache: a flush makes what was written before it durable; what came after the last flush may have
 //! reached the medium or not, each write by itself and in any order, and the last one in part. Misuse is no fault of the medium and
@@ -15,14 +17,17 @@
 
 pub mod disk;
 pub mod figures;
+pub mod limits;
 pub mod medium;
 pub mod power;
 pub mod recording;
+pub mod room;
 
 pub use disk::{Faults, SimDisk};
 pub use medium::Medium;
 pub use power::{Cut, CutZone, Power};
 pub use recording::{Effort, Recording, State};
+pub use room::{FullZone, Room};
 
 /// Numbers that can be repeated (SplitMix64).
 #[derive(Debug, Clone)]

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use firmware_image::device_config::{MAX_CONFIG_BYTES, Policies, Profile};
 use firmware_image::free_zone::FreeZone;
 use firmware_image::hidden::{DISK_ALIGN_BYTES, HiddenLayout, HiddenZone};
-use firmware_image::host::Access;
+use firmware_image::host::{Access, FileZone};
 use firmware_image::image::build::{self, Layout};
+use firmware_image::image::device::{DeviceError, lock};
 use firmware_image::image::gpt::Guids;
 use firmware_image::image::{AnyFreeZone, Device};
 use firmware_image::key_slot::DeviceId;
@@ -331,7 +332,7 @@ fn write_cd_tail(
 ) -> Result<(), ToolError> {
     let owner = identity::mint(random, &secrets.product_secret, scratch)?;
     let failed = || ToolError::zone("opened", cd.display().to_string());
-    let mut zone = firmware_image::host::FileZone::open(cd, Access::Draft).map_err(failed())?;
+    let mut zone = FileZone::open(cd, Access::Draft).map_err(failed())?;
     let end = firmware_image::image::iso::file_system_bytes(&mut zone).map_err(failed())?;
     let start = end.next_multiple_of(DISK_ALIGN_BYTES);
     let length = firmware_image::RawZone::len(&mut zone).map_err(failed())?.saturating_sub(start);
@@ -341,6 +342,8 @@ fn write_cd_tail(
 
 /// An output file that appears under its name only when it is complete.
 struct Unfinished {
+    /// The one that is replaced, to which nobody writes meanwhile.
+    replaced: Option<FileZone>,
     beside: PathBuf,
     path: PathBuf,
     done: bool,
@@ -348,6 +351,7 @@ struct Unfinished {
 
 impl Unfinished {
     fn new(path: &Path, force: bool) -> Result<Self, ToolError> {
+        let mut replaced = None;
         if let Ok(found) = std::fs::symlink_metadata(path) {
             if !found.is_file() {
                 let path = path.display();
@@ -359,6 +363,10 @@ impl Unfinished {
                 let path = path.display();
                 return Err(ToolError::Refused(format!("{path} exists; remove it, or give --force to replace it")));
             }
+            let busy = |source| DeviceError::Open { path: path.to_owned(), source };
+            let zone = FileZone::open(path, Access::ReadOnly).map_err(busy)?;
+            lock(&zone).map_err(busy)?;
+            replaced = Some(zone);
         }
         let mut beside = path.as_os_str().to_owned();
         beside.push(".part");
@@ -367,7 +375,7 @@ impl Unfinished {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(ToolError::host("replaced", &beside)(error))
             }
-            _ => Ok(Self { beside, path: path.to_owned(), done: false }),
+            _ => Ok(Self { replaced, beside, path: path.to_owned(), done: false }),
         }
     }
 
@@ -379,6 +387,8 @@ impl Unfinished {
         // What has its name is whole, also after the power was cut.
         let flushed = std::fs::OpenOptions::new().write(true).open(&self.beside).and_then(|file| file.sync_all());
         flushed.map_err(ToolError::host("made", &self.beside))?;
+        // Some systems rename over nothing that is open.
+        drop(self.replaced.take());
         std::fs::rename(&self.beside, &self.path).map_err(ToolError::host("made", &self.path))?;
         self.done = true;
         Ok(())

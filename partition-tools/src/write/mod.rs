@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use firmware_image::RawZone as _;
 use firmware_image::host::{Access, FileZone};
 use firmware_image::image::Device;
+use firmware_image::image::device::{DeviceError, lock};
 use firmware_image::image::fat::RawFat;
 use firmware_image::key_slot::DeviceId;
 
@@ -53,7 +54,8 @@ pub struct Written {
 /// Writes the image.
 ///
 /// # Errors
-/// `Target` for a device that is refused, `ReadBack` for one that lies, else what failed.
+/// `Target` for a device that is refused, `Device` (`Busy`: another program writes to it), `ReadBack` for one that lies, else what
+/// failed.
 pub fn write(request: &Request, system: &System, progress: &mut dyn Progress) -> Result<Written, ToolError> {
     // An image that is not whole is found before anything is overwritten.
     let image = Device::open(&request.image, request.cd.as_deref(), Access::ReadOnly)?;
@@ -71,8 +73,9 @@ pub fn write(request: &Request, system: &System, progress: &mut dyn Progress) ->
     options.read(true).write(true);
     system.open_exclusively(&mut options, &request.checks);
     let file = options.open(&request.target).map_err(ToolError::host("written", &request.target))?;
-    let zone =
-        FileZone::from_file(file, Access::ReadWrite).map_err(ToolError::zone("written", shown(&request.target)))?;
+    let busy = |source| ToolError::Device(DeviceError::Open { path: request.target.clone(), source });
+    let zone = FileZone::from_file(file, Access::ReadWrite).map_err(busy)?;
+    lock(&zone).map_err(busy)?;
     let always = match request.zeros_too {
         true => copy::whole(image_bytes),
         false => meant(&image),

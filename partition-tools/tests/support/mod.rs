@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use firmware_image::signature::PublicKey;
+use firmware_image::sim::figures;
 use release_store::keys::{KeyDir, Passphrase};
 use release_store::publish::{PublishRequest, publish};
 use release_store::repository::{NoObserver, Repository};
@@ -18,7 +19,7 @@ pub fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
     match Command::new(name).args(arguments).env("MTOOLS_SKIP_CHECK", "1").env("LC_ALL", "C.UTF-8").output() {
         Ok(output) => Some(output),
         Err(_) => {
-            eprintln!("skipped: {name} is not installed");
+            figures::skipped(&format!("{name} is not installed"));
             None
         }
     }
@@ -95,12 +96,18 @@ impl Product {
 
     /// `create` of a stick with the release in it.
     pub fn create(&self, out: &str, more: &[&str]) {
+        let arguments = self.create_arguments(out, more);
+        self.succeed(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    /// What [`Self::create`] runs the program with.
+    pub fn create_arguments(&self, out: &str, more: &[&str]) -> Vec<String> {
         let mut arguments = vec!["create", "--profile", "stick", "--out", out, "--size", "200MiB", "--keys", "keys"];
         arguments.extend(["--product", PRODUCT, "--server", "http://127.0.0.1:1/store"]);
         arguments.extend(["--bootstrap", "linux-x86_64=bootstrap", "--updater", "linux-x86_64=updater"]);
         arguments.extend(["--client-command", "client/run.sh", "--store", "store", "--release-version", "1.0.0"]);
         arguments.extend(more);
-        self.succeed(&arguments);
+        arguments.into_iter().map(str::to_owned).collect()
     }
 
     pub fn json(&self, arguments: &[&str]) -> serde_json::Value {

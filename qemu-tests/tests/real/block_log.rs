@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use firmware_image::sim::figures;
 use qemu_tests::block_log::{BlockLog, MAX_ENTRIES, Told};
 use qemu_tests::replay::{Effort, Kind, Recording, State};
 use xtask::{run, system};
@@ -13,7 +14,7 @@ const IMAGE_BYTES: usize = 4 << 20;
 /// Has `qemu-io` do these commands on an image that is recorded: image before, image after, log. `None`: it is missing.
 fn recorded(dir: &Path, commands: &[&str]) -> Option<(Vec<u8>, Vec<u8>, Vec<u8>)> {
     let Some(qemu_io) = system::find("qemu-io") else {
-        eprintln!("skipped: qemu-io is not installed (Debian package qemu-utils)");
+        figures::skipped("qemu-io is not installed (Debian package qemu-utils)");
         return None;
     };
     let before: Vec<u8> = (0..IMAGE_BYTES).map(|at| (at / 512 * 7 + at % 13) as u8).collect();

@@ -33,7 +33,7 @@ fn sample(states: Vec<State>, most: usize) -> Vec<State> {
 #[test]
 fn a_device_whose_writing_is_cut_anywhere_runs_or_says_what_to_do_and_is_written_again() {
     if let Some(missing) = recorded_file::missing() {
-        eprintln!("skipped: {missing} is missing");
+        figures::skipped(&format!("{missing} is missing"));
         return;
     }
     let world = World::get();

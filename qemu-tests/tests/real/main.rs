@@ -15,5 +15,6 @@ mod machine;
 mod plug;
 mod power_cuts;
 mod power_cuts_raw;
+mod two_programs;
 
 mod ward;

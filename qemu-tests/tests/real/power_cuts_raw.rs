@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use firmware_image::paths::{THIS_PLATFORM, updater_name};
+use firmware_image::sim::figures;
 use qemu_tests::recorded_file::{self, RecordedFile};
 use qemu_tests::replay::Recording;
 use qemu_tests::scene::{self, text};
@@ -28,7 +29,7 @@ impl Device {
     /// `None`: it cannot be recorded here, which is said.
     fn new() -> Option<Self> {
         if let Some(missing) = recorded_file::missing() {
-            eprintln!("skipped: {missing} is missing");
+            figures::skipped(&format!("{missing} is missing"));
             return None;
         }
         let world = World::get();

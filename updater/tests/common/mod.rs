@@ -1,7 +1,6 @@
 //! A vendor, a store and a device in a temporary directory: real keys, real files, real HTTP on loopback.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-pub mod full;
 #[cfg(target_os = "linux")]
 pub mod programs;
 #[cfg(target_os = "linux")]

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::emulator::{self, Registered};
 use super::{Program, build_all};
+use crate::figures::Figures;
 use crate::programs::Programs;
 use crate::run;
 use crate::server::Server;
@@ -21,33 +22,34 @@ const ARM: &str = "linux-aarch64";
 const PASSPHRASE: &str = "a passphrase of tests";
 
 /// Builds for every platform into `dist`, and says what cannot be built here.
-pub fn build(dist: &Path) -> Result<()> {
+pub fn build(dist: &Path, figures: &Figures) -> Result<()> {
     let built = build_all(dist)?;
     eprint!("{built}");
     for skipped in &built.skipped {
-        eprintln!("skipped: {skipped}");
+        figures.skip("a platform's programs", skipped)?;
     }
     Ok(())
 }
 
 /// The launcher's own tests, with the static launchers for this platform and, in an emulator, for ARM64.
-pub fn test_launchers(dist: &Path) -> Result<()> {
+pub fn test_launchers(dist: &Path, figures: &Figures) -> Result<()> {
     for platform in [THIS_PLATFORM, ARM] {
         let launcher = dist.join(Program::Launcher.file(platform));
+        let subject = format!("the launcher for {platform}");
         let mut cargo = run::cargo();
         cargo.args(["test", "--quiet", "--package", "bootstrap", "--test", "program", "--test", "resources"]);
         cargo.env("HOLDFAST_LAUNCHER", &launcher);
         if !launcher.exists() {
-            eprintln!("skipped: the launcher for {platform} was not built");
+            figures.skip(&subject, "it was not built")?;
             continue;
         }
         if platform != THIS_PLATFORM {
             if let Err(error) = emulator::find() {
-                eprintln!("skipped: the launcher for {platform}: {error}");
+                figures.skip(&subject, &format!("{error:#}"))?;
                 continue;
             }
             // The emulator's memory is not the launcher's.
-            cargo.args(["--", "--skip", "peak_memory"]);
+            cargo.args(["--", "--skip", "peak_memory", "--skip", "without_memory"]);
         }
         eprintln!("{}", launcher.display());
         run::show(&mut cargo)?;
@@ -56,19 +58,18 @@ pub fn test_launchers(dist: &Path) -> Result<()> {
 }
 
 /// Launcher and updater for ARM64 heal a device whose free zone is empty, then one whose updater is infected.
-pub fn heal_on_arm(programs: &Programs, dist: &Path, dir: &Path) -> Result<()> {
+pub fn heal_on_arm(programs: &Programs, dist: &Path, dir: &Path, figures: &Figures) -> Result<()> {
+    const SUBJECT: &str = "launcher and updater for ARM64 heal a device";
     let [launcher, updater] = [Program::Launcher, Program::Updater].map(|program| dist.join(program.file(ARM)));
     if !launcher.exists() || !updater.exists() {
-        eprintln!("skipped: the programs for {ARM} were not built");
-        return Ok(());
+        return figures.skip(SUBJECT, "they were not built");
     }
     let mut registered = None;
     if THIS_PLATFORM != ARM {
         match emulator::find().and_then(|emulator| Registered::new(&emulator)) {
             Ok(done) => registered = Some(done),
             Err(error) => {
-                eprintln!("skipped: this kernel starts no programs for {ARM}: {error:#}");
-                return Ok(());
+                return figures.skip(SUBJECT, &format!("this kernel starts no programs for {ARM}: {error:#}"));
             }
         }
     }

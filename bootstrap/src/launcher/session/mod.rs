@@ -159,7 +159,11 @@ impl<Z: Zones> Run<'_, Z> {
             }
             Outcome::Ended(end) => self.teller.detail(&format!("The updater {end} without having anything to do.")),
             Outcome::None => {
-                let exit = if session.has_started_any() { Exit::NoneStarts } else { Exit::NoUpdater };
+                let exit = match (session.has_started_any(), session.lacked_room()) {
+                    (true, _) => Exit::NoneStarts,
+                    (false, true) => Exit::System,
+                    (false, false) => Exit::NoUpdater,
+                };
                 self.teller.give_up(&session, &self.zones.virtual_zone(), &self.zones.out_of_reach());
                 trouble = Some(exit);
             }

@@ -1,13 +1,14 @@
 //! A free zone whose room is gone at the n-th change, as if somebody else had filled it.
+//!
+//! A change is what takes room: a new entry, a reservation, what is written behind a file's end and was not reserved.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use crate::ZoneError;
+use crate::free_zone::{FreeZone, Metadata, ZoneFile};
 use embedded_io::{ErrorType, Read, Seek, SeekFrom, Write};
-use firmware_image::ZoneError;
-use firmware_image::free_zone::{FreeZone, Metadata, ZoneFile};
-use firmware_image::host::{DirFile, DirZone};
 
 /// What room there is.
 #[derive(Debug)]
@@ -23,28 +24,37 @@ pub struct Room {
 }
 
 impl Room {
-    /// Room for `changes` changes, and then for nothing but what is given back; where others are `greedy`, not even for that.
+    /// Room for `changes` changes, and then for nothing but what is given back; where others are `greedy`, not even for
+    /// that.
     pub fn for_changes(changes: u64, greedy: bool) -> Rc<Self> {
         Rc::new(Self { changes: Cell::new(changes), free: Cell::new(0), greedy, bad: None })
     }
+
     /// Room that does not end, and what was used of it.
     pub fn endless() -> Rc<Self> {
         Self::for_changes(u64::MAX, false)
     }
+
     /// Room that does not end, but none for the file at this path, which fails whenever it is written.
     pub fn without_a_place_for(path: &'static str) -> Rc<Self> {
         Rc::new(Self { changes: Cell::new(u64::MAX), free: Cell::new(0), greedy: false, bad: Some(path) })
     }
+
     fn is_bad(&self, path: &str) -> Result<(), ZoneError> {
         if self.bad == Some(path) { Err(ZoneError::Io(5)) } else { Ok(()) }
     }
+
+    /// Changes made in endless room.
     pub fn used(&self) -> u64 {
         u64::MAX - self.changes.get()
     }
+
+    /// Whether there is none left but what was given back.
     pub fn is_full(&self) -> bool {
         self.changes.get() == 0
     }
-    /// Whether a change that takes `bytes` has so much room, and how much it has.
+
+    /// Takes the room of a change, `bytes`; how much of it there is.
     fn take(&self, bytes: u64) -> u64 {
         if !self.is_full() {
             self.changes.set(self.changes.get() - 1);
@@ -54,23 +64,25 @@ impl Room {
         self.free.set(self.free.get() - taken);
         taken
     }
+
     fn give_back(&self, bytes: u64) {
         if self.is_full() && !self.greedy {
             self.free.set(self.free.get() + bytes);
         }
     }
+
     /// Takes the room of a new entry.
     fn entry(&self) -> Result<(), ZoneError> {
         if self.take(1) == 1 { Ok(()) } else { Err(ZoneError::Full) }
     }
 }
 
-/// The zone.
-pub struct FullZone<'z>(pub &'z DirZone, pub Rc<Room>);
+/// A free zone that becomes full. See the module.
+pub struct FullZone<'z, F>(pub &'z F, pub Rc<Room>);
 
 /// A file of it.
-pub struct FullFile {
-    file: DirFile,
+pub struct FullFile<T> {
+    file: T,
     room: Rc<Room>,
     /// Where it is read or written next.
     position: u64,
@@ -78,8 +90,8 @@ pub struct FullFile {
     reserved: u64,
 }
 
-impl FullZone<'_> {
-    fn file(&self, file: DirFile) -> FullFile {
+impl<F: FreeZone> FullZone<'_, F> {
+    fn file<T: ZoneFile>(&self, file: T) -> FullFile<T> {
         FullFile { file, room: self.1.clone(), position: 0, reserved: 0 }
     }
     fn length(&self, path: &str) -> Result<Option<u64>, ZoneError> {
@@ -87,22 +99,22 @@ impl FullZone<'_> {
     }
 }
 
-impl<'z> FreeZone for FullZone<'z> {
+impl<F: FreeZone> FreeZone for FullZone<'_, F> {
     type File<'a>
-        = FullFile
+        = FullFile<F::File<'a>>
     where
         Self: 'a;
 
-    fn open(&self, path: &str) -> Result<Option<FullFile>, ZoneError> {
+    fn open(&self, path: &str) -> Result<Option<Self::File<'_>>, ZoneError> {
         Ok(self.0.open(path)?.map(|file| self.file(file)))
     }
-    fn open_rw(&self, path: &str) -> Result<FullFile, ZoneError> {
+    fn open_rw(&self, path: &str) -> Result<Self::File<'_>, ZoneError> {
         if self.length(path)?.is_none() {
             self.1.entry()?;
         }
         Ok(self.file(self.0.open_rw(path)?))
     }
-    fn create(&self, path: &str) -> Result<FullFile, ZoneError> {
+    fn create(&self, path: &str) -> Result<Self::File<'_>, ZoneError> {
         self.1.is_bad(path)?;
         match self.length(path)? {
             Some(length) => self.1.give_back(length),
@@ -112,8 +124,11 @@ impl<'z> FreeZone for FullZone<'z> {
     }
     fn reserve_all<'f: 'h, 'h>(
         &'f self,
-        files: &mut dyn Iterator<Item = (&'h mut FullFile, u64)>,
-    ) -> Result<(), ZoneError> {
+        files: &mut dyn Iterator<Item = (&'h mut Self::File<'f>, u64)>,
+    ) -> Result<(), ZoneError>
+    where
+        Self::File<'f>: 'h,
+    {
         // Those before the one for which there is no room have theirs.
         let mut taken = Ok(());
         self.0.reserve_all(&mut files.map_while(|(file, length)| {
@@ -154,7 +169,7 @@ impl<'z> FreeZone for FullZone<'z> {
     }
 }
 
-impl FullFile {
+impl<T: ZoneFile> FullFile<T> {
     /// Takes the room that a file of `length` bytes needs beside what it has.
     fn take(&mut self, length: u64) -> Result<(), ZoneError> {
         let needed = length.saturating_sub(ZoneFile::len(&mut self.file)? + self.reserved);
@@ -171,18 +186,18 @@ impl FullFile {
     }
 }
 
-impl Drop for FullFile {
+impl<T> Drop for FullFile<T> {
     /// What was not used is nobody's any more.
     fn drop(&mut self) {
         self.room.give_back(self.reserved);
     }
 }
 
-impl ErrorType for FullFile {
+impl<T> ErrorType for FullFile<T> {
     type Error = ZoneError;
 }
 
-impl Read for FullFile {
+impl<T: ZoneFile> Read for FullFile<T> {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, ZoneError> {
         let n = self.file.read(buf)?;
         self.position += n as u64;
@@ -190,7 +205,7 @@ impl Read for FullFile {
     }
 }
 
-impl Write for FullFile {
+impl<T: ZoneFile> Write for FullFile<T> {
     fn write(&mut self, buf: &[u8]) -> Result<usize, ZoneError> {
         // What stands already is overwritten without taking room, and what was reserved is there.
         let bytes = buf.len() as u64;
@@ -211,14 +226,14 @@ impl Write for FullFile {
     }
 }
 
-impl Seek for FullFile {
+impl<T: ZoneFile> Seek for FullFile<T> {
     fn seek(&mut self, to: SeekFrom) -> Result<u64, ZoneError> {
         self.position = self.file.seek(to)?;
         Ok(self.position)
     }
 }
 
-impl ZoneFile for FullFile {
+impl<T: ZoneFile> ZoneFile for FullFile<T> {
     fn len(&mut self) -> Result<u64, ZoneError> {
         ZoneFile::len(&mut self.file)
     }
