@@ -276,8 +276,13 @@ fn ranges_that_lie_install_nothing() {
 #[test]
 fn a_redirect_leads_to_bytes_that_are_verified_like_any_and_never_out_of_http() {
     let world = behind();
-    let other = World::new();
-    other.publish("9.0.0", &first());
+    // Another vendor's store, under the content key that each device of the product has.
+    let mut other = World::new();
+    fs::copy(world.path("keys/content.key"), other.path("keys/content.key")).unwrap();
+    other.keys = KeyDir::open(&other.path("keys")).unwrap();
+    for version in ["7.0.0", "8.0.0", "9.0.0"] {
+        other.publish(version, &second());
+    }
     let redirect = |to: String| {
         answering(move |path, _, stream| send(stream, &format!("HTTP/1.1 302 Found\r\nLocation: {to}/{path}"), b""))
     };
