@@ -129,18 +129,21 @@ pub fn run(args: &Args) -> Result<u64> {
     let mut not_missed = 0;
     for defence in &meant {
         let taken_out = scratch.take_out(defence.cuts)?;
-        let mut wrong = Vec::new();
+        let (mut is_missed, mut told) = (true, Vec::new());
         for test in defence.missed_by {
             match scratch.try_test(test)? {
-                Ended::Failed => {}
-                Ended::TookTooLong if defence.may_hang => {}
-                other => wrong.push(format!("{} {}: {other}", test.0, test.1)),
+                ended @ Ended::Failed(_) => told.push(format!("{}: {ended}", test.1)),
+                ended @ Ended::TookTooLong if defence.may_hang => told.push(format!("{}: {ended}", test.1)),
+                other => {
+                    is_missed = false;
+                    told.push(format!("{}: WRONG: {other}", test.1));
+                }
             }
         }
         taken_out.put_back()?;
-        println!("{:<10} {}", if wrong.is_empty() { "missed" } else { "NOT MISSED" }, defence.name);
-        wrong.iter().for_each(|wrong| println!("           {wrong}"));
-        not_missed += usize::from(!wrong.is_empty());
+        println!("{:<10} {}", if is_missed { "missed" } else { "NOT MISSED" }, defence.name);
+        told.iter().for_each(|told| println!("           {told}"));
+        not_missed += usize::from(!is_missed);
     }
     println!("{} defences taken out, {not_missed} not missed by their test", meant.len());
     if not_missed > 0 {

@@ -21,12 +21,18 @@ const MAX_SECONDS: u32 = 240;
 /// How long a build may take, in seconds: the first one builds everything.
 const MAX_BUILD_SECONDS: u32 = 3600;
 
+/// What stands before the place at which a test failed; the reason is in the next line.
+const PANICKED: &str = " panicked at ";
+
+/// As many characters of the reason are told.
+const MAX_SAID: usize = 100;
+
 /// How a test ended.
 pub enum Ended {
     /// It passed.
     Passed,
-    /// It ran and failed.
-    Failed,
+    /// It ran and failed; where, and what it said.
+    Failed(String),
     /// It was stopped.
     TookTooLong,
     /// It could not be built; what the compiler said.
@@ -39,7 +45,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed => f.write_str("it passes"),
-            Self::Failed => f.write_str("it fails"),
+            Self::Failed(said) => write!(f, "it fails{said}"),
             Self::TookTooLong => write!(f, "it takes longer than {MAX_SECONDS} s"),
             Self::NotBuilt(said) => write!(f, "it does not compile\n{said}"),
             Self::NotThere => f.write_str("it is not there"),
@@ -129,7 +135,7 @@ impl Scratch {
             Some(0) => Ended::NotThere,
             // So says `timeout`, the second where it had to kill.
             Some(124 | 137) => Ended::TookTooLong,
-            _ => Ended::Failed,
+            _ => Ended::Failed(reason(&said)),
         })
     }
 
@@ -147,6 +153,14 @@ impl Scratch {
         cargo.env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("HOLDFAST_FULL").env_remove(figures::FILE);
         cargo
     }
+}
+
+/// Where a test failed, and the first line of what it said.
+fn reason(said: &str) -> String {
+    let mut lines = said.lines().skip_while(|line| !line.contains(PANICKED));
+    let Some((_, place)) = lines.next().and_then(|line| line.split_once(PANICKED)) else { return String::new() };
+    let why: String = lines.next().unwrap_or_default().trim().chars().take(MAX_SAID).collect();
+    format!(" at {place} {why}")
 }
 
 /// Where cargo keeps the sources of the crates of others.

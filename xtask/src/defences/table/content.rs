@@ -33,12 +33,11 @@ const LENGTH: Cut = Cut(
     "_ => {}",
 );
 
+const CLIMBS: Cut = Cut(PATHS, "if name == \".\" || name == \"..\" {", "if false {");
+const DOTS: Cut = Cut(PATHS, "if name.ends_with(['.', ' ']) {", "if false {");
+
 pub const DEFENCES: &[Defence] = &[
-    Defence::new(
-        "paths: none that climbs",
-        &[Cut(PATHS, "if name == \".\" || name == \"..\" {", "if false {")],
-        &[EACH_PATH, MANIFESTS, STEPS],
-    ),
+    Defence::new("paths: none that climbs", &[CLIMBS], &[EACH_PATH]),
     Defence::new(
         "paths: none that is absolute",
         &[Cut(PATHS, "if name.is_empty() {", "if false {")],
@@ -49,11 +48,9 @@ pub const DEFENCES: &[Defence] = &[
         &[Cut(PATHS, "name.chars().find(|c| is_forbidden(*c))", "name.chars().find(|c| false && is_forbidden(*c))")],
         &[EACH_PATH, MANIFESTS],
     ),
-    Defence::new(
-        "paths: no dots and blanks at an end",
-        &[Cut(PATHS, "if name.ends_with(['.', ' ']) {", "if false {")],
-        &[EACH_PATH, MANIFESTS],
-    ),
+    Defence::new("paths: no dots and blanks at an end", &[DOTS], &[EACH_PATH, MANIFESTS]),
+    // What climbs ends in a dot, and the vectors do not ask for the reason.
+    Defence::new("paths: none that climbs, and no dots at an end", &[CLIMBS, DOTS], &[MANIFESTS, STEPS]),
     Defence::new(
         "paths: no names of devices",
         &[Cut(PATHS, "if is_device_name(name) {", "if false && is_device_name(name) {")],

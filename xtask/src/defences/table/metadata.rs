@@ -171,15 +171,6 @@ pub const DEFENCES: &[Defence] = &[
         &[Test(TRUST_TESTS, "a_new_root_is_kept_also_where_the_rest_cannot_be_had")],
     ),
     Defence::new(
-        "metadata: new keys forget what the old ones signed",
-        &[Cut(
-            TRUSTED,
-            "        self.timestamp = None;\n        self.snapshot = None;\n        self.targets.clear();\n",
-            "",
-        )],
-        &[Test(CLIENT, "a_rollback_is_refused_however_often_it_is_tried")],
-    ),
-    Defence::new(
         "metadata: no more bytes than the limit",
         &[Cut(
             TRANSPORT,
