@@ -434,10 +434,12 @@ fn run_forged(
     puts: &[Put],
     [removed, marked, platform]: [&str; 3],
 ) -> Outcome {
-    let (modules, none, no_lists) = (vec![("client", "2.0.0")], None::<KnownRelease>, [None::<(Digest, u64)>; 3]);
+    // It leads on from the installed release, as nothing else is looked at.
+    let from = world.engine(&[], |engine| engine.state().release.clone());
+    let (modules, no_lists) = (vec![("client", "2.0.0")], [None::<(Digest, u64)>; 3]);
     let (removes, marks) = (vec![(removed, None::<(Digest, u64)>)], vec![(marked, true)]);
     let updaters = vec![(platform, Digest::of(b"forged"), 6_u64)];
-    let plan = (1_u16, intent, release, none, modules, puts, removes, marks, 6_u64, no_lists, updaters, false);
+    let plan = (1_u16, intent, release, from, modules, puts, removes, marks, 6_u64, no_lists, updaters, false);
     let bytes = postcard::to_allocvec(&plan).unwrap();
     write(&world.free().join(COMMIT_PLAN), &bytes);
     let zone = DirZone::open(&world.free()).unwrap();

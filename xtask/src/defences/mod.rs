@@ -39,8 +39,6 @@ pub struct Defence {
     pub cuts: &'static [Cut],
     /// The tests that fail without it.
     pub missed_by: &'static [Test],
-    /// Whether a test may run for ever without it.
-    pub may_hang: bool,
 }
 
 /// A file, a text that stands in it once, and what is put in its place so that the defence is gone. The file is named from the
@@ -56,12 +54,7 @@ pub const CRATES: &[&str] = &["sigstore-tuf"];
 
 impl Defence {
     const fn new(name: &'static str, cuts: &'static [Cut], missed_by: &'static [Test]) -> Self {
-        Self { name, cuts, missed_by, may_hang: false }
-    }
-
-    /// One whose tests may run for ever without it.
-    const fn against_hanging(name: &'static str, cuts: &'static [Cut], missed_by: &'static [Test]) -> Self {
-        Self { name, cuts, missed_by, may_hang: true }
+        Self { name, cuts, missed_by }
     }
 
     fn is_meant(&self, names: &[String]) -> bool {
@@ -133,7 +126,6 @@ pub fn run(args: &Args) -> Result<u64> {
         for test in defence.missed_by {
             match scratch.try_test(test)? {
                 ended @ Ended::Failed(_) => told.push(format!("{}: {ended}", test.1)),
-                ended @ Ended::TookTooLong if defence.may_hang => told.push(format!("{}: {ended}", test.1)),
                 other => {
                     is_missed = false;
                     told.push(format!("{}: WRONG: {other}", test.1));

@@ -15,7 +15,7 @@ use crate::run;
 /// Memory that a compiler or a test may have, in KiB: what a limit held would take all there is.
 const MAX_KIB: u32 = 6 << 20;
 
-/// How long a test may run, in seconds.
+/// How long a test may run, in seconds. One that hangs has not failed: what it waits for has an end of its own.
 const MAX_SECONDS: u32 = 240;
 
 /// How long a build may take, in seconds: the first one builds everything.

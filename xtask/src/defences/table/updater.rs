@@ -17,6 +17,8 @@ const ATTACKS: &str = "updater/tests/attacks.rs";
 const SERVERS: &str = "updater/tests/servers.rs";
 const PLANTED: &str = "updater/tests/planted.rs";
 
+const SEEN: Test = Test("updater/tests/backups.rs", "a_torn_backup_and_one_of_another_device_are_seen_at_a_glance");
+
 pub const DEFENCES: &[Defence] = &[
     Defence::new(
         "updater: as many signatures as the threshold",
@@ -52,7 +54,7 @@ pub const DEFENCES: &[Defence] = &[
         &[Cut(ANSWER, "upgrade.then_some(target)", "(upgrade || true).then_some(target)")],
         &[Test("updater/src/answer.rs", "a_redirect_never_gives_up_encryption_or_http")],
     ),
-    Defence::against_hanging(
+    Defence::new(
         "servers: an end of redirects",
         &[Cut(HTTP, "for _ in 0..=MAX_REDIRECTS {", "loop {")],
         &[Test(SERVERS, "a_server_that_speaks_nonsense_or_redirects_forever_is_an_error_and_no_hang")],
@@ -117,18 +119,23 @@ pub const DEFENCES: &[Defence] = &[
         )],
         &[Test("updater/tests/client_dir.rs", "unlisted_programs_are_set_aside_and_other_files_are_left_alone")],
     ),
-    // Whose it is, whether it opens, and what is in it stand behind one another.
     Defence::new(
-        "backups: a torn one and another unit's are none",
-        &[
-            Cut(BACKUPS, "if header.device_id() != identity.device_id {", "if false {"),
-            Cut(BACKUPS, "header.unlock(secret.expose(), &mut scratch.blocks)?;\n            }", "}"),
-            Cut(
-                BACKUPS,
-                "let images = read_images(&mut open, vendor, product, look)?;",
-                "let images = read_images(&mut open, vendor, product, look).unwrap_or_default();",
-            ),
-        ],
-        &[Test("updater/tests/backups.rs", "a_torn_backup_and_one_of_another_device_are_seen_at_a_glance")],
+        "backups: a torn one is none",
+        &[Cut(
+            BACKUPS,
+            "let images = read_images(&mut open, vendor, product, look)?;",
+            "let images = read_images(&mut open, vendor, product, look).unwrap_or_default();",
+        )],
+        &[SEEN],
+    ),
+    // Another unit's opens with no key of this one's, either: it is taken for good unread.
+    Defence::new(
+        "backups: another unit's is none",
+        &[Cut(
+            BACKUPS,
+            "return Err(SlotError::WrongKind);",
+            "return Ok(FoundBackup { place, generation: header.generation(), images: Vec::new() });",
+        )],
+        &[SEEN],
     ),
 ];
