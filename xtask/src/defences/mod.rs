@@ -18,7 +18,7 @@ use scratch::{Ended, Scratch};
 #[derive(clap::Args, Default)]
 #[command(after_help = "\
 Examples:
-  cargo xtask defences                    # all: each is built and tried, for most of an hour
+  cargo xtask defences                    # all: each is built and tried; half an hour and more
   cargo xtask defences --list             # their names, where they stand, who misses them
   cargo xtask defences threshold          # what has that in its name, or in the file or name of a test
 
@@ -73,11 +73,17 @@ impl Test {
     /// It is in no file that has tests.
     fn program(&self) -> Result<Vec<String>> {
         let parts: Vec<&str> = self.0.trim_end_matches(".rs").split('/').collect();
-        Ok(match parts[..] {
-            [package, "tests", program] => vec![format!("--package={package}"), format!("--test={program}")],
-            [package, "src", ..] => vec![format!("--package={package}"), "--lib".into()],
+        let (package, program) = match parts[..] {
+            [package, "tests", program] => (package, format!("--test={program}")),
+            [package, "src", ..] => (package, "--lib".into()),
             _ => bail!("{} is no file with tests", self.0),
-        })
+        };
+        let mut options = vec![format!("--package={package}"), program];
+        if package == "firmware-image" {
+            // Alone it has none of the features that its tests want.
+            options.push("--features=image,sim".into());
+        }
+        Ok(options)
     }
 
     /// Its name within the program.
