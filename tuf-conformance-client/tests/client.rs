@@ -180,6 +180,14 @@ fn an_unusual_role_name_takes_no_other_file() {
     repository.publish(LATER);
     assert_eq!(repository.download(&["nothing"]), 1);
     assert_eq!(repository.trusted().len(), 4, "no delegated role takes the name of another");
+    // Nor where the snapshot names a file for it.
+    repository.targets("snapshot", &[], &[], LATER);
+    let delegated = repository.versions["snapshot"];
+    repository.publish(LATER);
+    repository.change("snapshot", |snapshot| snapshot["meta"]["snapshot.json"] = json!({"version": delegated}));
+    repository.stamp(LATER, delegated + 2);
+    assert_eq!(repository.download(&["nothing"]), 1);
+    assert!(repository.trusted().contains(&("snapshot".into(), delegated + 2)), "{:?}", repository.trusted());
 }
 
 #[test]

@@ -276,8 +276,13 @@ fn ranges_that_lie_install_nothing() {
 #[test]
 fn a_redirect_leads_to_bytes_that_are_verified_like_any_and_never_out_of_http() {
     let world = behind();
-    let other = World::new();
-    other.publish("9.0.0", &first());
+    // Another vendor's store, under the content key that each device of the product has.
+    let mut other = World::new();
+    fs::copy(world.path("keys/content.key"), other.path("keys/content.key")).unwrap();
+    other.keys = KeyDir::open(&other.path("keys")).unwrap();
+    for version in ["7.0.0", "8.0.0", "9.0.0"] {
+        other.publish(version, &second());
+    }
     let redirect = |to: String| {
         answering(move |path, _, stream| send(stream, &format!("HTTP/1.1 302 Found\r\nLocation: {to}/{path}"), b""))
     };
@@ -429,10 +434,12 @@ fn run_forged(
     puts: &[Put],
     [removed, marked, platform]: [&str; 3],
 ) -> Outcome {
-    let (modules, none, no_lists) = (vec![("client", "2.0.0")], None::<KnownRelease>, [None::<(Digest, u64)>; 3]);
+    // It leads on from the installed release, as nothing else is looked at.
+    let from = world.engine(&[], |engine| engine.state().release.clone());
+    let (modules, no_lists) = (vec![("client", "2.0.0")], [None::<(Digest, u64)>; 3]);
     let (removes, marks) = (vec![(removed, None::<(Digest, u64)>)], vec![(marked, true)]);
     let updaters = vec![(platform, Digest::of(b"forged"), 6_u64)];
-    let plan = (1_u16, intent, release, none, modules, puts, removes, marks, 6_u64, no_lists, updaters, false);
+    let plan = (1_u16, intent, release, from, modules, puts, removes, marks, 6_u64, no_lists, updaters, false);
     let bytes = postcard::to_allocvec(&plan).unwrap();
     write(&world.free().join(COMMIT_PLAN), &bytes);
     let zone = DirZone::open(&world.free()).unwrap();

@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use firmware_image::sim::figures;
 
 /// The order in which they are told, and what is bad of each.
-const ORDER: [(&str, &str); 5] = [
+const ORDER: [(&str, &str); 6] = [
     (figures::CUT_STATES, "not healed"),
     (figures::MOMENTS, "not healed"),
     (figures::DAMAGE, "neither healed nor clearly reported"),
     (figures::ATTACKS, "succeeded"),
+    (figures::DEFENCES, "not missed by their test"),
     (figures::INPUTS, "failed"),
 ];
 

@@ -98,15 +98,14 @@ fn targets() -> Result<Vec<String>> {
 
 /// Builds all targets; where their programs are, and the workspace's target directory.
 fn build() -> Result<(PathBuf, PathBuf)> {
-    let version = run::text(Command::new("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc does not say its host")?;
+    let host = run::host()?;
     let target_dir = run::target_dir()?;
     let build_dir = target_dir.join("fuzz");
     let mut cargo = run::cargo();
     cargo.current_dir(folder());
     // With a target named, what runs at build time has no counters.
     cargo
-        .args(["build", "--release", "--locked", "--bins", "--quiet", "--target", host])
+        .args(["build", "--release", "--locked", "--bins", "--quiet", "--target", &host])
         .arg("--target-dir")
         .arg(&build_dir);
     cargo.env("RUSTFLAGS", COUNTERS);

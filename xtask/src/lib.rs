@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod corpus;
 pub mod cross;
+pub mod defences;
 pub mod demo;
 pub mod figures;
 pub mod fuzz;

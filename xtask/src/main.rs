@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::figures::Figures;
-use xtask::{bench, cross, demo, fuzz, microcontroller, mutants, test, usage};
+use xtask::{bench, cross, defences, demo, fuzz, microcontroller, mutants, test, usage};
 
 #[derive(Parser)]
 #[command(
@@ -31,6 +31,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Change what verifies, decides and commits, and see whether a test notices.
     Mutants(mutants::Args),
+    /// Take each defence against an attack out, and see whether the attack's test fails.
+    Defences(defences::Args),
     /// Restore an application on an emulated microcontroller, power cut at every write; hold its size against its limits.
     Microcontroller,
     /// Run a command and write what it took.
@@ -46,6 +48,7 @@ fn main() -> Result<ExitCode> {
         Task::Bench(args) => bench::run(&args)?,
         Task::Fuzz(args) => drop(fuzz::run(&args)?),
         Task::Mutants(args) => mutants::run(&args)?,
+        Task::Defences(args) => drop(defences::run(&args)?),
         Task::Microcontroller => microcontroller::run(&Figures::in_dir(tempfile::tempdir()?.path()), false)?,
         Task::Usage(args) => return usage::record(&args),
     }

@@ -23,6 +23,13 @@ pub fn rustc() -> Command {
     Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
 }
 
+/// The platform that this runs on, as the compiler calls it.
+pub fn host() -> Result<String> {
+    let version = text(rustc().arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not say its host")?.to_owned())
+}
+
 /// Where cargo builds.
 pub fn target_dir() -> Result<PathBuf> {
     let metadata = text(cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;

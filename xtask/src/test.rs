@@ -10,7 +10,7 @@ use firmware_image::sim::figures;
 use crate::cross::proof;
 use crate::figures::Figures;
 use crate::programs::{Profile, Programs};
-use crate::{demo, fuzz, microcontroller, mutants, run, system, tuf_suite, windows};
+use crate::{defences, demo, fuzz, microcontroller, mutants, run, system, tuf_suite, windows};
 
 /// What to test.
 #[derive(clap::Args)]
@@ -86,6 +86,9 @@ pub fn run(args: &Args) -> Result<()> {
         part("real machines, real sticks", &mut || real_machines(&bin, &figures, args.full))?;
     }
     if args.full {
+        part("without its defence, each attack's test fails", &mut || {
+            figures.add(figures::DEFENCES, defences::run(&defences::Args::default())?, 0)
+        })?;
         part("mutants of what verifies, decides and commits", &mut || {
             if !mutants::is_installed() {
                 return figures.skip("mutants", "cargo-mutants is missing (cargo install --locked cargo-mutants)");

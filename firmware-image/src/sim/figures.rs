@@ -15,6 +15,8 @@ pub const MOMENTS: &str = "kills and pulls";
 pub const DAMAGE: &str = "damage cases";
 /// Attacks; bad: those that succeeded.
 pub const ATTACKS: &str = "attacks";
+/// Defences that were taken out; bad: no test missed them.
+pub const DEFENCES: &str = "defences taken out";
 /// Inputs of fuzzing; bad: those that failed.
 pub const INPUTS: &str = "fuzzed inputs";
 /// With which a line begins that says what was not tried, and why.
