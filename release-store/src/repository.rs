@@ -90,6 +90,8 @@ pub struct Repository<'k> {
     state: State,
     /// What was signed last: every number that is given out is higher.
     signed: SignedLast,
+    /// Why the keys do not remember what was signed.
+    not_remembered: Option<String>,
 }
 
 /// A targets role's file.
@@ -146,7 +148,7 @@ impl<'k> Repository<'k> {
             return Err(StoreError::Refused(without_timestamp(root)));
         }
         // Devices that knew a store which was lost here take only what is newer.
-        let signed = keys.signed_last(root)?;
+        let signed = keys.signed_last(root).unwrap_or_default();
         let online = keys.tuf_key(KeyKind::Online, passphrase)?;
         let targets_key = keys.tuf_key(KeyKind::Targets, passphrase)?;
         write_root(&writer, &keys.root_json()?)?;
@@ -169,8 +171,8 @@ impl<'k> Repository<'k> {
         let timestamp = online.sign(&tuf::timestamp(signed.timestamp + 1, now, snapshot_version, &snapshot));
         writer.replace(TIMESTAMP, &timestamp)?;
         let state = State::read(&writer, keys)?;
-        let mut new = Self { writer, keys, state, signed };
-        new.remember(&mut NoObserver);
+        let mut new = Self { writer, keys, state, signed, not_remembered: None };
+        new.remember();
         Ok(new)
     }
 
@@ -180,14 +182,15 @@ impl<'k> Repository<'k> {
     /// `Refused` where there is no store, or one that is older than what was signed for it last; `Locked`, `Tuf`.
     pub fn open(root: &Path, keys: &'k KeyDir) -> Result<Self, StoreError> {
         let opened = Self::open_restored(root, keys)?;
-        let (here, signed) = (opened.state.timestamp_version, opened.signed.timestamp);
-        if here < signed {
+        if opened.is_behind() {
             return Err(StoreError::Refused(format!(
-                "{0} is older than what was signed for it last (timestamp {here}, and {signed} was): devices that saw the newer one \
-                 refuse this one. Copy the newer one back, from the file server or a backup; only if it is lost, go on from this one: \
-                 `renew {0} --keys {1} --restored`",
+                "{0} is older than what was signed last in this place (timestamp {2}, and {3} was): devices that saw that refuse this. \
+                 If it was put back, copy the newer one back, from the file server or a backup; only if that is lost, or this is \
+                 another store or a copy to try things on, go on with it: `renew {0} --keys {1} --restored`",
                 root.display(),
-                keys.path().display()
+                keys.path().display(),
+                opened.state.timestamp_version,
+                opened.signed.timestamp,
             )));
         }
         Ok(opened)
@@ -209,8 +212,8 @@ impl<'k> Repository<'k> {
         let state = State::read(&writer, keys)?;
         // Devices go from the root that they have to the newest, one by one: none may be missing.
         write_root(&writer, &keys.root_json()?)?;
-        let signed = keys.signed_last(root)?;
-        Ok(Self { writer, keys, state, signed })
+        let signed = keys.signed_last(root).unwrap_or_default();
+        Ok(Self { writer, keys, state, signed, not_remembered: None })
     }
 
     /// The releases in it.
@@ -225,24 +228,37 @@ impl<'k> Repository<'k> {
 
     /// The number of the next release: higher than any that was given out.
     pub(crate) fn next_serial(&self) -> u64 {
-        let newest = self.state.releases.iter().next_back().map_or(0, |release| release.serial);
-        newest.max(self.signed.serial) + 1
+        self.numbers().max(self.signed).serial + 1
     }
 
-    /// Has the keys remember what is signed. A directory of keys that nobody may write is no reason to publish nothing.
-    fn remember(&mut self, observer: &mut dyn Observer) {
+    /// Why the keys do not remember what was signed: a directory of keys that nobody may write is no reason to publish nothing.
+    pub fn not_remembered(&self) -> Option<&str> {
+        self.not_remembered.as_deref()
+    }
+
+    /// The numbers that the store has.
+    fn numbers(&self) -> SignedLast {
         let state = &self.state;
-        let numbers = SignedLast {
+        SignedLast {
             timestamp: state.timestamp_version,
             snapshot: state.snapshot_version,
             targets: state.targets.version,
             archive: state.archive.version,
-            serial: self.next_serial() - 1,
-        };
-        match self.keys.remember_signed(self.writer.root(), numbers) {
-            Ok(()) => self.signed = numbers,
-            Err(error) => observer.note(&format!("what was signed is not remembered beside the keys: {error}")),
+            serial: state.releases.iter().next_back().map_or(0, |release| release.serial),
         }
+    }
+
+    /// Whether anything in it is older than what was signed last.
+    fn is_behind(&self) -> bool {
+        let numbers = SignedLast { serial: self.signed.serial, ..self.numbers() };
+        numbers.max(self.signed) != numbers
+    }
+
+    /// Has the keys remember what is signed.
+    fn remember(&mut self) {
+        self.signed = self.signed.max(self.numbers());
+        let remembered = self.keys.remember_signed(self.writer.root(), self.signed);
+        self.not_remembered = remembered.err().map(|error| error.to_string());
     }
 
     /// The keys it belongs to.
@@ -285,8 +301,7 @@ impl<'k> Repository<'k> {
         let state = &self.state;
         let root = self.root_is_due(now) && self.keys.has(KeyKind::Root);
         let first = state.targets.expires.min(state.archive.expires);
-        let behind = state.timestamp_version < self.signed.timestamp;
-        let targets = behind || tuf::is_half_over(first, now, tuf::TARGETS_DAYS);
+        let targets = self.is_behind() || tuf::is_half_over(first, now, tuf::TARGETS_DAYS);
         let snapshot = targets || tuf::is_half_over(state.snapshot_expires, now, tuf::TARGETS_DAYS);
         if root {
             let key = self.keys.tuf_key(KeyKind::Root, passphrase)?;
@@ -403,7 +418,7 @@ impl<'k> Repository<'k> {
         let timestamp = online.sign(&tuf::timestamp(version, now, snapshot_version, &snapshot_file));
         self.writer.replace(TIMESTAMP, &timestamp)?;
         self.state = State::read(&self.writer, self.keys)?;
-        self.remember(observer);
+        self.remember();
         step(observer, Step::TimestampWritten)
     }
 }

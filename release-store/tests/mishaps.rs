@@ -298,6 +298,7 @@ fn a_store_put_back_from_a_backup_is_gone_on_with_only_where_that_is_said_and_de
     let before = files(&store);
     let said = refused(Repository::open(&store, &vendor.keys));
     assert!(said.contains("--restored") && said.contains("file server"), "{said}");
+    assert_eq!(vendor.keys.signed_last(&store).unwrap().serial, lost.serial);
     assert_eq!(files(&store), before);
     let error = device.refresh(&Directory::new(&store), NOW).unwrap_err();
     assert!(matches!(error, StoreError::Rollback { .. }), "{error}");
@@ -328,16 +329,21 @@ fn a_store_made_anew_where_one_was_lost_goes_on_with_its_numbers() {
 #[test]
 fn keys_that_nobody_may_write_keep_nobody_from_publishing() {
     let (vendor, tree) = Vendor::with_release();
-    // Where the file would be made, a directory stands: root may write anything else.
-    fs::create_dir(vendor.keys.path().join("signed.json.new")).unwrap();
-    struct Notes(Vec<String>);
-    impl Observer for Notes {
-        fn note(&mut self, text: &str) {
-            self.0.push(text.into());
-        }
-    }
-    let mut notes = Notes(Vec::new());
-    publish(&mut vendor.open(), &passphrase(), &vendor.request(&tree, "1.1.0"), &mut notes).unwrap();
-    assert!(notes.0.iter().any(|note| note.contains("not remembered")), "{:?}", notes.0);
+    // Where the file belongs, a directory stands: root may write anything else.
+    vendor.forget_signed();
+    fs::create_dir_all(vendor.keys.path().join("signed.json/in the way")).unwrap();
+    let mut repository = vendor.open();
+    publish(&mut repository, &passphrase(), &vendor.request(&tree, "1.1.0"), &mut NoObserver).unwrap();
+    assert!(repository.not_remembered().is_some());
+    drop(repository);
     assert_eq!(vendor.open().releases().iter().count(), 2);
+}
+
+#[test]
+fn a_damaged_memory_of_what_was_signed_is_made_anew() {
+    let (vendor, tree) = Vendor::with_release();
+    fs::write(vendor.keys.path().join("signed.json"), b"{ torn").unwrap();
+    vendor.publish(&tree, "1.1.0");
+    let signed = vendor.keys.signed_last(&vendor.store()).unwrap();
+    assert_eq!((signed.serial, vendor.open().not_remembered()), (2, None));
 }

@@ -86,6 +86,10 @@ pub struct Inventory {
     pub gone: Vec<Gone>,
     /// What no release lists.
     pub unlisted: Vec<Unlisted>,
+    /// Files of the release that stand there in another spelling, on a zone that keeps spellings.
+    pub misspelled: Vec<String>,
+    /// How many files and directories there are.
+    pub entries: usize,
     /// Directories that no release can have made, and that were not looked through.
     pub skipped: Vec<String>,
 }
@@ -144,14 +148,17 @@ pub fn survey<F: FreeZone>(
         Ok(same.then_some(*at))
     };
 
-    let mut inventory = Inventory { skipped, ..Inventory::default() };
+    let mut inventory = Inventory { skipped, entries: entries.len(), ..Inventory::default() };
     let mut listed = HashSet::new();
     let mut to_hash: Vec<String> = Vec::new();
     let mut hashed_items: Vec<usize> = Vec::new();
     let mut bytes = 0;
     for (file, wanted) in goal.files.iter().enumerate() {
-        let at = locate(&wanted.path)?.filter(|at| !zone.spells_exactly() || entries[*at].path == wanted.path);
+        let at = locate(&wanted.path)?;
         listed.extend(at);
+        if zone.spells_exactly() && at.is_some_and(|at| entries[at].path != wanted.path) {
+            inventory.misspelled.push(wanted.path.clone());
+        }
         let standing = at.map(|at| entries[at].metadata).filter(|metadata| metadata.kind == Kind::File);
         let own = wanted.policy == Policy::Seed || ignore.matches(&wanted.path);
         let old = installed.and_then(|manifest| manifest.file(&wanted.path));

@@ -479,18 +479,34 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     fn leave(&mut self, failed: u64, silent: Option<FailureKind>) -> Result<Option<Outcome>, EngineError> {
         /// So many releases are tried.
         const MAX_TRIED: usize = 4;
+        let silent = silent == Some(FailureKind::Offline);
         let mut tried = vec![failed];
+        let mut patient = !silent;
         while tried.len() <= MAX_TRIED {
-            let Some(release) = self.way_back(&tried) else { break };
+            // A server that just did not answer is asked again only for the best of them, and where nothing else is here.
+            let way = if patient {
+                self.way_back(&tried)
+            } else {
+                self.without_servers(|engine| Ok(engine.way_back(&tried)))?
+            };
+            let Some(release) = way else {
+                if patient {
+                    break;
+                }
+                (patient, tried) = (true, vec![failed]);
+                continue;
+            };
             tried.push(release.serial);
             let go = |engine: &mut Self| engine.bring_to(&release, Intent::Undo { failed }, None);
-            // A server that just did not answer is not asked for each of them.
-            let gone = if silent == Some(FailureKind::Offline) { self.without_servers(go) } else { go(self) };
+            let gone = if patient { go(self) } else { self.without_servers(go) };
             match gone {
                 Ok(outcome) => return Ok(Some(outcome)),
                 Err(error) if mendable(&error) && !self.is_open()? => {
                     self.watch.note(&error.to_string());
                     self.note_once(&format!("release {} could not be gone back to yet", release.version));
+                    if silent && patient {
+                        break;
+                    }
                 }
                 Err(error) => return Err(error),
             }

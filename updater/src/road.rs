@@ -263,20 +263,32 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 
     /// Gives files of the client their names back that a damaged directory calls otherwise. Whether there were any.
     fn mend_names(&mut self, plan: &Plan) -> Result<bool, EngineError> {
-        let missing = plan.puts.iter().filter(|put| put.state == FileState::Missing).map(|put| put.path.as_str());
-        // What has a wrong name is listed under that.
-        if plan.inventory.unlisted.is_empty() || missing.clone().next().is_none() {
+        if plan.inventory.entries == 0 {
             return Ok(false);
         }
-        let _guard = match self.lock_client() {
-            Err(EngineError::ClientRunning) => return Ok(false),
-            guard => guard?,
-        };
-        let first = misnamed::mend(self.free, missing)?;
-        if let Some(first) = first {
-            self.alarm(format!("{first} had a damaged name, and has its own again"));
+        // Another release's spelling is the commit's affair.
+        let is_here = self.state.release.as_ref().is_none_or(|known| known.serial == plan.release.serial);
+        let missing = plan.puts.iter().filter(|put| put.state == FileState::Missing).map(|put| &put.path);
+        let misspelled = plan.inventory.misspelled.iter().filter(|_| is_here);
+        let found = misnamed::find(self.free, missing.chain(misspelled).map(String::as_str), is_here)?;
+        if found.is_empty() {
+            return Ok(false);
         }
-        Ok(first.is_some())
+        // Who has the client open may have these.
+        let _guard = match self.host.lock_client() {
+            Ok(None) => return Ok(false),
+            Ok(guard) => guard,
+            Err(_) => None,
+        };
+        for path in &found {
+            if let Err(error) = misnamed::mend(self.free, path) {
+                // As good as it was: by its other name it is there.
+                self.watch.detail(&format!("{path} keeps its damaged name: {error}"));
+                return Ok(false);
+            }
+            self.alarm(format!("{path} had a damaged name, and has its own again"));
+        }
+        Ok(true)
     }
 
     /// Alarms about files of the installed release that somebody changed or deleted (P2).

@@ -82,8 +82,8 @@ impl Servers {
     /// Asks one server after the other until one answers acceptably.
     ///
     /// # Errors
-    /// `NoServers`; `LimitReached`; `NotAuthentic` where one answered with something that is not accepted; `OutOfDate` where one
-    /// has metadata that was; else `Offline`. An object that no server has is the last server's `Store` error.
+    /// `NoServers`; `LimitReached`; `NotAuthentic` where one answered with something that is not accepted; `OutOfDate` where all
+    /// have only metadata that was; else `Offline`. An object that no server has is the last server's `Store` error.
     pub fn ask<R>(&self, mut ask: impl FnMut(&dyn Transport) -> Result<R, StoreError>) -> Result<R, EngineError> {
         let mut failures = Failures::default();
         for (at, server) in self.in_order() {
@@ -104,7 +104,8 @@ impl Servers {
 pub(crate) struct Failures {
     tried: Vec<String>,
     forged: bool,
-    out_of_date: bool,
+    /// How many have only what is out of date.
+    out_of_date: usize,
     missing: Option<StoreError>,
 }
 
@@ -130,7 +131,7 @@ impl Failures {
             self.missing = Some(error);
         } else if matches!(error, StoreError::Expired { .. } | StoreError::Rollback { .. }) {
             // Signed by whom it should be, once.
-            self.out_of_date = true;
+            self.out_of_date += 1;
         } else if matches!(error, StoreError::Transport(TransportError::TooLarge { .. }))
             || !matches!(error, StoreError::Transport(_))
         {
@@ -146,7 +147,7 @@ impl Failures {
         match self.missing {
             _ if self.tried.is_empty() => EngineError::NoServers,
             _ if self.forged => EngineError::NotAuthentic { tried },
-            _ if self.out_of_date => EngineError::OutOfDate { tried },
+            _ if self.out_of_date == self.tried.len() => EngineError::OutOfDate { tried },
             Some(error) if self.tried.len() == 1 => error.into(),
             _ => EngineError::Offline { tried },
         }

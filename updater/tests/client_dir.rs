@@ -460,6 +460,10 @@ fn a_release_that_fails_is_left_for_one_that_can_be_had() {
     assert_eq!((outcome.version.as_deref(), outcome.whole), (Some("4.0.0"), true));
     world.assert_client(&first());
     assert_eq!(run().action, Action::None);
+    // It never ran here: it is on trial like any new one.
+    let trial = Some(Trial { serial: 4, failed_starts: 3, proven: false });
+    LauncherNote { trial, ..LauncherNote::default() }.write(&DirZone::open(&world.free()).unwrap()).unwrap();
+    assert_eq!(run().version.as_deref(), Some("1.0.0"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{NOW, noise, temporary};
+use common::{NOW, TestLauncher, World, first, noise, temporary};
 use embedded_io::{Seek as _, SeekFrom, Write as _};
 use firmware_image::free_zone::FreeZone as _;
 use firmware_image::host::{Access, DirZone};
@@ -19,7 +19,7 @@ use release_store::frame::{FrameId, FrameKind};
 use release_store::trust::TrustCache as _;
 use updater::spool::{MAX_FRAMES, SPOOL, Spool};
 use updater::trust_cache::ZoneTrustCache;
-use updater::{log, misnamed, zone_io};
+use updater::{Action, hash, log, misnamed, zone_io};
 
 /// An image with a formatted free zone.
 fn image(dir: &Path) -> std::path::PathBuf {
@@ -227,8 +227,16 @@ fn names_come_back(image: &Path, wrong: &[&str], files: &[&str]) {
     wrong.sort_unstable();
     assert_eq!(names(&free, "client"), wrong);
     let wanted = ["data.bin", "deep/inner.bin", "gone.bin"];
-    assert_eq!(misnamed::mend(&free, wanted.into_iter()).unwrap(), Some("data.bin"));
-    assert_eq!(misnamed::mend(&free, wanted.into_iter()).unwrap(), None);
+    let found = misnamed::find(&free, wanted.into_iter(), true).unwrap();
+    assert!(found.len() >= 2, "{found:?}");
+    for path in &found {
+        misnamed::mend(&free, path).unwrap();
+    }
+    // What stands in a directory under a wrong name is seen when that has its own.
+    for path in misnamed::find(&free, wanted.into_iter(), true).unwrap() {
+        misnamed::mend(&free, &path).unwrap();
+    }
+    assert!(misnamed::find(&free, wanted.into_iter(), true).unwrap().is_empty());
     free.close().unwrap();
     drop(device);
     let (_device, free) = open(image);
@@ -236,5 +244,46 @@ fn names_come_back(image: &Path, wrong: &[&str], files: &[&str]) {
     assert_eq!(names(&free, "client/deep"), ["inner.bin"]);
     for (seed, path) in (1..).zip(files) {
         assert!(zone_io::file_is(&free, path, 5000, &Digest::of(&noise(seed, 5000))).unwrap(), "{path}");
+    }
+}
+
+/// The whole way, on a raw volume: a program, a directory, and a file that is the user's own by pattern.
+#[test]
+fn a_start_gives_names_back_without_a_server_and_then_rests() {
+    const DIRECTORIES: [&str; 3] = ["client", "client/app", "client/saves"];
+    let dir = temporary();
+    let image = image(dir.path());
+    let world = World::new();
+    let mut files = first();
+    files.push(("saves/settings.ini", b"factory settings".to_vec()));
+    world.publish_with("1.0.0", &files, |request| request.ignore = vec!["saves/**".into()]);
+    let server = world.serve();
+    let run = |servers: &[&str]| {
+        let (_device, free) = open(&image);
+        let outcome = world
+            .setup(servers)
+            .run_on(&free, hash::sequential, |engine| engine.run(&mut TestLauncher::default()).unwrap());
+        free.close().unwrap();
+        outcome
+    };
+    assert_eq!(run(&[&server.url()]).action, Action::Installed);
+    let (device, free) = open(&image);
+    zone_io::write_durable(&free, "client/saves/settings.ini", b"my settings").unwrap();
+    let before: Vec<_> = DIRECTORIES.map(|directory| names(&free, directory)).into();
+    free.close().unwrap();
+    drop(device);
+    run(&[]);
+    for (place, beginning) in [(13, "setti"), (13, "saves"), (5, "saves"), (13, "big.b"), (5, "run.s"), (13, "run.s")] {
+        misname(&image, &[beginning], place);
+        let outcome = run(&[]);
+        assert!(outcome.whole && outcome.alarms.iter().any(|alarm| alarm.contains("damaged name")), "{outcome:?}");
+        let (device, free) = open(&image);
+        assert_eq!(DIRECTORIES.map(|directory| names(&free, directory)).to_vec(), before, "{beginning}");
+        let settings = zone_io::read_small(&free, "client/saves/settings.ini", 99).unwrap().unwrap();
+        assert_eq!(settings, b"my settings");
+        free.close().unwrap();
+        drop(device);
+        let outcome = run(&[]);
+        assert!(outcome.alarms.is_empty() && outcome.action == Action::None, "{outcome:?}");
     }
 }

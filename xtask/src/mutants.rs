@@ -163,6 +163,10 @@ pub fn run(args: &Args) -> Result<()> {
         cargo.arg("--output").arg(&out).args(["--no-shuffle", "--timeout=240"]);
         // It builds the mutated package's tests, and runs the others'.
         cargo.arg(format!("--cargo-arg=--package={}", subject.tested_in));
+        if subject.tested_in == "firmware-image" {
+            // Alone it has none of the features that its tests want.
+            cargo.arg("--cargo-arg=--features=image,sim");
+        }
         cargo.args(subject.tests.iter().map(|tests| format!("--cargo-arg={tests}"))).args(&args.passed_on);
         let status = cargo.status()?;
         // 2: some survived; 3: some took too long. Both are results.

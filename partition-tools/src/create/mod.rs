@@ -19,12 +19,12 @@ use firmware_image::image::device::{DeviceError, lock};
 use firmware_image::image::gpt::Guids;
 use firmware_image::image::{AnyFreeZone, Device};
 use firmware_image::key_slot::DeviceId;
-use firmware_image::paths;
 use firmware_image::places::{Place, Scratch};
 use firmware_image::record::{
     MAX_CONTENT_KEYS, ModuleVersion, Release as RecordRelease, StoredContentKey, VersionRecord,
 };
 use firmware_image::updater_image::UpdaterVersion;
+use firmware_image::{ZoneError, paths};
 use release_store::keys::{ConfigRequest, KeySource, Passphrase, ProductSecrets};
 
 pub use self::release::Preinstalled;
@@ -363,10 +363,13 @@ impl Unfinished {
                 let path = path.display();
                 return Err(ToolError::Refused(format!("{path} exists; remove it, or give --force to replace it")));
             }
-            let busy = |source| DeviceError::Open { path: path.to_owned(), source };
-            let zone = FileZone::open(path, Access::ReadOnly).map_err(busy)?;
-            lock(&zone).map_err(busy)?;
-            replaced = Some(zone);
+            // What cannot be opened or locked here is at least nobody's who asked for it.
+            if let Ok(zone) = FileZone::open(path, Access::ReadOnly) {
+                if let Err(source @ ZoneError::Busy) = lock(&zone) {
+                    return Err(DeviceError::Open { path: path.to_owned(), source }.into());
+                }
+                replaced = Some(zone);
+            }
         }
         let mut beside = path.as_os_str().to_owned();
         beside.push(".part");

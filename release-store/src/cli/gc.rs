@@ -90,7 +90,9 @@ impl Gc {
         let keys = KeyDir::open(&self.keys.dir)?;
         let mut repository = Repository::open(&self.store, &keys)?;
         let passphrase = terminal::passphrase()?;
-        Ok(collect(&mut repository, &passphrase, policy, now, &mut terminal::Bar::new("collecting"))?)
+        let collected = collect(&mut repository, &passphrase, policy, now, &mut terminal::Bar::new("collecting"))?;
+        terminal::say_after_signing(&repository, now);
+        Ok(collected)
     }
 }
 

@@ -47,6 +47,7 @@ impl Init {
         let keys_made = if existing { "used" } else { "made" };
         eprintln!("Keys of {:?} {keys_made}: {}", self.product, self.keys.dir.display());
         eprintln!("Empty store made: {} (fresh until {})", self.store.display(), repository.fresh_until());
+        terminal::say_after_signing(&repository, now);
         if repository.signed_last().timestamp > 1 {
             eprintln!(
                 "There was a store here before: its numbers are gone on with, so that devices which knew it take this one."

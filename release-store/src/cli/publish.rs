@@ -98,7 +98,7 @@ impl Publish {
         } else {
             explain(&published, &repository.fresh_until());
         }
-        terminal::say_root_is_due(&repository, now);
+        terminal::say_after_signing(&repository, now);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -40,7 +40,7 @@ impl Renew {
         if !also.is_empty() {
             eprintln!("Signed again as well: {}.", also.join(", "));
         }
-        terminal::say_root_is_due(&repository, now);
+        terminal::say_after_signing(&repository, now);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -79,8 +79,12 @@ pub(super) fn now() -> anyhow::Result<i64> {
     }
 }
 
-/// Says where the root has to be signed again: once it is over, devices take nothing new.
-pub(super) fn say_root_is_due(repository: &Repository<'_>, now: i64) {
+/// Says where the root has to be signed again (once it is over, devices take nothing new), and where the keys do not remember what was
+/// signed.
+pub(super) fn say_after_signing(repository: &Repository<'_>, now: i64) {
+    if let Some(reason) = repository.not_remembered() {
+        eprintln!("What was signed is not remembered beside the keys: {reason}");
+    }
     if repository.root_is_due(now) {
         let keys = repository.keys().path().display();
         eprintln!("The root is more than half over: run `renew` once with root.key in {keys}.");

@@ -52,7 +52,7 @@ impl Withdraw {
             None => eprintln!("No release stands in {}: devices stay at what they have.", self.channel),
         }
         eprintln!("The store is fresh until {}.", repository.fresh_until());
-        terminal::say_root_is_due(&repository, now);
+        terminal::say_after_signing(&repository, now);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -41,11 +41,25 @@ struct SignedFile {
     stores: BTreeMap<String, SignedLast>,
 }
 
+impl SignedLast {
+    /// The higher of each of the numbers.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            timestamp: self.timestamp.max(other.timestamp),
+            snapshot: self.snapshot.max(other.snapshot),
+            targets: self.targets.max(other.targets),
+            archive: self.archive.max(other.archive),
+            serial: self.serial.max(other.serial),
+        }
+    }
+}
+
 impl KeyDir {
-    /// What was signed last for the store at `store`. Nothing where no file says so: it is a help, and no condition.
+    /// What was signed last for the store at `store`. Nothing where no file says so, or one that is damaged: it is a help, and no
+    /// condition.
     ///
     /// # Errors
-    /// `Key` where the file is damaged; `Io`.
+    /// `Io`.
     pub fn signed_last(&self, store: &Path) -> Result<SignedLast, StoreError> {
         Ok(self.signed()?.remove(&key_of(store)?).unwrap_or_default())
     }
@@ -60,7 +74,9 @@ impl KeyDir {
         if stores.len() > MAX_STORES {
             stores.retain(|path, _| Path::new(path).exists());
         }
-        let (path, beside) = (self.path().join(SIGNED_FILE), self.path().join("signed.json.new"));
+        // Another store's command may be at it, too.
+        let beside = self.path().join(format!("{SIGNED_FILE}.{}", std::process::id()));
+        let path = self.path().join(SIGNED_FILE);
         write_public(&beside, &json(&SignedFile { format: FORMAT, stores }))?;
         fs::rename(&beside, &path).map_err(StoreError::io("rename", &path))?;
         sync_dir(self.path())
@@ -70,10 +86,7 @@ impl KeyDir {
         let path = self.path().join(SIGNED_FILE);
         let Some(bytes) = read_small(&path, MAX_SIGNED_FILE_BYTES)? else { return Ok(BTreeMap::new()) };
         let file = serde_json::from_slice::<SignedFile>(&bytes).ok().filter(|file| file.format == FORMAT);
-        file.map(|file| file.stores).ok_or_else(|| StoreError::Key {
-            path,
-            reason: "it is damaged: put it back, or remove it if no store was put back from a backup or lost".into(),
-        })
+        Ok(file.map(|file| file.stores).unwrap_or_default())
     }
 }
 

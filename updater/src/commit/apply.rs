@@ -62,10 +62,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
 
     fn apply_to_state(&mut self, plan: &CommitPlan) {
         let state = &mut self.state;
+        let mut was_here = false;
         let changes = state.release.as_ref().is_none_or(|installed| installed.serial != plan.release.serial);
         state.release = Some(plan.release.clone());
         state.modules = plan.modules.clone();
         if changes {
+            was_here = state.previous.as_ref().is_some_and(|previous| previous.serial == plan.release.serial);
             state.previous = plan.previous.clone();
             state.health = Health::Unproven { failed_starts: 0 };
         }
@@ -77,7 +79,10 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 state.skip(failed);
                 // What a person chose is gone.
                 state.held = false;
-                state.health = Health::Proven;
+                // The one before has run here; any other is on trial like a new one.
+                if was_here {
+                    state.health = Health::Proven;
+                }
                 // What failed is nothing to go back to.
                 state.previous = None;
             }

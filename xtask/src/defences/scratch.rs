@@ -35,6 +35,8 @@ pub enum Ended {
     Failed(String),
     /// It was stopped.
     TookTooLong,
+    /// It ended in another way, for want of memory perhaps: that shows nothing.
+    BrokeOff,
     /// It could not be built; what the compiler said.
     NotBuilt(String),
     /// There is no test of that name.
@@ -47,6 +49,7 @@ impl fmt::Display for Ended {
             Self::Passed => f.write_str("it passes"),
             Self::Failed(said) => write!(f, "it fails{said}"),
             Self::TookTooLong => write!(f, "it takes longer than {MAX_SECONDS} s"),
+            Self::BrokeOff => f.write_str("it is ended by the system, or ends itself, without a verdict"),
             Self::NotBuilt(said) => write!(f, "it does not compile\n{said}"),
             Self::NotThere => f.write_str("it is not there"),
         }
@@ -135,7 +138,8 @@ impl Scratch {
             Some(0) => Ended::NotThere,
             // So says `timeout`, the second where it had to kill.
             Some(124 | 137) => Ended::TookTooLong,
-            _ => Ended::Failed(reason(&said)),
+            Some(101) if said.contains("1 failed") => Ended::Failed(reason(&said)),
+            _ => Ended::BrokeOff,
         })
     }
 
