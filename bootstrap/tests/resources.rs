@@ -161,7 +161,7 @@ fn without_memory_a_launcher_ends_with_an_error_and_damages_nothing() {
     device.launcher();
     let (mut fine, mut without_updater, mut failed, mut ended_by_system) = (0, 0, 0, 0);
     // From where the system cannot even load a program to where there is enough for all.
-    let (cases, step) = if full() { (192, 32) } else { (24, 256) };
+    let (cases, step) = if full() { (256, 32) } else { (32, 256) };
     for number in 1..=cases {
         let kibibytes = number * step;
         let at = format!("with {kibibytes} KiB");
