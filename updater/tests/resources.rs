@@ -259,9 +259,16 @@ fn an_updater_and_a_factory_tool_on_one_image_are_never_both_at_work() {
     drop(tool);
     let mut updater = Command::new(&whole.program);
     updater.args(["--limit-rate", "100k", "--device"]).arg(&whole.image).arg("run");
-    let updater = updater.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
-    let (mut opened, mut busy, mut updater) = (0, 0, updater);
+    let mut updater = updater.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let files = format!("/proc/{}/fd", updater.id());
+    let has = |path: &Path| {
+        fs::read_dir(&files).unwrap().any(|file| fs::read_link(file.unwrap().path()).is_ok_and(|of| of == path))
+    };
+    while !has(&whole.image) {
+        assert_eq!(updater.try_wait().unwrap(), None);
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let (mut opened, mut busy) = (0, 0);
     while updater.try_wait().unwrap().is_none() {
         match Device::open(&whole.image, None, Access::ReadWrite) {
             Ok(_) => opened += 1,
@@ -287,7 +294,7 @@ fn an_updater_and_a_factory_tool_on_one_image_are_never_both_at_work() {
 #[test]
 fn an_updater_killed_at_any_moment_of_an_update_leaves_one_whole_release() {
     let behind = Behind::new(true);
-    let whole = {
+    let mut whole = {
         let began = Instant::now();
         assert_status(&behind.run(&["run"]), 0);
         began.elapsed()
@@ -314,9 +321,11 @@ fn an_updater_killed_at_any_moment_of_an_update_leaves_one_whole_release() {
         child.kill().unwrap();
         match child.wait().unwrap().code() {
             None => killed += 1,
+            // Measured at a slow moment: how long it takes is learned again.
             Some(status) => {
                 assert_eq!(status, 0, "{at}");
                 ended += 1;
+                whole = whole.mul_f64(0.9);
             }
         }
         match behind.is_open() {
@@ -500,7 +509,7 @@ fn assert_starts_offline(behind: &Behind, change: impl FnOnce(&mut Command), why
         assert!(said(&output).contains(why), "{why}: {}", said(&output));
     }
     // The window of the tests is two seconds.
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(took < Duration::from_secs(25), "{took:?}");
     behind.world.assert_client(&{
         let mut files = first();
         files.push(("notes.txt", b"mine too".to_vec()));

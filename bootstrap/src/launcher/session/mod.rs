@@ -20,7 +20,7 @@ use firmware_image::record::MAX_RECORD_BYTES;
 use firmware_image::{paths, stamp};
 use updater::{Outcome, UPDATER_BUSY, UPDATER_FAILED, UPDATER_FINE, UPDATER_NOT_WHOLE};
 
-use super::args::Options;
+use super::args::{Mode, Options};
 use super::exit::Exit;
 use super::words::Teller;
 use super::zones::Zones;
@@ -107,6 +107,11 @@ fn system_failed(teller: &mut Teller, error: &io::Error) -> Exit {
     Exit::System
 }
 
+/// Whether an updater that ended so, after it was ready, has seen that the client is whole.
+fn vouches(end: Option<End>) -> bool {
+    matches!(end, Some(End::Exited(UPDATER_FINE | UPDATER_FAILED | UPDATER_BUSY)))
+}
+
 impl<Z: Zones> Run<'_, Z> {
     fn go(&mut self, product: Product<'_>) -> io::Result<Exit> {
         let align = u64::from(self.config.align_bytes);
@@ -132,6 +137,7 @@ impl<Z: Zones> Run<'_, Z> {
 
         let mut ready = None;
         let mut client_may_start = true;
+        let mut vouched = false;
         let mut trouble = None;
         match outcome {
             Outcome::Ready { start, mut child, mut go } => {
@@ -155,6 +161,7 @@ impl<Z: Zones> Run<'_, Z> {
                 if let Some(end @ (End::Fault(_) | End::Killed(_))) = child.end() {
                     self.teller.say(&format!("The updater {end}."));
                 }
+                vouched = go || vouches(child.end());
                 ready = Some((start, child));
             }
             Outcome::Ended(end) => self.teller.detail(&format!("The updater {end} without having anything to do.")),
@@ -183,8 +190,12 @@ impl<Z: Zones> Run<'_, Z> {
             Outcome::DeviceGone => return Ok(self.device_gone()),
         }
 
+        // A service runs nothing of a device that nobody has checked; a person with a stick has nothing better than what is there.
+        if matches!(self.options.mode, Mode::Plugged { .. }) && client_may_start && !vouched {
+            client_may_start = false;
+            trouble = trouble.or_else(|| Some(self.nobody_vouches("Plug the device in again")));
+        }
         let mut client_end = None;
-        let mut vouched = false;
         if client_may_start && !self.options.no_client {
             let updater = ready.as_mut().map(|(_, child)| child);
             match self.client(platform, updater)? {
@@ -197,7 +208,7 @@ impl<Z: Zones> Run<'_, Z> {
             if self.was_pulled(&mut child) {
                 return Ok(self.device_gone());
             }
-            vouched = matches!(child.end(), Some(End::Exited(UPDATER_FINE | UPDATER_FAILED | UPDATER_BUSY)));
+            vouched = vouches(child.end());
             let mut opened = self.zones.open(align, platform);
             session.settle(&mut opened.device(&mut self.scratch), &start);
             self.teller.tell(&session);
@@ -206,13 +217,7 @@ impl<Z: Zones> Run<'_, Z> {
         if self.options.no_client && client_may_start && trouble.is_none() {
             trouble = match vouched {
                 true => self.whole_client(platform)?.err(),
-                false => {
-                    self.teller.problem(
-                        "Nobody could tell whether the client is whole.",
-                        "Start the launcher again, where there is a network and no other updater at work.",
-                    );
-                    Some(Exit::ClientNotWhole)
-                }
+                false => Some(self.nobody_vouches("Start the launcher again")),
             };
         }
         Ok(match (client_end, trouble) {
@@ -221,6 +226,14 @@ impl<Z: Zones> Run<'_, Z> {
             (None, Some(trouble)) => trouble,
             (None, None) => Exit::Fine,
         })
+    }
+
+    fn nobody_vouches(&mut self, again: &str) -> Exit {
+        self.teller.problem(
+            "Nobody could tell whether the client is whole: it was not started.",
+            &format!("{again}, where there is a network and no other updater at work."),
+        );
+        Exit::ClientNotWhole
     }
 
     /// Whether the device is gone, or goes now that the updater has failed.
