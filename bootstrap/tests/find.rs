@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bootstrap::launcher::find::{Block, FindError, Plugged, System, own_device, plugged_device};
+use bootstrap::launcher::find::{Block, FindError, Found, Plugged, Siblings, System, own_device, plugged_device};
 
 struct Fake {
     root: tempfile::TempDir,
@@ -84,6 +84,11 @@ impl Fake {
     }
 }
 
+/// The device that the launcher of this system stands on.
+fn own(system: &System) -> Result<Found, FindError> {
+    own_device(system, Duration::from_millis(60))
+}
+
 const DISK: &str = "pci0000:00/usb1/1-2/1-2:1.0/host6/target6:0:0/6:0:0:0/block/sdb";
 const CD: &str = "pci0000:00/usb1/1-2/1-2:1.0/host6/target6:0:0/6:0:0:0/block/sr0";
 /// The disk beside the CD.
@@ -102,7 +107,7 @@ fn a_stick_is_found_from_its_virtual_partition() {
     stick(&fake);
     let virtual_zone = fake.mount("8:18", "media/user/HOLDFAST", "iso9660", "/dev/sdb2");
     let free = fake.mount("8:17", "media/user/MY STICK", "vfat", "/dev/sdb1");
-    let found = own_device(&fake.system(&virtual_zone)).unwrap();
+    let found = own(&fake.system(&virtual_zone)).unwrap();
     assert_eq!(found.virtual_zone.as_ref(), Some(&virtual_zone));
     assert_eq!(found.siblings.free, Some(Block { node: "/dev/sdb1".into(), mounted: Some(free) }));
     assert_eq!(found.siblings.hidden, Some("/dev/sdb3".into()));
@@ -114,7 +119,7 @@ fn a_free_zone_that_is_not_mounted_is_found_by_its_node() {
     let mut fake = Fake::new();
     stick(&fake);
     let virtual_zone = fake.mount("8:18", "cd", "iso9660", "/dev/sdb2");
-    let found = own_device(&fake.system(&virtual_zone)).unwrap();
+    let found = own(&fake.system(&virtual_zone)).unwrap();
     assert_eq!(found.siblings.free, Some(Block { node: "/dev/sdb1".into(), mounted: None }));
 }
 
@@ -124,7 +129,9 @@ fn a_free_zone_mounted_by_a_program_of_its_own_is_found_by_its_source() {
     stick(&fake);
     let virtual_zone = fake.mount("8:18", "cd", "iso9660", "/dev/sdb2");
     let free = fake.mount("0:55", "media/ntfs", "fuseblk", "/dev/sdb1");
-    let found = own_device(&fake.system(&virtual_zone)).unwrap();
+    // Any user can mount one of these.
+    fake.mount("0:56", "home/user/mine", "fuse.mine", "/dev/sdb1");
+    let found = own(&fake.system(&virtual_zone)).unwrap();
     assert_eq!(found.siblings.free.unwrap().mounted, Some(free));
 }
 
@@ -136,7 +143,7 @@ fn a_free_zone_that_lost_its_name_is_the_first_partition_beside_the_hidden_one()
     fake.partition(DISK, 2, "8:18", "");
     fake.partition(DISK, 3, "8:19", "HOLDFAST-HIDDEN");
     let virtual_zone = fake.mount("8:18", "cd", "iso9660", "/dev/sdb2");
-    let found = own_device(&fake.system(&virtual_zone)).unwrap();
+    let found = own(&fake.system(&virtual_zone)).unwrap();
     assert_eq!(found.siblings.free.unwrap().node, Path::new("/dev/sdb1"));
 }
 
@@ -157,7 +164,7 @@ fn a_dual_device_is_found_from_its_cd_by_the_disk_of_the_same_target() {
     let virtual_zone = fake.mount("11:0", "media/cdrom", "iso9660", "/dev/sr0");
     let free = fake.mount("8:17", "media/free", "vfat", "/dev/sdb1");
     fake.mount("8:33", "media/other", "vfat", "/dev/sdc1");
-    let found = own_device(&fake.system(&virtual_zone)).unwrap();
+    let found = own(&fake.system(&virtual_zone)).unwrap();
     assert_eq!(found.siblings.cd, Some("/dev/sr0".into()));
     assert_eq!(found.siblings.free, Some(Block { node: "/dev/sdb1".into(), mounted: Some(free) }));
     assert_eq!(found.siblings.hidden, Some("/dev/sdb2".into()));
@@ -170,7 +177,7 @@ fn a_launcher_without_a_configuration_beside_it_is_on_no_device() {
     let virtual_zone = fake.mount("8:18", "cd", "iso9660", "/dev/sdb2");
     let system = fake.system(&virtual_zone);
     fs::remove_file(virtual_zone.join("device.cfg")).unwrap();
-    assert_eq!(own_device(&system), Err(FindError::NotOnADevice(virtual_zone)));
+    assert_eq!(own(&system), Err(FindError::NotOnADevice(virtual_zone)));
 }
 
 #[test]
@@ -180,9 +187,9 @@ fn a_launcher_on_an_ordinary_disk_or_a_memory_file_system_finds_no_zones() {
     fake.block(disk, "8:0");
     fake.partition(disk, 2, "8:2", "root");
     let on_disk = fake.mount("8:2", "home/user/copy", "ext4", "/dev/sda2");
-    assert!(matches!(own_device(&fake.system(&on_disk)), Err(FindError::NoZones(_))));
+    assert!(matches!(own(&fake.system(&on_disk)), Err(FindError::NoZones(_))));
     let in_memory = fake.mount("0:31", "run/user", "tmpfs", "tmpfs");
-    assert!(matches!(own_device(&fake.system(&in_memory)), Err(FindError::NoBlockDevice(_))));
+    assert!(matches!(own(&fake.system(&in_memory)), Err(FindError::NoBlockDevice(_))));
 }
 
 #[test]
@@ -191,7 +198,7 @@ fn the_mount_that_hides_the_others_counts() {
     stick(&fake);
     fake.mount("8:2", "media/x", "ext4", "/dev/sda2");
     let virtual_zone = fake.mount("8:18", "media/x", "iso9660", "/dev/sdb2");
-    assert!(own_device(&fake.system(&virtual_zone)).is_ok());
+    assert!(own(&fake.system(&virtual_zone)).is_ok());
 }
 
 #[test]
@@ -200,7 +207,7 @@ fn a_garbled_mountinfo_is_survived() {
     stick(&fake);
     let virtual_zone = fake.mount("8:18", "cd", "iso9660", "/dev/sdb2");
     fake.mounts.insert_str(0, "\n \n1 2\n- - -\n1 2 3 \\9 \\777 - -\n\u{fffd}\n");
-    assert!(own_device(&fake.system(&virtual_zone)).is_ok());
+    assert!(own(&fake.system(&virtual_zone)).is_ok());
 }
 
 /// What is beside the virtual zone on `node`: free and hidden zone.
@@ -347,6 +354,13 @@ fn a_foreign_disk_is_never_taken() {
         fake.partition(&disk, 1, &format!("8:{}", 17 + 32 * lun), "");
     }
     assert_eq!(fake.plugged("/dev/sr0"), Err(FindError::NoZones("/dev/sr0".into())));
+    // A computer's own disk at the target of its CD-ROM drive, as some controllers have them; and a disk that is no CD-ROM unit.
+    fake.block("pci0000:00/ata2/host1/target1:0:0/1:0:0:0/block/sr2", "11:2");
+    fake.block("pci0000:00/ata2/host1/target1:0:0/1:0:0:1/block/sde", "8:224");
+    assert_eq!(fake.plugged("/dev/sr2"), Err(FindError::NoZones("/dev/sr2".into())));
+    fake.block("pci0000:00/usb1/1-4/1-4:1.0/host8/target8:0:0/8:0:0:0/block/sdf", "8:228");
+    fake.block("pci0000:00/usb1/1-4/1-4:1.0/host8/target8:0:0/8:0:0:1/block/sdg", "8:232");
+    assert_eq!(fake.plugged("/dev/sdf"), Err(FindError::NoZones("/dev/sdf".into())));
     // A CD-ROM drive without a target of its own finds nothing, and nothing is taken for its target.
     fake.block("pci0000:00/virtio1/block/sr1", "11:1");
     assert_eq!(fake.plugged("/dev/sr1"), Err(FindError::NoZones("/dev/sr1".into())));
@@ -367,12 +381,19 @@ fn a_card_reader_without_a_card_beside_the_cd_is_passed_over() {
 
 #[test]
 fn a_disk_that_appears_after_its_cd_is_waited_for() {
-    let fake = Fake::new();
+    const LONG: Duration = Duration::from_secs(60);
+    is_waited_for(|system| plugged_device(&system, Path::new("/dev/sr0"), LONG).map(|found| found.siblings));
+    is_waited_for(|system| own_device(&system, LONG).map(|found| found.siblings));
+}
+
+fn is_waited_for(find: impl FnOnce(System) -> Result<Siblings, FindError> + Send) {
+    let mut fake = Fake::new();
     fake.block(CD, "11:0");
     fake.udev_knows(&["11:0"]);
+    let disc = fake.mount("11:0", "media/disc", "iso9660", "/dev/sr0");
     std::thread::scope(|scope| {
-        let host = fake.host();
-        let found = scope.spawn(move || plugged_device(&host, Path::new("/dev/sr0"), Duration::from_secs(20)));
+        let system = fake.system(&disc);
+        let found = scope.spawn(move || find(system));
         std::thread::sleep(Duration::from_millis(100));
         fake.block(DISK_1, "8:16");
         fake.partition(DISK_1, 1, "8:17", "HOLDFAST-FREE");
@@ -381,7 +402,7 @@ fn a_disk_that_appears_after_its_cd_is_waited_for() {
         assert!(!found.is_finished(), "the rules have not given their rights yet");
         fake.udev_knows(&["8:16", "8:17", "8:18"]);
         let found = found.join().unwrap().unwrap();
-        assert_eq!(found.siblings.hidden, Some("/dev/sdb2".into()));
+        assert_eq!(found.hidden, Some("/dev/sdb2".into()));
     });
 }
 

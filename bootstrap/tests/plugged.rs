@@ -2,11 +2,11 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use bootstrap::platform::{self, MountFault};
-use firmware_image::sim::figures;
+use firmware_image::sim::{LoopDevice, figures};
 
 fn launcher(args: &[&str]) -> (i32, String) {
     let Output { status, stderr, .. } = Command::new(env!("CARGO_BIN_EXE_bootstrap")).args(args).output().unwrap();
@@ -75,31 +75,6 @@ fn every_capability_is_given_up_and_no_program_started_later_gets_one() {
     assert!(rights(&status).contains(&("NoNewPrivs".into(), "0".into())) || !platform::is_root());
 }
 
-/// A block device over a file, as long as this lives; `None`: this host has none for us.
-struct Loop(PathBuf);
-
-impl Loop {
-    fn over(file: &Path) -> Option<Self> {
-        if !platform::is_root() {
-            figures::skipped("only root makes block devices");
-            return None;
-        }
-        let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output();
-        let Some(made) = made.ok().filter(|made| made.status.success()) else {
-            figures::skipped("this host has no loop devices");
-            return None;
-        };
-        Some(Self(String::from_utf8(made.stdout).unwrap().trim().into()))
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        // Leaves a loop device behind, at worst.
-        let _ = Command::new("losetup").arg("--detach").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn zones_are_mounted_where_nobody_else_sees_them_and_vanish_with_whoever_mounted_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -110,12 +85,12 @@ fn zones_are_mounted_where_nobody_else_sees_them_and_vanish_with_whoever_mounted
         figures::skipped("mkfs.ext4 is not installed");
         return;
     }
-    let Some(node) = Loop::over(&file) else { return };
+    let Some(node) = LoopDevice::over(&file, &[]) else { return };
     let name = format!("test-{}", std::process::id());
     let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let places: Vec<PathBuf> = (0..2)
         .map(|round| {
-            let (node, name) = (node.0.clone(), name.clone());
+            let (node, name) = (node.node().to_owned(), name.clone());
             std::thread::spawn(move || {
                 // No virtual zone: it has no file system that one could have.
                 let mounts = platform::mount_zones(name.as_ref(), &node, Some(&node)).unwrap();

@@ -12,6 +12,7 @@ use firmware_image::host::DirZone;
 use firmware_image::journal::{Journal, State};
 use firmware_image::launcher_note::{LauncherNote, Trial};
 use firmware_image::record::{Health, Release};
+use firmware_image::sim::figures;
 use firmware_image::{Digest, paths};
 use support::{Device, Ended, Maker, PRODUCT, TESTED, digest_of, good_script, script, set_mode};
 
@@ -502,6 +503,51 @@ fn the_report_for_scripts_is_json() {
     assert_eq!(status, 7);
     let report = out.lines().last().unwrap();
     assert!(report.starts_with("{\"status\":7,\"outcome\":\"client\",\"messages\":[\"The updater"), "{report}");
+}
+
+#[test]
+fn on_a_desktop_what_went_wrong_comes_in_a_window() {
+    if TESTED.emulator.is_some() {
+        figures::skipped("autorun.sh takes the launcher of the computer that it runs on");
+        return;
+    }
+    let device = sound(&good_script("1.0.0"));
+    device.client("exit 7");
+    let autorun = device.virtual_zone.join("autorun.sh");
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../partition-tools/assets/autorun.sh"), &autorun).unwrap();
+    let launcher = device.launcher();
+    // A window that keeps what it shows.
+    let programs = tempfile::tempdir().unwrap();
+    let (window, shown) = (programs.path().join("zenity"), programs.path().join("shown"));
+    fs::write(&window, format!("#!/bin/sh\nfor text; do :; done; printf %s \"${{text#--text=}}\" >> '{}'\n", shown.display()))
+        .unwrap();
+    support::set_mode(&window, 0o755);
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+    let start = |display: &str, arguments: &[&str]| {
+        let mut command = std::process::Command::new("sh");
+        command.arg(&autorun).args(arguments).env("PATH", &path).env("DISPLAY", display).env_remove("WAYLAND_DISPLAY");
+        command.env("TMPDIR", programs.path());
+        let ended = Ended::of(support::output(&mut command));
+        let text = fs::read_to_string(&shown).unwrap_or_default();
+        let _ = fs::remove_file(&shown);
+        let left = fs::read_dir(programs.path()).unwrap().count();
+        assert_eq!(left, 1, "something stayed behind");
+        (ended.status, ended.said, text)
+    };
+    let zones = ["--virtual", device.virtual_zone.to_str().unwrap(), "--free", device.free.to_str().unwrap()];
+    assert_eq!(start(":0", &zones), (7, String::new(), String::new()));
+    // Healed: nobody has to read that in a window.
+    fs::remove_file(device.installed_path()).unwrap();
+    let (status, said, text) = start(":0", &zones);
+    assert!(status == 7 && said.contains("was missing") && text.is_empty(), "{status} {said} {text}");
+    fs::remove_file(device.virtual_zone.join("device.cfg")).unwrap();
+    let (status, said, text) = start(":0", &zones);
+    assert!(status == 78 && text.contains("device.cfg") && said.contains(&text), "{status}\n{said}\n{text}");
+    let (status, said, text) = start("", &zones);
+    assert!(status == 78 && said.contains("device.cfg") && text.is_empty(), "{status}\n{said}\n{text}");
+    fs::remove_file(launcher).unwrap();
+    let (status, _, text) = start(":0", &zones);
+    assert!(status == 64 && text.contains("READ ME FIRST.html"), "{status}\n{text}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod support;
 
+use firmware_image::sim::LoopDevice;
 use support::{Product, cut, noise, tool};
 
 #[test]
@@ -85,6 +86,27 @@ fn two_writers_in_one_image_take_turns() {
     product.succeed(&["write", "other.img", "--to", "device.img", "--force-fixed"]);
     product.create("device.img", &["--force"]);
     product.succeed(&["verify", "device.img"]);
+}
+
+#[test]
+fn a_block_device_that_somebody_else_has_is_not_written_to() {
+    let product = Product::new();
+    product.create("device.img", &[]);
+    std::fs::write(product.path("f"), b"f").unwrap();
+    let Some(device) = LoopDevice::over(&product.path("device.img"), &[]) else { return };
+    let node = device.node().to_str().unwrap();
+    // As the operating system has a disk of which something is mounted.
+    let mut options = std::fs::OpenOptions::new();
+    firmware_image::image::device::exclusively(options.read(true));
+    let mounted = options.open(node).unwrap();
+    for writes in [&["free", "put", node, "f", "f"][..], &["free", "rm", node, "client/run.sh"]] {
+        let said = product.fail(7, writes);
+        assert!(said.contains(node) && said.contains("is mounted, or another program has it"), "{writes:?}: {said}");
+    }
+    product.succeed(&["free", "ls", node]);
+    drop(mounted);
+    product.succeed(&["free", "put", node, "f", "f"]);
+    assert_eq!(product.succeed(&["free", "cat", node, "f"]), "f");
 }
 
 #[test]

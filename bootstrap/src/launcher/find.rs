@@ -24,6 +24,8 @@ pub const FREE_NAME: &str = "HOLDFAST-FREE";
 pub const VIRTUAL_NAME: &str = "HOLDFAST-VIRTUAL";
 /// The partition name of the hidden zone.
 pub const HIDDEN_NAME: &str = "HOLDFAST-HIDDEN";
+/// How long a device may take from its first unit to the last partition.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a device that is still being recognised is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -123,8 +125,8 @@ impl FindError {
                 "Say where the zones are: --virtual DIR --free DIR --hidden DEVICE."
             }
             Self::NoZones(_) => {
-                "If this is the device: its partitions are gone. Make one (FAT32) where they were, and start again; or say \
-                 where the zones are: --virtual DIR --free DIR --hidden DEVICE."
+                "Plug the device in again and start the launcher. If this stays so, its partitions are gone: make one (FAT32) \
+                 where they were; or say where the zones are: --virtual DIR --free DIR --hidden DEVICE."
             }
         }
     }
@@ -147,11 +149,11 @@ impl fmt::Display for FindError {
 
 impl std::error::Error for FindError {}
 
-/// Finds the device that holds this program.
+/// Finds the device that holds this program, which may just have been plugged in, as [`plugged_device`].
 ///
 /// # Errors
 /// See [`FindError`].
-pub fn own_device(system: &System) -> Result<Found, FindError> {
+pub fn own_device(system: &System, patience: Duration) -> Result<Found, FindError> {
     let exe = system.exe.as_deref().ok_or(FindError::NoProgram)?;
     let virtual_zone = exe.parent().ok_or(FindError::NoProgram)?.to_path_buf();
     if !virtual_zone.join(paths::DEVICE_CONFIG).is_file() {
@@ -161,7 +163,7 @@ pub fn own_device(system: &System) -> Result<Found, FindError> {
     let mounts = Mount::all(&text);
     let own = Mount::of(&mounts, &virtual_zone).and_then(|mount| Unit::by_number(&system.sys, &mount.device));
     let own = own.ok_or_else(|| FindError::NoBlockDevice(virtual_zone.clone()))?;
-    let siblings = siblings(system, &own, &mounts).ok_or_else(|| FindError::NoZones(own.node(&system.dev)))?;
+    let siblings = siblings_in_time(system, &own, patience)?;
     Ok(Found { virtual_zone: Some(virtual_zone), siblings, is_complete: true })
 }
 
@@ -172,14 +174,21 @@ pub fn own_device(system: &System) -> Result<Found, FindError> {
 /// See [`FindError`].
 pub fn plugged_device(system: &System, node: &Path, patience: Duration) -> Result<Plugged, FindError> {
     let own = Unit::by_node(&system.sys, node).ok_or_else(|| FindError::NoSuchUnit(node.to_path_buf()))?;
+    let siblings = siblings_in_time(system, &own, patience)?;
+    Ok(Plugged { virtual_zone: block(system, &own, &mounts_of(system)), siblings })
+}
+
+fn siblings_in_time(system: &System, own: &Unit, patience: Duration) -> Result<Siblings, FindError> {
     let until = Instant::now() + patience;
-    while !is_settled(system, &own) && Instant::now() < until {
+    while !is_settled(system, own) && Instant::now() < until {
         std::thread::sleep(LOOK);
     }
-    // A mountinfo that cannot be read hides nothing that is needed: every zone is mounted anew.
-    let mounts = Mount::all(&read_text(&system.mountinfo).unwrap_or_default());
-    let siblings = siblings(system, &own, &mounts).ok_or_else(|| FindError::NoZones(own.node(&system.dev)))?;
-    Ok(Plugged { virtual_zone: block(system, &own, &mounts), siblings })
+    siblings(system, own, &mounts_of(system)).ok_or_else(|| FindError::NoZones(own.node(&system.dev)))
+}
+
+/// A mountinfo that cannot be read hides nothing that is needed: a zone is mounted anew.
+fn mounts_of(system: &System) -> Vec<Mount> {
+    Mount::all(&read_text(&system.mountinfo).unwrap_or_default())
 }
 
 fn block(system: &System, unit: &Unit, mounts: &[Mount]) -> Block {
@@ -196,6 +205,10 @@ fn is_settled(system: &System, own: &Unit) -> bool {
     let done = |unit: &Unit| !knows(own) || knows(unit);
     if own.partition_number().is_some() {
         return own.disk().is_none_or(|disk| disk.partitions().iter().all(done));
+    }
+    // What is no part of a USB device is all there.
+    if !own.is_on_usb() {
+        return true;
     }
     let disks = own.beside();
     let recognised = |disk: &Unit| {
@@ -226,8 +239,12 @@ fn siblings(system: &System, own: &Unit, mounts: &[Mount]) -> Option<Siblings> {
             return Some(found(cd, free.as_ref(), hidden.as_ref()));
         }
     }
-    // No name is left. If the target has one disk only, it is the device's: somebody partitioned or formatted it anew.
+    // No name is left. If a USB device has one disk only beside its CD, it is the device's: somebody partitioned or formatted it
+    // anew. Elsewhere a CD-ROM drive may share its target with the disk of a computer, and what is no CD with anything.
     let [disk] = &disks[..] else { return None };
+    if !own.is_cd_rom() || !own.is_on_usb() {
+        return None;
+    }
     match zones_of(disk, own, true) {
         (None, None) => Some(found(cd, Some(disk), None)),
         (free, hidden) => Some(found(cd, free.as_ref(), hidden.as_ref())),

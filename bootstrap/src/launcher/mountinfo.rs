@@ -11,6 +11,8 @@ pub struct Mount {
     pub root: String,
     /// Where it is mounted.
     pub at: PathBuf,
+    /// The kind of file system.
+    pub kind: String,
     /// What was mounted: a node, or a word.
     pub source: String,
 }
@@ -29,8 +31,10 @@ impl Mount {
     /// Where all of a device is mounted, last.
     pub fn place_of(mounts: &[Self], device: Option<&str>, node: &Path) -> Option<PathBuf> {
         let of_device = |mount: &&Self| {
-            // A file system that is a program of its own shows its source only.
-            mount.root == "/" && (Some(&*mount.device) == device || Path::new(&mount.source) == node)
+            // A file system that is a program shows its source only. Only root mounts one of this kind: any user can mount
+            // one of another kind that names any source.
+            let is_of_program = mount.kind == "fuseblk" && Path::new(&mount.source) == node;
+            mount.root == "/" && (Some(&*mount.device) == device || is_of_program)
         };
         mounts.iter().rev().find(of_device).map(|mount| mount.at.clone())
     }
@@ -40,8 +44,9 @@ impl Mount {
         let device = fields.next()?.to_owned();
         let root = unescape(fields.next()?);
         let at = PathBuf::from(unescape(fields.next()?));
-        let mut rest = fields.skip_while(|field| *field != "-").skip(2);
-        Some(Self { device, root, at, source: unescape(rest.next()?) })
+        let mut rest = fields.skip_while(|field| *field != "-").skip(1);
+        let kind = rest.next()?.to_owned();
+        Some(Self { device, root, at, kind, source: unescape(rest.next()?) })
     }
 }
 

@@ -6,16 +6,12 @@
 
 use std::path::{Path, PathBuf};
 use std::prelude::v1::*;
-use std::time::Duration;
 
 use super::exit::Exit;
 use super::find::{self, Block, Plugged};
 use super::words::Teller;
 use super::zones::Directories;
 use crate::platform::{self, MountFault, ZoneMount};
-
-/// How long a device may take from its first unit to the last partition.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens the device whose virtual zone is `node`.
 ///
@@ -30,7 +26,7 @@ pub fn open(node: &Path, allow_root: bool, teller: &mut Teller) -> Result<Direct
         );
         return Err(Exit::Refused);
     }
-    let device = find::plugged_device(&find::System::default(), node, PATIENCE).map_err(|error| {
+    let device = find::plugged_device(&find::System::default(), node, find::PATIENCE).map_err(|error| {
         teller.problem(&error.to_string(), error.hint());
         Exit::NoDevice
     })?;

@@ -28,6 +28,19 @@ impl Unit {
         Path::new(self.0.file_name().unwrap_or_default())
     }
 
+    /// Whether it is a unit of a CD-ROM drive.
+    pub fn is_cd_rom(&self) -> bool {
+        self.name().to_string_lossy().starts_with("sr")
+    }
+
+    /// Whether it is part of a USB device: `…/usbN/…`.
+    pub fn is_on_usb(&self) -> bool {
+        self.0.components().any(|part| {
+            let name = part.as_os_str().to_string_lossy();
+            name.strip_prefix("usb").is_some_and(|bus| bus.bytes().all(|byte| byte.is_ascii_digit()) && !bus.is_empty())
+        })
+    }
+
     /// Its node.
     pub fn node(&self, dev: &Path) -> PathBuf {
         dev.join(self.name())

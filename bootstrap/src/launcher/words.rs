@@ -197,7 +197,8 @@ impl Teller {
         self.say("  3. Start the launcher again. Everything else comes back by itself.");
     }
 
-    /// Shows what was said where nobody can have read it: nothing of Linux, and a window where Windows gave no console.
+    /// Shows what was said where nobody can have read it: a window where Windows gave no console, and where a
+    /// desktop started `autorun.sh`.
     pub fn show(&self) {
         if !self.said.is_empty() {
             platform::show("Holdfast", &self.said.join("\n"));

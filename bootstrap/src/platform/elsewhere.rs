@@ -219,7 +219,7 @@ pub const REACH_HINT: &str = "Whoever looks after this computer can change that.
 /// # Errors
 /// See [`FindError`].
 pub fn own_device() -> Result<Found, FindError> {
-    find::own_device(&find::System::default())
+    find::own_device(&find::System::default(), find::PATIENCE)
 }
 
 /// Standard error is there from the start.

@@ -1,9 +1,11 @@
 //! A device and its zones, wherever they are: a whole image or block device, or zones given one by one, mounted or raw.
 //!
 //! A zone is opened when it is asked for, and each reports its own fault: a free zone that somebody formatted away says
-//! nothing about the hidden one. A device opened for writing is locked, since two writers in one raw FAT destroy it.
+//! nothing about the hidden one. A device opened for writing is locked, since two writers in one raw FAT destroy it; the
+//! operating system's own driver is such a writer.
 
-use std::fs::TryLockError;
+use std::fs::{OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +29,12 @@ pub enum DeviceError {
         /// Why.
         #[source]
         source: ZoneError,
+    },
+    /// Somebody else has a block device that was to be written: a file system of it is mounted, or a program keeps it.
+    #[error("{path} is mounted, or another program has it for itself")]
+    InUse {
+        /// What was named.
+        path: PathBuf,
     },
     /// Its partition table is missing, damaged, or somebody else's.
     #[error("{path} is not a Holdfast device")]
@@ -58,12 +66,7 @@ impl Place {
         if path.is_dir() {
             return Ok(Self::Directory(path.to_owned()));
         }
-        let failed = |source| DeviceError::Open { path: path.to_owned(), source };
-        let zone = FileZone::open(path, access).map_err(failed)?;
-        if access != Access::ReadOnly {
-            lock(&zone).map_err(failed)?;
-        }
-        Ok(Self::Whole(zone))
+        open(path, access).map(Self::Whole)
     }
 
     fn raw(&self) -> Result<Window<FileZone>, ZoneError> {
@@ -85,25 +88,65 @@ impl Place {
 const PATIENCE: Duration = Duration::from_millis(200);
 const ASKED_EVERY: Duration = Duration::from_millis(5);
 
+/// Opens an image or block device, for oneself if it is to be written.
+fn open(path: &Path, access: Access) -> Result<FileZone, DeviceError> {
+    let failed = |source| DeviceError::Open { path: path.to_owned(), source };
+    if access == Access::ReadOnly {
+        return FileZone::open(path, access).map_err(failed);
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    exclusively(&mut options);
+    let file = patiently(|| match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => Ok(None),
+        opened => opened.map(Some),
+    });
+    let file = file.map_err(|error| failed(error.into()))?;
+    let file = file.ok_or_else(|| DeviceError::InUse { path: path.to_owned() })?;
+    let zone = FileZone::from_file(file, access).map_err(failed)?;
+    lock(&zone).map_err(failed)?;
+    Ok(zone)
+}
+
+/// Lets a block device be opened only where nothing of it is mounted, and nothing be mounted meanwhile (open(2), `O_EXCL`). A file,
+/// and other systems' devices, are opened all the same.
+pub fn exclusively(options: &mut OpenOptions) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.custom_flags(rustix::fs::OFlags::EXCL.bits().cast_signed());
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = options;
+}
+
+/// Tries something until it can be had, or [`PATIENCE`] is at its end; then `None`.
+fn patiently<T, E>(mut attempt: impl FnMut() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match attempt()? {
+            None if waited < PATIENCE => {
+                std::thread::sleep(ASKED_EVERY);
+                waited += ASKED_EVERY;
+            }
+            done => return Ok(done),
+        }
+    }
+}
+
 /// Takes an image or block device for oneself, until the last view of it is closed: two writers in one raw FAT destroy it.
 ///
 /// # Errors
 /// `Busy` where another program keeps it, else what the operating system reports.
 pub fn lock(zone: &FileZone) -> Result<(), ZoneError> {
-    let mut waited = Duration::ZERO;
-    loop {
-        match zone.file().try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if waited < PATIENCE => {
-                std::thread::sleep(ASKED_EVERY);
-                waited += ASKED_EVERY;
-            }
-            Err(TryLockError::WouldBlock) => return Err(ZoneError::Busy),
-            // Where the file system has no locks, there is nobody to take turns with.
-            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => return Ok(()),
-            Err(TryLockError::Error(error)) => return Err(error.into()),
-        }
-    }
+    let locked = patiently(|| match zone.file().try_lock() {
+        Ok(()) => Ok(Some(())),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        // Where the file system has no locks, there is nobody to take turns with.
+        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(Some(())),
+        Err(TryLockError::Error(error)) => Err(ZoneError::from(error)),
+    });
+    locked?.ok_or(ZoneError::Busy)
 }
 
 /// A device. See the module.
@@ -120,13 +163,18 @@ impl Device {
     /// a block device, or the directory where it is mounted; it goes before a partition of the disk.
     ///
     /// # Errors
-    /// `Open` (`Busy`: another program writes to it), `Table` with `Foreign` for a disk without Holdfast's partitions.
+    /// `Open` (`Busy`: another program writes to it), `InUse`, `Table` with `Foreign` for a disk without Holdfast's partitions.
     pub fn open(disk: &Path, virtual_zone: Option<&Path>, access: Access) -> Result<Self, DeviceError> {
+        Self::over(open(disk, access)?, disk, virtual_zone)
+    }
+
+    /// As [`Device::open`], over the storage of `disk`, which whoever opened it has for oneself.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn over(zone: FileZone, disk: &Path, virtual_zone: Option<&Path>) -> Result<Self, DeviceError> {
+        let access = zone.access();
         let failed = |source| DeviceError::Open { path: disk.to_owned(), source };
-        let zone = FileZone::open(disk, access).map_err(failed)?;
-        if access != Access::ReadOnly {
-            lock(&zone).map_err(failed)?;
-        }
         let no_table = |source| DeviceError::Table { path: disk.to_owned(), source };
         let table = Table::read(zone.try_clone().map_err(failed)?).map_err(no_table)?;
         if !table.is_holdfast() {
@@ -154,7 +202,7 @@ impl Device {
     /// Takes zones that are given one by one: directories, image files, block devices.
     ///
     /// # Errors
-    /// `Open` for one that is given and cannot be opened.
+    /// `Open` or `InUse` for one that is given and cannot be opened.
     pub fn from_parts(
         virtual_zone: Option<&Path>,
         free: Option<&Path>,

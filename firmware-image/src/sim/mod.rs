@@ -6,6 +6,7 @@
 //! | [`disk`] | the disk as a [`RawZone`](crate::RawZone), its faults, and the record of what it was told |
 //! | [`figures`] | what tests tried, counted; what they could not try |
 //! | [`limits`] | programs with less memory than they want |
+//! | [`loop_device`] | a real block device over a file |
 //! | [`recording`] | every state that a cut in a recording could have left |
 //! | [`power`] | files and raw zones that lose power at the n-th change, where the medium is the operating system's |
 //! | [`room`] | files that find no more room at the n-th change, likewise |
@@ -18,12 +19,14 @@
 pub mod disk;
 pub mod figures;
 pub mod limits;
+pub mod loop_device;
 pub mod medium;
 pub mod power;
 pub mod recording;
 pub mod room;
 
 pub use disk::{Faults, SimDisk};
+pub use loop_device::LoopDevice;
 pub use medium::Medium;
 pub use power::{Cut, CutZone, Power};
 pub use recording::{Effort, Recording, State};

@@ -120,7 +120,7 @@ fn status(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<ToolError>() {
         Some(ToolError::Store(error)) => store_status(error),
         Some(ToolError::WrongProduct { .. } | ToolError::Stamp { .. } | ToolError::Untrusted { .. }) => 3,
-        Some(ToolError::Device(DeviceError::Open { source: ZoneError::Busy, .. })) => 7,
+        Some(ToolError::Device(DeviceError::Open { source: ZoneError::Busy, .. } | DeviceError::InUse { .. })) => 7,
         Some(ToolError::Device(DeviceError::Table { .. }) | ToolError::Unmendable { .. }) => 4,
         Some(ToolError::Target { .. }) => 5,
         Some(ToolError::FreeZoneFull { .. } | ToolError::Build(BuildError::TooSmall { .. })) => 6,

@@ -86,9 +86,8 @@ pub fn write(request: &Request, system: &System, progress: &mut dyn Progress) ->
         mint::tables(&zone, table, owner.as_ref(), &request.random)
             .map_err(ToolError::zone("written", "the partition table"))?;
     }
-    drop(zone);
     if let (Some(owner), Some((secret, align))) = (&owner, secret) {
-        let device = Device::open(&request.target, request.cd.as_deref(), Access::ReadWrite)?;
+        let device = Device::over(zone, &request.target, request.cd.as_deref())?;
         mint::identity(&image, &device, owner, &secret, align, progress)?;
     }
     Ok(Written { bytes, device_id: owner.map(|owner| owner.device_id) })

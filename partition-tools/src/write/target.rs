@@ -6,6 +6,8 @@ use std::fs::{self, Metadata, OpenOptions};
 use std::io::{Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use firmware_image::image::device::exclusively;
+
 use crate::error::ToolError;
 
 /// What is allowed that is refused otherwise.
@@ -139,13 +141,9 @@ impl System {
 
     /// On Linux an exclusive open fails for a disk that is mounted, also where the list of mounts did not show it.
     pub(crate) fn open_exclusively(&self, options: &mut OpenOptions, checks: &Checks) {
-        #[cfg(target_os = "linux")]
         if !checks.force_mounted {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.custom_flags(rustix::fs::OFlags::EXCL.bits() as i32);
+            exclusively(options);
         }
-        #[cfg(not(target_os = "linux"))]
-        let _ = (options, checks);
     }
 }
 

@@ -67,6 +67,11 @@ impl Zones {
         let virtual_zone = zones.virtual_zone.as_deref();
         let device = Device::open(disk, virtual_zone, access).map_err(|error| match error {
             DeviceError::Open { source: ZoneError::Busy, .. } => updater::EngineError::Busy.into(),
+            error @ DeviceError::InUse { .. } => {
+                let text =
+                    format!("{error}: unmount it, or name its mounted zones: --virtual DIR --free DIR --hidden NODE");
+                Status(exit::BUSY, text).into()
+            }
             DeviceError::Open { source: ZoneError::ReadOnly | ZoneError::Denied, .. }
                 if access == Access::ReadWrite =>
             {

@@ -20,9 +20,14 @@ use super::places::{mounting_place, private_directory};
 /// belong to whoever mounts it. Without `flush`: it waits a tenth of a second at each close of a written file, and what must
 /// be durable is flushed by whoever writes it. With `errors=continue`: a pull between a directory's sector and the table's
 /// leaves a file without its clusters; the driver meets it, and would else mount the zone read-only, so that nothing could
-/// be healed any more, at no plug-in.
-const FREE_FILE_SYSTEMS: [(&str, &CStr); 4] =
-    [("vfat", c"utf8=1,shortname=mixed,errors=continue"), ("exfat", c"errors=continue"), ("ntfs3", c""), ("ext4", c"")];
+/// be healed any more, at no plug-in. On ext4 `errors=` goes before what the file system itself says, which may be to stop
+/// the computer.
+const FREE_FILE_SYSTEMS: [(&str, &CStr); 4] = [
+    ("vfat", c"utf8=1,shortname=mixed,errors=continue"),
+    ("exfat", c"errors=continue"),
+    ("ntfs3", c""),
+    ("ext4", c"errors=remount-ro"),
+];
 /// File systems of a virtual zone.
 const VIRTUAL_FILE_SYSTEMS: [(&str, &CStr); 1] = [("iso9660", c"")];
 /// Without access times: reading must write nothing.
