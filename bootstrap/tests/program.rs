@@ -519,8 +519,11 @@ fn on_a_desktop_what_went_wrong_comes_in_a_window() {
     // A window that keeps what it shows.
     let programs = tempfile::tempdir().unwrap();
     let (window, shown) = (programs.path().join("zenity"), programs.path().join("shown"));
-    fs::write(&window, format!("#!/bin/sh\nfor text; do :; done; printf %s \"${{text#--text=}}\" >> '{}'\n", shown.display()))
-        .unwrap();
+    fs::write(
+        &window,
+        format!("#!/bin/sh\nfor text; do :; done; printf %s \"${{text#--text=}}\" >> '{}'\n", shown.display()),
+    )
+    .unwrap();
     support::set_mode(&window, 0o755);
     let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
     let start = |display: &str, arguments: &[&str]| {

@@ -1,10 +1,11 @@
 //! Applying a patch: from its sources and the spool into staging, as a stream.
 
+use std::collections::VecDeque;
 use std::io;
 
 use embedded_io::{Seek as _, SeekFrom, Write as _};
 use firmware_image::digest::Hasher;
-use firmware_image::free_zone::{FreeZone, ZoneFile as _};
+use firmware_image::free_zone::FreeZone;
 use firmware_image::{RawZone, paths};
 use release_store::ContentKeys;
 use release_store::frame::{FrameKind, FrameReader};
@@ -26,7 +27,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// Applies a patch: what is wanted of what it gives is staged.
     pub(crate) fn apply_patch(&self, patch: &PlannedPatch, spool: &mut Spool<'_, F>) -> Result<Staged, EngineError> {
         let advance = |bytes| self.watch.advance(bytes);
-        let mut output = Output { zone: self.free, targets: &patch.targets, next: 0, open: None, failed: None };
+        let mut output = Output::new(self.free, &patch.targets);
         let new_len = patch.targets.iter().map(|target| target.size).sum();
         let old_len = patch.sources.iter().map(|source| source.size).sum();
         let mut parts = Parts {
@@ -193,25 +194,40 @@ struct Output<'a, F: FreeZone> {
     zone: &'a F,
     targets: &'a [Target],
     next: usize,
-    open: Option<OpenTarget<'a, F>>,
+    /// Places of wanted targets that are made and not complete, the next one in front.
+    made: VecDeque<Made<'a, F>>,
+    /// Complete, and not flushed.
+    complete: Vec<Made<'a, F>>,
+    open: Option<OpenTarget>,
     failed: Option<EngineError>,
 }
 
-struct OpenTarget<'a, F: FreeZone + 'a> {
+/// A file in staging.
+struct Made<'a, F: FreeZone + 'a> {
     path: String,
-    file: Option<F::File<'a>>,
+    size: u64,
+    file: F::File<'a>,
+}
+
+/// The target that is being written.
+struct OpenTarget {
     hasher: Hasher,
     left: u64,
 }
 
-impl<F: FreeZone> Output<'_, F> {
+impl<'a, F: FreeZone> Output<'a, F> {
+    fn new(zone: &'a F, targets: &'a [Target]) -> Self {
+        Self { zone, targets, next: 0, made: VecDeque::new(), complete: Vec::new(), open: None, failed: None }
+    }
+
     fn write(&mut self, mut bytes: &[u8], advance: &dyn Fn(u64)) -> io::Result<()> {
         while !bytes.is_empty() {
             self.begin()?;
             let Some(open) = &mut self.open else { return Err(io::ErrorKind::InvalidData.into()) };
             let (piece, rest) = bytes.split_at(open.left.min(bytes.len() as u64) as usize);
-            if let Some(file) = &mut open.file {
-                let path = &open.path;
+            if self.targets[self.next].wanted.is_some()
+                && let Some(Made { path, file, .. }) = self.made.front_mut()
+            {
                 let written = zone_io::write_all(file, piece);
                 written.map_err(|error| fail(&mut self.failed, EngineError::zone("write", path)(error)))?;
                 open.hasher.update(piece);
@@ -228,17 +244,36 @@ impl<F: FreeZone> Output<'_, F> {
     fn begin(&mut self) -> io::Result<()> {
         while self.open.is_none() {
             let Some(target) = self.targets.get(self.next) else { return Ok(()) };
-            let path = target.wanted.map_or_else(String::new, |digest| format!("{}/{digest}", paths::STAGING_DIR));
-            let file = match target.wanted {
-                Some(_) => {
-                    let created = self.zone.create(&path);
-                    let created = created.and_then(|mut file| file.reserve(target.size).map(|()| file));
-                    Some(created.map_err(|error| fail(&mut self.failed, EngineError::zone("write", &path)(error)))?)
-                }
-                None => None,
-            };
-            self.open = Some(OpenTarget { path, file, hasher: Hasher::new(), left: target.size });
+            if target.wanted.is_some() && self.made.is_empty() {
+                let made = self.flush().and_then(|()| self.make());
+                made.map_err(|error| fail(&mut self.failed, error))?;
+            }
+            self.open = Some(OpenTarget { hasher: Hasher::new(), left: target.size });
             self.end()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the places of the next wanted targets, and takes room for all of them at once.
+    fn make(&mut self) -> Result<(), EngineError> {
+        let wanted = self.targets[self.next..].iter().filter_map(|target| Some((target.wanted?, target.size)));
+        let together = zone_io::batch_of(wanted.clone().map(|(_, size)| size));
+        for (digest, size) in wanted.take(together) {
+            let path = format!("{}/{digest}", paths::STAGING_DIR);
+            if self.made.iter().any(|made| made.path == path) {
+                break;
+            }
+            let file = self.zone.create(&path).map_err(EngineError::zone("write", &path))?;
+            self.made.push_back(Made { path, size, file });
+        }
+        let rooms = &mut self.made.iter_mut().map(|made| (&mut made.file, made.size));
+        self.zone.reserve_all(rooms).map_err(EngineError::zone("write", paths::STAGING_DIR))
+    }
+
+    /// Flushes what is complete: one behind the other, the later ones have little left to write.
+    fn flush(&mut self) -> Result<(), EngineError> {
+        for Made { path, mut file, .. } in self.complete.drain(..) {
+            file.flush().map_err(EngineError::zone("write", &path))?;
         }
         Ok(())
     }
@@ -246,16 +281,11 @@ impl<F: FreeZone> Output<'_, F> {
     /// Closes the open target if it is complete.
     fn end(&mut self) -> io::Result<()> {
         let Some(open) = self.open.take_if(|open| open.left == 0) else { return Ok(()) };
-        let wanted = self.targets.get(self.next).and_then(|target| target.wanted);
-        let found = open.hasher.finish();
-        if wanted.is_some_and(|wanted| wanted != found) {
-            let hasher = Hasher::new();
-            self.open = Some(OpenTarget { path: open.path, file: None, hasher, left: 0 });
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the result has another digest"));
-        }
-        if let Some(mut file) = open.file {
-            let path = &open.path;
-            file.flush().map_err(|error| fail(&mut self.failed, EngineError::zone("write", path)(error)))?;
+        if let Some(wanted) = self.targets[self.next].wanted {
+            if wanted != open.hasher.finish() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the result has another digest"));
+            }
+            self.complete.extend(self.made.pop_front());
         }
         self.next += 1;
         Ok(())
@@ -264,18 +294,21 @@ impl<F: FreeZone> Output<'_, F> {
     /// Closes what is left: contents without bytes.
     fn finish(&mut self) -> io::Result<()> {
         self.begin()?;
+        self.flush().map_err(|error| fail(&mut self.failed, error))?;
         if self.next == self.targets.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Removes a target that is not complete. What kept it from being written, if that was it.
+    /// Removes the targets that are not complete. What kept them from being written, if that was it.
     fn abandon(&mut self) -> Result<Option<EngineError>, EngineError> {
-        if let Some(OpenTarget { path, file, .. }) = self.open.take() {
-            drop(file);
-            if !path.is_empty() {
-                zone_io::remove(self.zone, &path)?;
-            }
+        self.open = None;
+        // Part of them would keep room that others need.
+        let made = std::mem::take(&mut self.made);
+        let paths: Vec<String> = made.into_iter().map(|made| made.path).collect();
+        for path in paths {
+            zone_io::remove(self.zone, &path)?;
         }
-        Ok(self.failed.take())
+        let flushed = self.flush();
+        Ok(self.failed.take().or(flushed.err()))
     }
 }
 

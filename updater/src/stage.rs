@@ -72,6 +72,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             chunk: Vec::new(),
             open: None,
         };
+        for content in plan.contents.iter().filter(|content| content.way == Way::Staged) {
+            // Whoever wrote it may have been ended before it was flushed.
+            let path = Self::staged(&content.digest);
+            let flushed = self.free.open_rw(&path).and_then(|mut file| file.flush());
+            flushed.map_err(EngineError::zone("write", &path))?;
+        }
         if let Some(distrust) = self.stage_copies(plan)? {
             return Ok(distrust);
         }

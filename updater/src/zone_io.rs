@@ -12,7 +12,7 @@ use crate::error::EngineError;
 
 /// Bytes read or written at a time.
 pub const BUFFER_BYTES: usize = 256 << 10;
-/// Files whose room is taken at once where many are copied.
+/// Files whose room is taken at once where many are made.
 const BATCH: usize = 16;
 /// The most that such files have in all, in bytes, where they are more than one.
 const BATCH_BYTES: u64 = 4 << 20;
@@ -221,7 +221,11 @@ pub fn copy_checked<F: FreeZone>(
     let failed = || EngineError::zone("write", to);
     let mut target = zone.create(to).map_err(failed())?;
     target.reserve(length).map_err(failed())?;
-    fill(&mut source, from, &mut target, to, length, digest, advance)
+    let copied = fill(&mut source, from, &mut target, to, length, digest, advance)?;
+    if copied == Copied::Whole {
+        target.flush().map_err(failed())?;
+    }
+    Ok(copied)
 }
 
 /// Copies several files, as [`copy_checked`] does one, and takes the room for many of them at once. `done` is called after each.
@@ -237,7 +241,7 @@ pub fn copy_all<F: FreeZone>(
 ) -> Result<Option<usize>, EngineError> {
     let mut before = 0;
     while before < copies.len() {
-        let batch = &copies[before..][..batch_of(&copies[before..])];
+        let batch = &copies[before..][..batch_of(copies[before..].iter().map(|copy| copy.length))];
         let mut progress = Progress::default();
         let result = copy_batch(zone, batch, &mut progress, advance, done);
         if !matches!(result, Ok(Copied::Whole)) {
@@ -253,12 +257,12 @@ pub fn copy_all<F: FreeZone>(
     Ok(None)
 }
 
-/// How many of `copies` go together: one at least. A cut may lose the room that is taken for a batch until the file system is
-/// checked, so that large files go alone.
-fn batch_of(copies: &[CopyJob<'_>]) -> usize {
+/// How many of the files of these lengths are made together: one at least. A cut may lose the room that is taken for a batch until
+/// the file system is checked, so that large files go alone.
+pub fn batch_of(lengths: impl Iterator<Item = u64>) -> usize {
     let mut bytes = 0_u64;
-    let fits = copies.iter().take(BATCH).take_while(|copy| {
-        bytes = bytes.saturating_add(copy.length);
+    let fits = lengths.take(BATCH).take_while(|length| {
+        bytes = bytes.saturating_add(*length);
         bytes <= BATCH_BYTES
     });
     fits.count().max(1)
@@ -295,16 +299,25 @@ fn copy_batch<F: FreeZone>(
     let mut rooms = targets.iter_mut().map(|(file, length)| (file, *length));
     let first = batch.first().map_or("", |copy| &copy.to);
     zone.reserve_all(&mut rooms).map_err(EngineError::zone("write", first))?;
-    for ((copy, mut source), (mut target, length)) in sound.iter().zip(sources).zip(targets) {
-        let whole = fill(&mut source, copy.from, &mut target, &copy.to, length, &copy.digest, advance)?;
-        if whole == Copied::WrongSource {
-            return Ok(whole);
+    // Flushed one behind the other, the later ones have little left to write.
+    let mut filled = 0;
+    let mut result = Ok(if sound.len() == batch.len() { Copied::Whole } else { Copied::WrongSource });
+    for ((copy, mut source), (target, length)) in sound.iter().zip(sources).zip(&mut targets) {
+        match fill(&mut source, copy.from, target, &copy.to, *length, &copy.digest, advance) {
+            Ok(Copied::Whole) => filled += 1,
+            stopped => {
+                result = stopped;
+                break;
+            }
         }
+    }
+    for (copy, (mut target, _)) in sound.iter().zip(targets).take(filled) {
+        target.flush().map_err(EngineError::zone("write", &copy.to))?;
         drop(target);
         progress.copied += 1;
         done(copy)?;
     }
-    Ok(if sound.len() == batch.len() { Copied::Whole } else { Copied::WrongSource })
+    result
 }
 
 /// The source of a copy; `None`: it is missing, damaged, or of another length.
@@ -319,7 +332,7 @@ fn open_source<'z, F: FreeZone>(zone: &'z F, from: &str, length: u64) -> Result<
     Ok((found == length).then_some(source))
 }
 
-/// Copies what `source` holds into `target`, and flushes it.
+/// Copies what `source` holds into `target`. It is not flushed yet.
 fn fill<S: ZoneFile, T: ZoneFile>(
     source: &mut S,
     from: &str,
@@ -343,11 +356,7 @@ fn fill<S: ZoneFile, T: ZoneFile>(
             break;
         }
     }
-    if hasher.finish() != *digest {
-        return Ok(Copied::WrongSource);
-    }
-    target.flush().map_err(EngineError::zone("write", to))?;
-    Ok(Copied::Whole)
+    Ok(if hasher.finish() == *digest { Copied::Whole } else { Copied::WrongSource })
 }
 
 /// An entry that a walk found.
