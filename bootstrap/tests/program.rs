@@ -224,8 +224,9 @@ fn a_client_that_is_not_whole_is_not_started() {
 
 #[test]
 fn a_failed_or_busy_updater_does_not_keep_the_client_from_starting() {
-    for end in ["printf R >&$HOLDFAST_READY_FD; exit 1", "exit 4", "printf R >&$HOLDFAST_READY_FD; kill -SEGV $$"] {
-        let device = sound(&script("1.0.0", end));
+    let ready = |end: &str| format!("printf R >&$HOLDFAST_READY_FD; {end}");
+    for end in [ready("exit 1"), ready("exit 4"), ready("kill -SEGV $$")] {
+        let device = sound(&script("1.0.0", &end));
         device.launcher();
         let before = device.everything();
         assert_eq!(device.start(&[]).status, 7, "{end}");
@@ -246,13 +247,42 @@ fn whoever_starts_the_client_themselves_is_told_only_what_an_updater_has_seen() 
         (ready("kill -KILL $$"), 73),
         ("kill -KILL $$".into(), 73),
         ("exit 0".into(), 73),
-        ("exit 4".into(), 73),
     ] {
         let device = sound(&script("1.0.0", &end));
         device.launcher();
         assert_eq!(device.start(&["--no-client"]).status, alone, "{end}");
         assert_eq!(device.start(&[]).status, 7, "{end}");
     }
+}
+
+#[test]
+fn another_updater_at_work_is_waited_for_until_it_has_finished_or_the_client_is_seen_to_be_whole() {
+    // At its third start nobody else has the device, or it has seen that the client is whole.
+    let third = "echo >> \"$HOLDFAST_TRIES\"; [ $(wc -l < \"$HOLDFAST_TRIES\") -lt 3 ] && exit 4; ";
+    for end in ["printf R >&$HOLDFAST_READY_FD; exit 4", "printf R >&$HOLDFAST_READY_FD; exit 0"] {
+        let device = sound(&script("1.0.0", &format!("{third}{end}")));
+        let tries = device.free.parent().unwrap().join("tries");
+        let mut command = device.command();
+        command.env("HOLDFAST_TRIES", &tries);
+        let ended = Ended::of(support::output(&mut command));
+        assert_eq!((ended.status, &*ended.out), (7, "the client speaks\n"), "{end}: {}", ended.said);
+        assert_eq!(fs::read_to_string(&tries).unwrap().lines().count(), 3, "{end}");
+        assert!(ended.said.contains("Waiting for another updater of this device"), "{end}: {}", ended.said);
+    }
+    // For ever it is not, and a client that nobody could look at does not start.
+    let device = sound(&script("1.0.0", "exit 4"));
+    device.launcher();
+    let before = device.everything();
+    for arguments in [&[][..], &["--no-client"]] {
+        let ended = device.start(arguments);
+        assert_eq!((ended.status, &*ended.out), (73, ""), "{}", ended.said);
+        assert!(
+            ended.said.contains("is at work") && ended.said.contains("Wait until it has finished"),
+            "{}",
+            ended.said
+        );
+    }
+    assert_eq!(device.everything(), before);
 }
 
 #[test]

@@ -283,7 +283,7 @@ fn a_client_that_is_not_whole_is_not_started() {
 #[test]
 fn a_failed_busy_or_crashed_updater_does_not_keep_the_client_from_starting() {
     let wine = wine_or_skip!();
-    for end in ["ready;exit 1", "exit 4", "ready;sleep 100;crash"] {
+    for end in ["ready;exit 1", "ready;exit 4", "ready;sleep 100;crash"] {
         let device = sound(wine, &updater(wine, "1.0.0", end));
         device.stamped_launcher(&wine.program(LAUNCHER));
         let before = everything(&device);

@@ -199,8 +199,9 @@ pub fn survey<F: FreeZone>(
                 };
             }
             Ok(None) => (item.state, item.found) = (FileState::Missing, None),
-            // A sector that cannot be read is damage like any other, and writing the file anew is the cure.
-            Err(ZoneError::Io(_) | ZoneError::Corrupt | ZoneError::OutOfBounds) => {}
+            // A sector that cannot be read is damage like any other, and so is what a scanner lets nobody read: writing the file
+            // anew is the cure.
+            Err(ZoneError::Io(_) | ZoneError::Corrupt | ZoneError::OutOfBounds | ZoneError::Denied) => {}
             Err(error) => return Err(EngineError::zone("read", path)(error)),
         }
     }
@@ -222,7 +223,8 @@ pub fn survey<F: FreeZone>(
         }
         let executable = match entry.metadata.kind {
             Kind::File => crate::quarantine::is_program(zone, &entry.path),
-            _ => None,
+            // A link leads wherever it likes.
+            Kind::Other | Kind::Directory => crate::quarantine::program_ending(&entry.path),
         };
         let (path, length) = (entry.path.clone(), entry.metadata.length);
         inventory.unlisted.push(Unlisted { path, length, executable });

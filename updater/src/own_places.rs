@@ -97,6 +97,19 @@ pub fn make_way<F: FreeZone>(zone: &F, path: &str) -> Result<Option<String>, Eng
     Ok(Some(format!("{path} was a directory: it was moved to {place}")))
 }
 
+/// Takes what is no file out of the place of [`paths::DEVICE_LOCK`], which must be had before all else is looked at.
+///
+/// # Errors
+/// What the zone reports.
+pub fn clear_lock<F: FreeZone>(zone: &F) -> Result<(), EngineError> {
+    let found = zone.metadata(paths::DEVICE_LOCK).map_err(EngineError::zone("read", paths::DEVICE_LOCK))?;
+    match found.map(|found| found.kind) {
+        Some(Kind::Directory) => make_way(zone, paths::DEVICE_LOCK).map(|_| ()),
+        Some(Kind::Other) => zone_io::remove(zone, paths::DEVICE_LOCK).map(|_| ()),
+        Some(Kind::File) | None => Ok(()),
+    }
+}
+
 /// Takes what is no directory out of the place of [`paths::STATE_DIR`].
 ///
 /// # Errors

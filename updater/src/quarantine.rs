@@ -5,13 +5,13 @@
 use firmware_image::free_zone::FreeZone;
 use firmware_image::{Digest, paths};
 
-use crate::error::EngineError;
+use crate::error::{EngineError, FailureKind};
 use crate::inventory::client_path;
 use crate::zone_io::{self, Copied};
 
-/// Endings that Windows starts, and what its shell runs.
-const PROGRAM_ENDINGS: [&str; 13] =
-    ["exe", "com", "bat", "cmd", "scr", "pif", "ps1", "vbs", "vbe", "wsf", "hta", "lnk", "msi"];
+/// Endings that Windows starts or loads, and what its shell runs.
+const PROGRAM_ENDINGS: [&str; 14] =
+    ["exe", "com", "bat", "cmd", "scr", "pif", "ps1", "vbs", "vbe", "wsf", "hta", "lnk", "msi", "dll"];
 /// The ending of what was set aside.
 const ENDING: &str = "quarantined";
 /// The longest part of the original name that is kept.
@@ -19,12 +19,8 @@ const MAX_NAME_CHARS: usize = 60;
 
 /// Why the file at `path` below the managed directory counts as a program; `None`: it does not.
 pub fn is_program<F: FreeZone>(zone: &F, path: &str) -> Option<&'static str> {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    if let Some((_, ending)) = name.rsplit_once('.') {
-        let ending = ending.to_ascii_lowercase();
-        if let Some(known) = PROGRAM_ENDINGS.iter().find(|known| **known == ending) {
-            return Some(known);
-        }
+    if let Some(ending) = program_ending(path) {
+        return Some(ending);
     }
     let mut head = [0; 4];
     // A file that cannot be opened or read cannot be started either, and nobody's file stops the release's from being mended.
@@ -41,6 +37,13 @@ pub fn is_program<F: FreeZone>(zone: &F, path: &str) -> Option<&'static str> {
     }
 }
 
+/// The ending of `path` by which Windows takes whatever it leads to for a program.
+pub fn program_ending(path: &str) -> Option<&'static str> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let (_, ending) = name.rsplit_once('.')?;
+    PROGRAM_ENDINGS.iter().find(|known| known.eq_ignore_ascii_case(ending)).copied()
+}
+
 /// Sets the file at `path` below the managed directory aside; where it stands now.
 ///
 /// # Errors
@@ -55,10 +58,21 @@ pub fn set_aside<F: FreeZone>(zone: &F, path: &str) -> Result<String, EngineErro
         return Ok(String::new());
     };
     let target = place(path, &digest);
+    // Its name can be told beforehand, by who does not want it taken.
+    crate::own_places::make_way(zone, &target)?;
     if !zone_io::file_is(zone, &target, length, &digest)? {
-        match zone_io::copy_checked(zone, &full, &target, length, &digest, &|_| {})? {
-            Copied::Whole => {}
-            Copied::WrongSource => return Err(EngineError::Internal("a file changed while it was set aside")),
+        match zone_io::copy_checked(zone, &full, &target, length, &digest, &|_| {}) {
+            Ok(Copied::Whole) => {}
+            Ok(Copied::WrongSource) => return Err(EngineError::Internal("a file changed while it was set aside")),
+            // Moved, it takes no room; but a cut may leave it under both names.
+            Err(error) if error.kind() == FailureKind::NoSpace => {
+                zone_io::remove(zone, &target)?;
+                zone.rename(&full, &target).map_err(EngineError::zone("move", &full))?;
+                zone_io::sync_parents(zone, &target)?;
+                zone_io::sync_parents(zone, &full)?;
+                return Ok(target);
+            }
+            Err(error) => return Err(error),
         }
     }
     zone_io::sync_parents(zone, &target)?;

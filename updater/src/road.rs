@@ -146,6 +146,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             }
             let installed = basis.installed.as_ref().map(|installed| &installed.manifest);
             let whole = before.is_some() && client_is_whole(&plan.inventory, &plan.manifest, installed);
+            if background.is_some() && whole && !self.let_go && plan.fetch_bytes > 0 {
+                // Before the client may start, which would find them beside it.
+                let is_own = |path: &&String| installed.is_some_and(|installed| installed.file(path).is_some());
+                let foreign: Vec<String> = programs.iter().filter(|path| !is_own(path)).cloned().collect();
+                self.set_aside(&foreign)?;
+            }
             let mut let_go = self.let_go;
             let meter = Arc::clone(self.servers.meter());
             meter.set_deadline(patience.filter(|_| whole && !let_go));

@@ -2,15 +2,18 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::fs;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::*;
 use firmware_image::Digest;
-use firmware_image::host::DirZone;
+use firmware_image::host::{Access, DirZone, FileZone};
 use firmware_image::launcher_note::{LauncherNote, Trial};
-use updater::{Action, FailureKind, Wish};
+use firmware_image::sim::{FullZone, Room};
+use updater::{Action, FailureKind, Outcome, Wish, hash};
 
 fn installed() -> (World, release_store::serve::Server) {
     let world = World::new();
@@ -239,19 +242,78 @@ fn a_rollback_never_goes_to_a_release_that_failed_here() {
     assert_eq!(outcome.version.as_deref(), Some("1.0.0"));
 }
 
+/// Where a program in the client's directory is set aside to.
+fn place_of(name: &str, bytes: &[u8]) -> String {
+    format!(".holdfast/quarantine/{}-{name}.quarantined", &Digest::of(bytes).to_hex()[..16])
+}
+
+/// A plug-in of a device with so much room.
+fn run_in(world: &World, room: &Rc<Room>) -> Outcome {
+    let free = DirZone::open(&world.free()).unwrap();
+    let hidden = FileZone::open(&world.path("hidden.img"), Access::ReadWrite).unwrap();
+    let mut setup = world.setup(&[]);
+    setup.transports.push(Box::new(release_store::Directory::new(world.store())));
+    let free = FullZone(&free, room.clone());
+    setup.run_zones(&free, Some(hidden), hash::sequential::<FullZone<'_, DirZone>>, |engine| {
+        engine.run(&mut TestLauncher::default()).unwrap()
+    })
+}
+
 #[test]
 fn a_program_that_cannot_be_set_aside_keeps_nobody_from_an_update() {
-    let (world, server) = installed();
+    let (world, _server) = installed();
     write(&world.client().join("evil.exe"), b"not even an exe");
-    // A directory stands where its copy belongs.
-    let place = format!("{}-evil.exe.quarantined", &Digest::of(b"not even an exe").to_hex()[..16]);
-    fs::create_dir_all(world.free().join(".holdfast/quarantine").join(place)).unwrap();
-    let run = || world.engine(&[&server.url()], |engine| engine.run(&mut TestLauncher::default()).unwrap());
-    let outcome = run();
+    let room = Room::without_a_place_for(place_of("evil.exe", b"not even an exe").leak());
+    let outcome = run_in(&world, &room);
     assert!(outcome.alarms.iter().any(|alarm| alarm.contains("could not be set aside")), "{:?}", outcome.alarms);
     assert!(world.client().join("evil.exe").exists());
     world.publish("2.0.0", &second());
-    assert_eq!(run().action, Action::Updated);
+    assert_eq!(run_in(&world, &room).action, Action::Updated);
+}
+
+#[test]
+fn neither_what_stands_in_the_way_nor_a_full_device_keeps_a_program_from_being_set_aside() {
+    let (world, _server) = installed();
+    let place = world.free().join(place_of("evil.dll", b"a library"));
+    for room in [Room::endless(), Room::for_changes(0, false)] {
+        write(&world.client().join("evil.dll"), b"a library");
+        // Its place can be told beforehand.
+        if room.used() == 0 {
+            fs::create_dir_all(place.join("in the way")).unwrap();
+        }
+        let outcome = run_in(&world, &room);
+        assert!(outcome.alarms.iter().any(|alarm| alarm.ends_with("it was set aside")), "{:?}", outcome.alarms);
+        assert!(!world.client().join("evil.dll").exists());
+        assert_eq!(fs::read(&place).unwrap(), b"a library");
+        fs::remove_file(&place).unwrap();
+    }
+    // A link leads wherever it likes; a person's own that is called like no program is left alone.
+    write(&world.free().join("mine.txt"), b"mine");
+    for name in ["version.dll", "letter.txt"] {
+        std::os::unix::fs::symlink(world.free().join("mine.txt"), world.client().join(name)).unwrap();
+    }
+    run_in(&world, &Room::endless());
+    assert!(!world.client().join("version.dll").is_symlink() && world.client().join("letter.txt").is_symlink());
+    assert_eq!(fs::read(world.free().join("mine.txt")).unwrap(), b"mine");
+}
+
+#[test]
+fn unlisted_programs_are_set_aside_before_the_client_may_start_beside_a_download() {
+    let (world, server) = installed();
+    let mut files = second();
+    files.push(("film.bin", noise(5, 2_000_000)));
+    world.publish("2.0.0", &files);
+    write(&world.client().join("evil.dll"), b"a library");
+    let evil = world.client().join("evil.dll");
+    let there = Rc::new(Cell::new(None));
+    let look = (there.clone(), evil);
+    let mut launcher = TestLauncher {
+        can_go: true,
+        on_go: Some(Box::new(move || look.0.set(Some(look.1.exists())))),
+        ..TestLauncher::default()
+    };
+    let outcome = world.engine(&[&server.url()], |engine| engine.run(&mut launcher).unwrap());
+    assert_eq!((outcome.action, there.get()), (Action::Updated, Some(false)), "{}", launcher.said);
 }
 
 /// A server whose manifests and packs do not come within the check window.

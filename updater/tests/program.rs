@@ -199,6 +199,33 @@ fn one_updater_at_a_time() {
 }
 
 #[test]
+fn a_second_updater_tells_the_launcher_whether_the_client_is_whole_although_it_has_to_wait() {
+    let (listener, url) = reserved_port();
+    let (world, program) = device(&[(url, 1)]);
+    world.publish("1.0.0", &first());
+    let _server = serve_at(&world, listener);
+    assert_status(&run(&world, &program, &["update"]), 0);
+    let lock = File::open(world.free().join(".holdfast")).unwrap();
+    lock.lock().unwrap();
+    let says = || {
+        let (mut child, mut ready, client) = launch(&world, &program, &["run"]);
+        drop(client);
+        let status = child.wait().unwrap();
+        let mut said = String::new();
+        ready.read_to_string(&mut said).unwrap();
+        (status.code(), said)
+    };
+    assert_eq!(says(), (Some(4), "R".to_owned()));
+    let (name, bytes) = &first()[0];
+    let mut infected = bytes.clone();
+    infected[0] ^= 1;
+    write(&world.client().join(name), &infected);
+    assert_eq!(says(), (Some(4), String::new()));
+    write(&world.client().join(name), bytes);
+    assert_eq!(says(), (Some(4), "R".to_owned()));
+}
+
+#[test]
 fn an_updater_killed_again_and_again_ends_with_a_whole_client_and_no_frame_fetched_twice() {
     let (listener, url) = reserved_port();
     let (world, program) = device(&[(url, 1)]);

@@ -229,7 +229,7 @@ fn where_no_lock_can_be_had_the_clients_files_still_tell_that_it_runs() {
 }
 
 #[test]
-fn a_device_that_cannot_be_locked_is_no_fault_of_its_updaters() {
+fn a_directory_in_the_place_of_the_lock_keeps_nobody_from_mending_the_client() {
     let wine = wine_or_skip!();
     let (listener, url) = reserved_port();
     let (world, program) = device(wine, &url);
@@ -241,9 +241,14 @@ fn a_device_that_cannot_be_locked_is_no_fault_of_its_updaters() {
     assert_status(&launch(), 0);
     fs::remove_file(world.free().join(paths::DEVICE_LOCK)).unwrap();
     fs::create_dir(world.free().join(paths::DEVICE_LOCK)).unwrap();
+    let client = world.client().join("run.exe");
+    let sound = fs::read(&client).unwrap();
+    fs::write(&client, [&sound[..], b"infected"].concat()).unwrap();
     let output = launch();
     assert_status(&output, 0);
-    assert!(said(&output).contains("cannot be locked") && !said(&output).contains("restored"), "{}", said(&output));
+    assert!(!said(&output).contains("restored"), "{}", said(&output));
+    assert!(fs::read(&client).unwrap() == sound, "{}", said(&output));
+    assert!(world.free().join(paths::DEVICE_LOCK).is_file());
     let note = LauncherNote::read(&DirZone::open(&world.free()).unwrap()).unwrap();
     assert!(note.failed_updaters.is_empty(), "{note:?}");
 }

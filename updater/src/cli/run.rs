@@ -85,6 +85,11 @@ pub fn main(session: &Session<'_>, args: &RunArgs) -> u8 {
                 launcher.ready();
             }
             if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(EngineError::Busy))) {
+                // Whoever has the device may take long. That the client is whole can be seen meanwhile.
+                let looked = session.with_engine(Access::ReadOnly, |engine| Ok(engine.is_whole() && engine.has_list()));
+                if matches!(looked, Ok(true)) {
+                    launcher.ready();
+                }
                 return exit::BUSY;
             }
             // Nothing was changed. What nobody may write can still be looked at.

@@ -178,6 +178,7 @@ fn own_directory() -> Option<PathBuf> {
 fn lock(zone: &DirZone, free: &Path) -> Result<Locked> {
     // What cannot be cleared away is what the next lines report.
     let _ = updater::own_places::clear_state_dir(zone);
+    let _ = updater::own_places::clear_lock(zone);
     if let Err(error) = zone.create_dir_all(paths::STATE_DIR) {
         match error {
             // Nothing can be written: there is nothing to take turns with, and each write will say so.

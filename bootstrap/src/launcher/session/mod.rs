@@ -30,6 +30,8 @@ use crate::platform::{Child, End, Events, Presence, SealedMemory, Wakeup};
 
 /// How often is looked whether the device is still there.
 const PRESENCE_LOOK: Duration = Duration::from_secs(1);
+/// Who is waited for so much longer than was asked for has slept.
+const ASLEEP: Duration = Duration::from_secs(10);
 /// The signal that ends a process at once (POSIX, `kill -9`).
 const SIGNAL_KILL: i32 = 9;
 struct Run<'r, Z: Zones> {
@@ -164,6 +166,14 @@ impl<Z: Zones> Run<'_, Z> {
                 vouched = go || vouches(child.end());
                 ready = Some((start, child));
             }
+            Outcome::Ended(End::Exited(UPDATER_BUSY)) => {
+                self.teller.problem(
+                    "Another updater of this device is at work, and the client is not whole yet: it was not started.",
+                    "Wait until it has finished, and start the launcher again.",
+                );
+                trouble = Some(Exit::ClientNotWhole);
+                client_may_start = false;
+            }
             Outcome::Ended(end) => self.teller.detail(&format!("The updater {end} without having anything to do.")),
             Outcome::None => {
                 let exit = match (session.has_started_any(), session.lacked_room()) {
@@ -246,11 +256,16 @@ impl<Z: Zones> Run<'_, Z> {
 
     /// Waits for the next thing to happen. Looks meanwhile whether the device is still there: an updater whose device was
     /// pulled is ended, since it may wait for a server for long before it notices.
-    fn wait(&self, mut updater: Option<&mut Child>, deadline: Option<Instant>) -> io::Result<Wakeup> {
+    fn wait(&self, mut updater: Option<&mut Child>, mut deadline: Option<Instant>) -> io::Result<Wakeup> {
         loop {
             let look = Instant::now() + PRESENCE_LOOK;
             let until = deadline.map_or(look, |deadline| deadline.min(look));
             let wakeup = self.events.wait(updater.as_deref(), Some(until))?;
+            // A computer that slept did not give anybody time to be ready, and on some systems its clock went on meanwhile.
+            let slept = Instant::now().saturating_duration_since(until);
+            if slept > ASLEEP {
+                deadline = deadline.map(|deadline| deadline + slept);
+            }
             if let Some(updater) = updater.as_deref_mut()
                 && self.presence.is_gone()
             {

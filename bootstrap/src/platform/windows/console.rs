@@ -10,6 +10,7 @@ use windows_sys::Win32::System::Console::{
 use windows_sys::Win32::System::Diagnostics::Debug::{
     SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SEM_NOOPENFILEERRORBOX, SetErrorMode,
 };
+use windows_sys::Win32::System::LibraryLoader::SetDllDirectoryW;
 use windows_sys::Win32::System::StationsAndDesktops::{
     GetProcessWindowStation, GetUserObjectInformationW, UOI_FLAGS, USEROBJECTFLAGS,
 };
@@ -23,6 +24,13 @@ use super::wide;
 pub fn prepare() {
     // SAFETY: takes no memory of ours.
     unsafe { SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX | SEM_NOOPENFILEERRORBOX) };
+    // The client starts in the root of the free zone, where anybody puts what he likes: neither it nor what it starts by a bare
+    // name looks for libraries and programs there.
+    // SAFETY: an empty string that ends in zero. On Windows setting a variable is always sound (std::env::set_var).
+    unsafe {
+        SetDllDirectoryW([0].as_ptr());
+        std::env::set_var("NoDefaultCurrentDirectoryInExePath", "1");
+    }
     if !leads_somewhere(STD_ERROR_HANDLE) && !leads_somewhere(STD_OUTPUT_HANDLE) {
         // SAFETY: takes no memory of ours. Without such a console nothing changes.
         unsafe { AttachConsole(ATTACH_PARENT_PROCESS) };
