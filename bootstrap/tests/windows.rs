@@ -519,8 +519,16 @@ fn a_copy_of_the_launcher_in_the_free_zone_needs_no_virtual_zone_and_no_options(
     assert!(ended.said.starts_with(restored), "{}", ended.said);
     assert!(ended.said.contains(&format!("\nrun|--free|{}\r\n", there(&device.free))), "{}", ended.said);
     assert_eq!(device.installed().unwrap(), image);
-    // Without its configuration it is only a program in some directory.
-    fs::remove_file(config).unwrap();
+    // All of the state may be gone, or the configuration damaged, if there is another one beside the launcher.
+    let beside = device.free.join(paths::CONFIG_BESIDE);
+    fs::copy(&config, &beside).unwrap();
+    fs::write(&config, b"damaged").unwrap();
+    assert_eq!(wine.command(&copy).output().unwrap().status.code(), Some(7));
+    fs::remove_dir_all(device.free.join(paths::STATE_DIR)).unwrap();
+    assert_eq!(wine.command(&copy).output().unwrap().status.code(), Some(7));
+    // Without any it is only a program in some directory.
+    fs::remove_file(beside).unwrap();
+    let _ = fs::remove_file(config);
     assert_eq!(wine.command(&copy).output().unwrap().status.code(), Some(66));
 }
 

@@ -32,6 +32,11 @@ pub const PREVIOUS_STATEMENT: &str = ".holdfast/trust/previous.json";
 pub const CHUNK_LIST: &str = ".holdfast/trust/chunks";
 /// A copy of the signed configuration, so that a free zone alone suffices to start from.
 pub const CONFIG_COPY: &str = ".holdfast/trust/device.cfg";
+/// Another one, beside a launcher in the free zone (Windows): that one finds no virtual zone, and somebody may remove all of
+/// [`STATE_DIR`].
+pub const CONFIG_BESIDE: &str = "bootstrap.cfg";
+/// Where the free zone has the signed configuration: the first one that holds counts.
+pub const CONFIGS_IN_FREE: [&str; 2] = [CONFIG_COPY, CONFIG_BESIDE];
 /// Digests of updater files that would not start here, one a line: they are not fetched again.
 pub const REFUSED_UPDATERS: &str = ".holdfast/trust/refused-updaters";
 /// Files that could not be removed because they run, moved out of the way (Windows). The next start empties it.
@@ -76,13 +81,16 @@ fn program_name(prefix: &str, platform: &str) -> heapless::String<64> {
     name
 }
 
+/// Windows on x86-64, whose launcher stands in a stick's free zone, too.
+pub const WINDOWS_PLATFORM: &str = "windows-x86_64";
+
 /// The platform this code was built for, as the formats name it: `linux-x86_64`, `windows-x86_64`, `linux-aarch64`.
 pub const THIS_PLATFORM: &str = if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
     "linux-x86_64"
 } else if cfg!(all(target_os = "linux", target_arch = "aarch64")) {
     "linux-aarch64"
 } else if cfg!(all(target_os = "windows", target_arch = "x86_64")) {
-    "windows-x86_64"
+    WINDOWS_PLATFORM
 } else {
     "unknown"
 };

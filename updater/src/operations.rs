@@ -440,6 +440,13 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         // What the launcher reads before it starts the client comes first.
         self.save_state()?;
         zone_io::write_if_changed(self.free, paths::CONFIG_COPY, self.config.bytes())?;
+        let beside = paths::bootstrap_name(paths::WINDOWS_PLATFORM);
+        if self.free.metadata(&beside).map_err(EngineError::zone("read", &beside))?.is_some() {
+            // Whatever stands in its place may be somebody's, and nobody needs it as long as the other one is there.
+            if let Err(error) = zone_io::write_if_changed(self.free, paths::CONFIG_BESIDE, self.config.bytes()) {
+                self.watch.detail(&error.to_string());
+            }
+        }
         if let Some(launcher) = launcher
             && !self.let_go
             && !self.is_open()?

@@ -18,6 +18,7 @@ use firmware_image::image::build::{Layout, stick};
 use firmware_image::image::device::Device;
 use firmware_image::image::gpt::Guids;
 use firmware_image::image::iso::{IsoFile, Source};
+use firmware_image::paths;
 use firmware_image::updater_image::Floors;
 
 #[test]
@@ -196,6 +197,38 @@ fn one_updater_at_a_time() {
     lock.lock().unwrap();
     assert_status(&run(&world, &program, &["run"]), 4);
     assert_status(&run(&world, &program, &["update"]), 4);
+}
+
+#[test]
+fn beside_a_launcher_in_the_free_zone_the_configuration_outlives_all_of_the_state() {
+    let (listener, url) = reserved_port();
+    let (world, program) = device(&[(url, 1)]);
+    world.publish_with("1.0.0", &first(), with_updater(&program));
+    let _server = serve_at(&world, listener);
+    let beside = world.free().join(paths::CONFIG_BESIDE);
+    assert_status(&run(&world, &program, &["run"]), 0);
+    assert!(!beside.exists(), "nobody looks for it there");
+    fs::write(world.free().join("bootstrap-windows-x86_64.exe"), b"a launcher").unwrap();
+    assert_status(&run(&world, &program, &["run"]), 0);
+    let config = fs::read(world.path("virtual/device.cfg")).unwrap();
+    assert_eq!(fs::read(&beside).unwrap(), config);
+    // Where no virtual zone is in sight, as on Windows.
+    let without = || Command::new(&program).arg("--free").arg(world.free()).arg("run").output().unwrap();
+    for damage in [false, true] {
+        match damage {
+            true => fs::write(world.free().join(paths::CONFIG_COPY), b"damaged").unwrap(),
+            false => fs::remove_dir_all(world.free().join(paths::STATE_DIR)).unwrap(),
+        }
+        assert_status(&without(), 0);
+        assert_eq!(fs::read(world.free().join(paths::CONFIG_COPY)).unwrap(), config);
+        world.assert_client(&first());
+    }
+    fs::write(&beside, b"damaged").unwrap();
+    assert_status(&without(), 0);
+    assert_eq!(fs::read(&beside).unwrap(), config);
+    fs::remove_dir_all(world.free().join(paths::STATE_DIR)).unwrap();
+    fs::write(&beside, b"damaged").unwrap();
+    assert_eq!(without().status.code(), Some(5));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use firmware_image::hidden::HiddenZone;
 use firmware_image::host::{Access, FileZone};
 use firmware_image::image::any_zone::{AnyVirtualFile, walk};
 use firmware_image::image::{AnyFreeZone, Device, DeviceError, VirtualZone as _};
+use firmware_image::signature::PublicKey;
 use firmware_image::storage::Window;
 use firmware_image::{FreeZone as _, ZoneError, paths};
 
@@ -107,7 +108,7 @@ impl Zones for Image {
     type Plain = AnyVirtualFile;
     const SHARED: bool = false;
 
-    fn config(&self) -> Result<Vec<u8>, ZoneError> {
+    fn config(&self, _vendor: &PublicKey) -> Result<Vec<u8>, ZoneError> {
         // The program said why it cannot be opened when it was first.
         let device = self.reopen(Access::ReadOnly).map_err(|_| ZoneError::NotFound)?;
         let bytes = device.virtual_zone()?.read_file(paths::DEVICE_CONFIG, MAX_CONFIG_BYTES as u64)?;

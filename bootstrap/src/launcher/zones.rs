@@ -8,10 +8,12 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::prelude::v1::*;
 
+use firmware_image::device_config::DeviceConfig;
 use firmware_image::device_config::MAX_CONFIG_BYTES;
 use firmware_image::hidden::{DISK_ALIGN_BYTES, HiddenZone};
 use firmware_image::host::{Access, DirZone, FileZone};
 use firmware_image::places::{Places, Scratch};
+use firmware_image::signature::PublicKey;
 use firmware_image::storage::{Window, read_exact_at};
 use firmware_image::{FreeZone, RawZone, ZoneError, paths};
 
@@ -68,7 +70,7 @@ pub trait Zones {
     ///
     /// # Errors
     /// Why it cannot be read.
-    fn config(&self) -> Result<Vec<u8>, ZoneError>;
+    fn config(&self, vendor: &PublicKey) -> Result<Vec<u8>, ZoneError>;
 
     /// Opens what is in reach.
     fn open(&self, align_bytes: u64, platform: &str) -> OpenedOf<Self>;
@@ -233,10 +235,15 @@ impl Zones for Directories {
     type Plain = FileZone;
     const SHARED: bool = true;
 
-    fn config(&self) -> Result<Vec<u8>, ZoneError> {
+    fn config(&self, vendor: &PublicKey) -> Result<Vec<u8>, ZoneError> {
         match (&self.virtual_zone, &self.free) {
             (Some(virtual_zone), _) => read_limited(&virtual_zone.join(paths::DEVICE_CONFIG)),
-            (None, Some(free)) => read_limited(&free.join(paths::CONFIG_COPY)),
+            (None, Some(free)) => {
+                let read = |path: &&str| read_limited(&free.join(path));
+                let holds = |bytes: &Vec<u8>| DeviceConfig::open(bytes, vendor).is_ok();
+                let sound = paths::CONFIGS_IN_FREE.iter().filter_map(|path| read(path).ok()).find(holds);
+                sound.map_or_else(|| read(&paths::CONFIG_COPY), Ok)
+            }
             (None, None) => Err(ZoneError::NotFound),
         }
     }

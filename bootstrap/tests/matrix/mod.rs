@@ -533,7 +533,7 @@ impl Unit {
             Err(error) => return refused(66, vec![error.to_string(), error.hint().into()]),
         };
         let hint = "Take a device of the same kind.".to_owned();
-        let bytes = match image.config() {
+        let bytes = match image.config(&self.vendor) {
             Ok(bytes) => bytes,
             Err(error) => return refused(78, vec![format!("device.cfg cannot be read: {error}"), hint]),
         };

@@ -148,9 +148,11 @@ pub fn create(
         let path = paths::updater_name(platform);
         identity::put_file(&free, &path, &mut image.as_slice(), |_| {})?;
     }
-    // Windows mounts no ISO partition: a person finds the launcher where the client is.
-    for (platform, launcher) in launchers.iter().filter(|(platform, _)| platform == virtual_files::WINDOWS_PLATFORM) {
+    // Windows mounts no ISO partition: a person finds the launcher where the client is. Of a CD it is started, which nobody can write.
+    let of_windows = launchers.iter().find(|(platform, _)| cd.is_none() && platform == paths::WINDOWS_PLATFORM);
+    if let Some((platform, launcher)) = of_windows {
         identity::put_file(&free, &paths::bootstrap_name(platform), &mut launcher.as_slice(), |_| {})?;
+        identity::put_file(&free, paths::CONFIG_BESIDE, &mut config.as_slice(), |_| {})?;
     }
     // The updater keeps a copy there, and would write it at the first start.
     identity::put_file(&free, paths::CONFIG_COPY, &mut config.as_slice(), |_| {})?;

@@ -13,8 +13,6 @@ use crate::error::ToolError;
 /// The page for whoever holds the device and worries.
 pub const READ_ME: &str = "READ ME FIRST.html";
 const AUTORUN_SH: &str = include_str!("../../assets/autorun.sh");
-/// The launcher that Windows' autorun starts.
-pub const WINDOWS_PLATFORM: &str = "windows-x86_64";
 
 /// All files of the virtual zone, in a fixed order.
 pub(super) fn collect(
@@ -56,8 +54,8 @@ pub(super) fn collect(
 fn autorun_inf(product: &str, launchers: &[(String, Vec<u8>)]) -> Vec<u8> {
     let name: String = product.chars().filter(|c| !c.is_control()).collect();
     let mut lines = vec!["[autorun]".to_owned(), format!("label={name}")];
-    if launchers.iter().any(|(platform, _)| platform == WINDOWS_PLATFORM) {
-        let program = paths::bootstrap_name(WINDOWS_PLATFORM);
+    if launchers.iter().any(|(platform, _)| platform == paths::WINDOWS_PLATFORM) {
+        let program = paths::bootstrap_name(paths::WINDOWS_PLATFORM);
         lines.push(format!("open={program}"));
         lines.push(format!("icon={program}"));
         lines.push(format!("action=Start {name}"));

@@ -171,7 +171,8 @@ impl Zones {
 fn own_directory() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     let directory = program.parent()?;
-    directory.join(paths::CONFIG_COPY).is_file().then(|| directory.to_owned())
+    let has_config = paths::CONFIGS_IN_FREE.iter().any(|path| directory.join(path).is_file());
+    has_config.then(|| directory.to_owned())
 }
 
 /// One updater at a time.
@@ -226,18 +227,27 @@ fn read_limited(path: &Path) -> Option<Vec<u8>> {
     (length <= MAX_CONFIG_BYTES as u64).then(|| std::fs::read(path).ok()).flatten()
 }
 
-/// The configuration from the virtual zone, else the signed copy in the free zone.
+/// The configuration from the virtual zone, else the first signed copy in the free zone that holds.
 fn read_config(given: Option<Vec<u8>>, free: &AnyFreeZone, vendor: &PublicKey) -> Result<Config> {
     if let Some(bytes) = given {
         return Ok(Config::open(&bytes, vendor)?);
     }
-    match updater::zone_io::read_small(free, paths::CONFIG_COPY, MAX_CONFIG_BYTES as u64)? {
-        Some(bytes) => Ok(Config::open(&bytes, vendor)?),
-        None => Err(no_device(format!(
+    let mut refused = None;
+    for path in paths::CONFIGS_IN_FREE {
+        let read = updater::zone_io::read_small(free, path, MAX_CONFIG_BYTES as u64)?;
+        match read.map(|bytes| Config::open(&bytes, vendor)) {
+            Some(Ok(config)) => return Ok(config),
+            Some(Err(error)) => refused = refused.or(Some(error)),
+            None => {}
+        }
+    }
+    Err(match refused {
+        Some(error) => error.into(),
+        None => no_device(format!(
             "{} was found neither in a virtual zone nor in the free zone: name the virtual zone with --virtual",
             paths::DEVICE_CONFIG
-        ))),
-    }
+        )),
+    })
 }
 
 /// The copy of a store in the virtual zone of an image. Each file is found anew, so that nothing is held open.

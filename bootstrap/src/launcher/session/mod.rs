@@ -57,7 +57,7 @@ pub fn run<Z: Zones>(zones: &Z, options: &Options, teller: &mut Teller) -> Exit 
     let file = paths::DEVICE_CONFIG;
     let hint = "Take a device of the same kind, or ask whoever gave you this one.";
     let presence = zones.presence();
-    let bytes = match zones.config() {
+    let bytes = match zones.config(&vendor) {
         Ok(bytes) => bytes,
         Err(_) if presence.explains_failure() => return device_gone(teller),
         Err(error) => {

@@ -23,7 +23,7 @@ pub fn own_device() -> Result<Found, FindError> {
     let program = std::env::current_exe().map_err(|_| FindError::NoProgram)?;
     let here = program.parent().ok_or(FindError::NoProgram)?;
     let in_virtual_zone = here.join(paths::DEVICE_CONFIG).is_file();
-    let in_free_zone = here.join(paths::CONFIG_COPY).is_file();
+    let in_free_zone = paths::CONFIGS_IN_FREE.iter().any(|path| here.join(path).is_file());
     if !in_virtual_zone && !in_free_zone {
         return Err(FindError::NotOnADevice(here.to_path_buf()));
     }

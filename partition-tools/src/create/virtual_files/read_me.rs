@@ -13,7 +13,7 @@ use firmware_image::image::gpt;
 use firmware_image::paths;
 
 const TEMPLATE: &str = include_str!("../../../assets/read-me-first.html");
-const WINDOWS: &str = super::WINDOWS_PLATFORM;
+const WINDOWS: &str = paths::WINDOWS_PLATFORM;
 
 /// What the page tells of a device.
 pub(super) struct Device<'a> {
@@ -38,6 +38,11 @@ impl Device<'_> {
         self.profile == Profile::Dual && self.launchers.contains(&WINDOWS)
     }
 
+    /// On a stick Windows' launcher stands in the free zone as well.
+    fn is_stick_of_windows(&self) -> bool {
+        self.profile != Profile::Dual && self.launchers.contains(&WINDOWS)
+    }
+
     fn starts_on_linux(&self) -> bool {
         self.launchers.iter().any(|platform| platform.starts_with("linux-"))
     }
@@ -47,7 +52,8 @@ impl Device<'_> {
         match condition {
             "linux" => self.starts_on_linux(),
             "windows" => self.starts_on_windows(),
-            "no_windows" => !self.starts_on_windows(),
+            "windows_stick" => self.is_stick_of_windows() && self.starts_on_linux(),
+            "no_windows" => !self.launchers.contains(&WINDOWS),
             "starts" => starts,
             "nothing_starts" => !starts,
             "dual" => self.profile == Profile::Dual,
