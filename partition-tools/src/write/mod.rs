@@ -3,7 +3,7 @@
 //!
 //! | order | a cut there leaves |
 //! |---|---|
-//! | 1 every header of a table that stands there, and the first sector, make way for a mark; flush | what stood there; it lacks one copy of its table at most, or is no device |
+//! | 1 every header of a table that stands there, and the first sector, make way for a mark; flush | what stood there, of whose table and first sector some or nothing is left; or the mark |
 //! | 2 blocks that are like no others all over the disk, and back past the cache | a disk that says that its writing was not finished |
 //! | 3 the image without its first sector and its table's headers, and back past the cache; the blocks of 2 once more, which go then | the same |
 //! | 4 volume, backups, records and mirrors of the device's own, and back past the cache | the same |
