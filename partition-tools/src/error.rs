@@ -103,7 +103,7 @@ pub enum ToolError {
         reason: String,
     },
     /// What was written does not come back.
-    #[error("{target} does not return what was written to it, at byte {offset}: do not trust this device")]
+    #[error("{target} does not keep what is written to it, as byte {offset} shows: do not use this device")]
     ReadBack {
         /// The device.
         target: PathBuf,

@@ -12,6 +12,7 @@
 //! | [`random`] | randomness that can be repeated |
 //! | [`size`] | sizes as people write them |
 //! | [`system_files`] | files that are installed into a system |
+//! | [`printable`] | text from outside for people |
 //! | [`progress`] | telling somebody how far it is |
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ pub mod error;
 pub mod gadget;
 pub mod host;
 pub mod identity;
+pub mod printable;
 pub mod progress;
 pub mod random;
 pub mod repair;

@@ -318,3 +318,81 @@ fn leave_keeps_the_end_of_the_disk_free_and_says_what_does_not_fit() {
     assert!(said.contains("157286400 are to be left"), "{said}");
     assert!(!product.path("small.img").exists());
 }
+
+#[test]
+#[cfg(unix)]
+fn a_disk_of_other_sectors_than_an_images_is_refused_before_the_first_write() {
+    let product = Product::new();
+    product.create("device.img", &[]);
+    for (sector_bytes, fits) in [(4096, false), (512, true)] {
+        used_card(&product, "disk", 240 << 20);
+        let Some(disk) = LoopDevice::over(&product.path("disk"), &[&format!("--sector-size={sector_bytes}")]) else {
+            return;
+        };
+        let node = disk.node().to_str().unwrap();
+        let write = ["write", "device.img", "--to", node, "--force-fixed"];
+        match fits {
+            true => {
+                product.succeed(&write);
+                product.succeed(&["verify", node, "--keys", "keys"]);
+            }
+            false => {
+                let dry_run = [&write[..], &["--dry-run"]].concat();
+                for arguments in [&write[..], &dry_run] {
+                    let said = product.fail(5, arguments);
+                    assert!(said.contains("sectors of 4096 bytes"), "{said}");
+                }
+                drop(disk);
+                assert!(std::fs::read(product.path("disk")).unwrap().iter().all(|byte| *byte == 0xAA));
+            }
+        }
+    }
+}
+
+/// Where `bytes` stand in a file.
+fn places(file: &[u8], bytes: &[u8]) -> Vec<usize> {
+    let first = |at: &usize| file[*at..].starts_with(bytes);
+    (0..file.len() - bytes.len()).filter(|at| file[*at] == bytes[0]).filter(first).collect()
+}
+
+#[test]
+fn names_on_a_hostile_medium_do_not_steer_the_terminal_and_are_exact_as_json() {
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let product = Product::new();
+    product.create("device.img", &[]);
+    std::fs::write(product.path("mine"), b"mine").unwrap();
+    product.succeed(&["free", "put", "device.img", "mine", "QXQXa.txt"]);
+    let image = product.path("device.img");
+    let bytes = std::fs::read(&image).unwrap();
+    // The name that Linux sees of a file in the virtual zone, and the long name of one in the free zone.
+    for (old, new) in [
+        (b"READ ME FIRST.html".to_vec(), b"A\x1b[2J\x1b]0;owned!\x07.x".to_vec()),
+        (utf16("QXQXa"), utf16("\u{202e}X\u{200b}Xa")),
+    ] {
+        let found = places(&bytes, &old);
+        assert!(old.len() == new.len() && !found.is_empty());
+        found.into_iter().for_each(|at| support::poke(&image, at as u64, &new));
+    }
+    let listed = product.json(&["virtual", "ls", "device.img", "--json"]);
+    let exact = |path: &serde_json::Value| path["path"] == "A\u{1b}[2J\u{1b}]0;owned!\u{7}.x";
+    assert!(listed.as_array().unwrap().iter().any(exact), "{listed}");
+    let listed = product.json(&["free", "ls", "device.img", "--json"]);
+    let odd = |path: &serde_json::Value| path["name"].as_str().unwrap().starts_with('\u{202e}');
+    assert!(listed.as_array().unwrap().iter().any(odd), "{listed}");
+    let mut all = String::new();
+    for (arguments, shown) in [
+        (&["virtual", "ls", "device.img"][..], "A\\u{1b}[2J\\u{1b}]0;owned!\\u{7}.x"),
+        (&["free", "ls", "device.img"], "\\u{202e}"),
+        (&["verify", "device.img"], ""),
+        (&["inspect", "device.img"], ""),
+        (&["free", "cat", "device.img", "\u{1b}[2J"], "\\u{1b}[2J"),
+        (&["virtual", "cat", "device.img", "\u{202e}x"], "\\u{202e}x"),
+    ] {
+        let output = product.run(arguments);
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
+        assert!(said.contains(shown), "{arguments:?}: {said:?}");
+        all += &said;
+    }
+    let steers = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202e}' | '\u{200b}');
+    assert!(!all.contains(steers), "{all:?}");
+}

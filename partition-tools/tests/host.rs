@@ -366,6 +366,10 @@ fn a_board_is_started_from_the_virtual_zones_partition_and_no_other() {
         let said = product.fail(1, &host(&["--board", node]));
         assert!(said.contains("partition"), "{said}");
     }
+    for node in ["/dev/sda2", "/dev/nvme0n1p2"] {
+        let said = product.fail(1, &host(&["--board", node]));
+        assert!(said.contains("/dev/disk/by-path/") && said.contains("next boot"), "{said}");
+    }
     product.fail(2, &host(&["--no-client"]));
     product.fail(2, &host(&["--board", "/dev/mmcblk0p2", "--serial", "x"]));
     product.fail(2, &["host", "--board", "/dev/mmcblk0p2", "--product", PRODUCT, "--uninstall"]);

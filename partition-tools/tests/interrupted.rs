@@ -10,7 +10,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use firmware_image::sim::figures;
+use firmware_image::image::gpt::{Table, TableError};
+use firmware_image::sim::{Effort, Medium, SimDisk, figures};
+use partition_tools::progress::Silent;
+use partition_tools::random::Random;
+use partition_tools::write::target::Checks;
+use partition_tools::write::{Plan, Request};
 use support::{PASSPHRASE, PRODUCT, Product};
 
 /// How many moments are tried.
@@ -93,25 +98,119 @@ fn an_image_whose_making_is_killed_at_any_moment_is_whole_or_not_there_and_made_
 }
 
 #[test]
-fn a_device_whose_writing_is_killed_at_any_moment_is_written_again_byte_for_byte() {
+fn a_device_whose_writing_is_killed_at_any_moment_is_refused_or_whole_and_written_again_byte_for_byte() {
     let product = Product::new();
     product.create("device.img", &[]);
-    let write = || command(&product, &["write", "device.img", "--to", "stick", "--force-fixed", "--clone"]);
-    let (image, stick) = (product.path("device.img"), product.path("stick"));
-    let blank = || File::create(&stick).unwrap().set_len(200 << 20).unwrap();
-    blank();
+    let write = |to| command(&product, &["write", "device.img", "--to", to, "--force-fixed", "--seed", "its own"]);
+    let (wanted, stick) = (product.path("wanted"), product.path("stick"));
+    let blank = |stick: &Path| File::create(stick).unwrap().set_len(208 << 20).unwrap();
+    blank(&wanted);
+    assert!(write("wanted").status().unwrap().success());
+    blank(&stick);
     let begun_to_write = || stick.metadata().unwrap().blocks() > 0;
-    let whole = time_of(&mut write(), begun_to_write);
+    let whole = time_of(&mut write("stick"), begun_to_write);
     let moments = moments();
     let (mut begun, mut ended) = (0, 0);
     for moment in 0..moments {
-        blank();
-        ended += u32::from(killed_after(whole * moment / moments, &mut write(), begun_to_write));
-        begun += u32::from(!same(&image, &stick));
-        assert!(write().status().unwrap().success(), "moment {moment}");
-        assert!(same(&image, &stick), "moment {moment}");
+        blank(&stick);
+        ended += u32::from(killed_after(whole * moment / moments, &mut write("stick"), begun_to_write));
+        if !same(&wanted, &stick) {
+            begun += 1;
+            refused(&product, &format!("moment {moment}"));
+        }
+        assert!(write("stick").status().unwrap().success(), "moment {moment}");
+        assert!(same(&wanted, &stick), "moment {moment}");
     }
     println!("write: killed at {moments} moments ({begun} left a part, {ended} came too late), 0 not written again");
     figures::count(figures::MOMENTS, "write, killed", moments as usize, 0);
     assert!(begun > 0, "no moment was within the writing");
+}
+
+/// `verify` must refuse the stick and say why; what it said.
+fn refused(product: &Product, when: &str) -> String {
+    let output = product.run(&["verify", "stick", "--keys", "keys"]);
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
+    let told = match output.status.code() {
+        Some(4) => said.contains("not finished: write it anew") || said.contains("no GUID partition table"),
+        Some(1) => said.contains("the partition table is damaged") || said.contains("MBR"),
+        _ => false,
+    };
+    assert!(told, "{when}: {:?}: {said}", output.status);
+    said
+}
+
+/// What is written of `device.img`, with the same numbers each time.
+fn request(product: &Product) -> Request {
+    Request {
+        image: product.path("device.img"),
+        target: product.path("stick"),
+        cd: None,
+        clone_identity: false,
+        zeros_too: false,
+        checks: Checks::default(),
+        random: Random::seeded("its own"),
+        vendor: None,
+    }
+}
+
+/// A medium as a file.
+fn put(medium: &Medium, path: &Path) {
+    use std::os::unix::fs::FileExt as _;
+    let file = File::create(path).unwrap();
+    file.set_len(medium.length()).unwrap();
+    let mut piece = vec![0; 1 << 20];
+    for at in (0..medium.length()).step_by(piece.len()) {
+        let length = piece.len().min((medium.length() - at) as usize);
+        medium.read(at, &mut piece[..length]);
+        if piece[..length].iter().any(|byte| *byte != 0) {
+            file.write_all_at(&piece[..length], at).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_device_whose_writing_is_cut_at_any_write_says_so_until_all_is_there() {
+    let product = Product::new();
+    product.create("device.img", &[]);
+    product.create("another.img", &["--seed", "another"]);
+    let request = request(&product);
+    let full = std::env::var_os("HOLDFAST_FULL").is_some();
+    let (mut tried, mut shown, mut unfinished) = (0, 0, 0);
+    for over in ["an empty device", "another device"] {
+        let before = match over {
+            "an empty device" => Medium::zeros(208 << 20),
+            _ => Medium::of_file(&product.path("another.img")).unwrap(),
+        };
+        let disk = SimDisk::new(before.clone());
+        Plan::make(&request).unwrap().carry_out(disk.clone(), &mut Silent).unwrap();
+        let (finished, recording) = (disk.medium().digest(), disk.recording());
+        for (number, state) in recording.states(&Effort { tears: 2, ..Effort::ALL }).into_iter().enumerate() {
+            let medium = recording.medium(&state);
+            let table = Table::read(SimDisk::new(medium.clone()));
+            tried += 1;
+            let told = match &table {
+                Err(TableError::Unfinished) => true,
+                // Its mark is not there yet: nothing of the image is either.
+                Err(_) => over == "an empty device" && medium.digest() == before.digest(),
+                Ok(_) => medium.digest() == before.digest() || medium.digest() == finished,
+            };
+            unfinished += u32::from(table == Err(TableError::Unfinished));
+            // What is told by the mark alone is looked at by the program now and then, and all else always.
+            if told && !(full || number % 100 == 50) || medium.digest() == before.digest() {
+                continue;
+            }
+            shown += 1;
+            put(&medium, &product.path("stick"));
+            if medium.digest() == finished {
+                product.succeed(&["verify", "stick", "--keys", "keys"]);
+            } else {
+                refused(&product, &format!("over {over}, {state}"));
+            }
+        }
+        put(&disk.medium(), &product.path("stick"));
+        product.succeed(&["verify", "stick", "--keys", "keys"]);
+    }
+    println!("write: cut in {tried} states, {unfinished} of them marked as not finished, {shown} shown to `verify`");
+    figures::count(figures::CUT_STATES, "write, cut", tried, 0);
+    assert!(tried > 200 && unfinished > tried as u32 / 2 && shown > 10);
 }

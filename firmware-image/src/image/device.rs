@@ -165,15 +165,7 @@ impl Device {
     /// # Errors
     /// `Open` (`Busy`: another program writes to it), `InUse`, `Table` with `Foreign` for a disk without Holdfast's partitions.
     pub fn open(disk: &Path, virtual_zone: Option<&Path>, access: Access) -> Result<Self, DeviceError> {
-        Self::over(open(disk, access)?, disk, virtual_zone)
-    }
-
-    /// As [`Device::open`], over the storage of `disk`, which whoever opened it has for oneself.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn over(zone: FileZone, disk: &Path, virtual_zone: Option<&Path>) -> Result<Self, DeviceError> {
-        let access = zone.access();
+        let zone = open(disk, access)?;
         let failed = |source| DeviceError::Open { path: disk.to_owned(), source };
         let no_table = |source| DeviceError::Table { path: disk.to_owned(), source };
         let table = Table::read(zone.try_clone().map_err(failed)?).map_err(no_table)?;

@@ -17,7 +17,7 @@ use gptman::{GPT, GPTHeader, GPTPartitionEntry};
 use super::block_cache::{BlockCache, CacheStream, from_io};
 use crate::digest::Hasher;
 use crate::key_slot::DeviceId;
-use crate::storage::read_exact_at;
+use crate::storage::{read_exact_at, write_all_at};
 use crate::{RawZone, ZoneError};
 
 /// Microsoft's basic data, `EBD0A0A2-B9E5-4433-87C0-68B6B72699C7`, as it stands on the disk.
@@ -59,6 +59,9 @@ const MBR_SECTORS_AT: u64 = 458;
 const MBR_OTHERS: std::ops::Range<usize> = 462..510;
 /// The type of the entry that says: look for a GPT.
 const MBR_PROTECTIVE: u8 = 0xEE;
+
+/// What stands in place of the primary header while a device is being written, filled up with zeros.
+const UNFINISHED: &[u8; 29] = b"HOLDFAST-WRITE-NOT-FINISHED\r\n";
 
 /// What marks a file system that has no boot sector, and where: ext2 to ext4, XFS, LUKS, Btrfs.
 const FILE_SYSTEMS: [(u64, &[u8]); 4] = [(1080, &[0x53, 0xEF]), (0, b"XFSB"), (0, b"LUKS"), (65_600, b"_BHRfS_M")];
@@ -186,6 +189,23 @@ pub fn write<Z: RawZone>(disk: Z, plan: &Plan, guids: &Guids) -> Result<(), Zone
     cache.sync()
 }
 
+/// Makes `disk` one that no system takes for anything, until a table is written to it: without its first sector and without a
+/// header of either copy, in any sector size, and with a mark that says why.
+///
+/// # Errors
+/// What the storage reports.
+pub fn mark_unfinished<Z: RawZone>(mut disk: Z) -> Result<(), ZoneError> {
+    let length = disk.len()?;
+    let mut mark = [0; SECTOR_BYTES as usize];
+    let headers = SECTOR_SIZES.into_iter().flat_map(|sector| [sector, (length / sector).saturating_sub(1) * sector]);
+    for at in headers.chain([0]).filter(|at| *at != SECTOR_BYTES) {
+        write_all_at(&mut disk, at, &mark)?;
+    }
+    mark[..UNFINISHED.len()].copy_from_slice(UNFINISHED);
+    write_all_at(&mut disk, SECTOR_BYTES, &mark)?;
+    disk.flush()
+}
+
 /// Both copies, the one that is `kept` last; `header` is the primary's, for this disk. A copy that stands there already is not
 /// written.
 fn write_copies<Z: RawZone>(
@@ -283,6 +303,9 @@ pub enum TableError {
     /// Nothing like a table at either end.
     #[error("there is no GUID partition table")]
     None,
+    /// A device whose writing began and did not end: [`mark_unfinished`].
+    #[error("writing it was begun and not finished: write it anew")]
+    Unfinished,
     /// Parts overlap, or leave the disk.
     #[error("the partition table contradicts itself or the disk's length")]
     Contradictory,
@@ -350,6 +373,8 @@ impl Copies {
     pub fn into_table(self) -> Result<Table, TableError> {
         match (self.primary, self.backup) {
             (Ok(table), _) | (_, Ok(table)) => Ok(table),
+            // A copy that is there in part was being written then.
+            (Err(TableError::Unfinished), _) => Err(TableError::Unfinished),
             (Err(fault), Err(TableError::None)) | (Err(_), Err(fault)) => Err(fault),
         }
     }
@@ -413,6 +438,11 @@ impl Table {
     /// `None` or `Contradictory` where neither copy is of use, `Storage` where the disk can't be read.
     pub fn read<Z: RawZone>(disk: Z) -> Result<Self, TableError> {
         Copies::read(disk).map_err(TableError::Storage)?.into_table()
+    }
+
+    /// The sectors that the table counts in, in bytes.
+    pub fn sector_bytes(&self) -> u64 {
+        self.raw.sector
     }
 
     /// The place of the zone called `name`, of type `type_guid`.
@@ -539,6 +569,9 @@ fn read_copy<Z: RawZone>(cache: &mut BlockCache<Z>, sector: u64, lba: u64, copy:
     cache.read_at(place, &mut raw).map_err(TableError::Storage)?;
     let u32_at = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
     let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+    if place == SECTOR_BYTES && raw.starts_with(UNFINISHED) {
+        return Err(TableError::Unfinished);
+    }
     if raw[..8] != *b"EFI PART" {
         return Err(TableError::None);
     }

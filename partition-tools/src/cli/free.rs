@@ -14,6 +14,7 @@ use firmware_image::host::Access;
 use firmware_image::image::{AnyFreeZone, Device};
 use partition_tools::ToolError;
 use partition_tools::identity::put_file;
+use partition_tools::printable::printable;
 use serde_json::json;
 
 use super::terminal;
@@ -163,7 +164,7 @@ fn list(zone: &AnyFreeZone, path: &str, as_json: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     for (name, found) in &entries {
         let slash = if found.kind == Kind::Directory { "/" } else { "" };
-        writeln!(out, "{:>12} {name}{slash}", found.length)?;
+        writeln!(out, "{:>12} {}{slash}", found.length, printable(name))?;
     }
     Ok(())
 }
@@ -192,7 +193,7 @@ fn put(zone: &AnyFreeZone, path: &str, reader: &mut dyn std::io::Read) -> anyhow
         };
     }
     zone.rename(&beside, path).map_err(ToolError::zone("written", named(path)))?;
-    eprintln!("Put {written} bytes into {path}.");
+    eprintln!("Put {written} bytes into {}.", printable(path));
     Ok(written)
 }
 

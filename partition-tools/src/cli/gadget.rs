@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use partition_tools::gadget::{Halves, Paths, UsbId, Wishes, files};
+use partition_tools::printable::printable;
 use partition_tools::system_files::{self, run_all};
 use serde_json::json;
 
@@ -146,7 +147,7 @@ impl Gadget {
             (None, false) => files_shown::print(&files)?,
         }
         ran.iter().for_each(|line| eprintln!("{line}"));
-        notes.iter().for_each(|note| eprintln!("note: {note}"));
+        notes.iter().for_each(|note| eprintln!("note: {}", printable(note)));
         Ok(ExitCode::SUCCESS)
     }
 
@@ -198,7 +199,7 @@ impl Gadget {
         let verb = if self.dry_run { "would remove" } else { "removed" };
         gone.iter().for_each(|path| eprintln!("{verb} {}", files_shown::below(&self.root, path)));
         if gone.is_empty() {
-            eprintln!("nothing of '{product}' is installed here");
+            eprintln!("nothing of '{}' is installed here", printable(product));
         }
         ran.iter().for_each(|line| eprintln!("{line}"));
         Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ use anyhow::bail;
 use clap::{ArgGroup, ValueEnum};
 use firmware_image::{Digest, paths};
 use partition_tools::host::{Autorun, Board, Output, Paths, Subject, Wishes, board, files, user};
+use partition_tools::printable::printable;
 use partition_tools::system_files::{self, run_all};
 use serde_json::json;
 
@@ -47,7 +48,7 @@ pub(super) struct Host {
     #[arg(long, value_name = "USER")]
     autorun_as: Option<String>,
     /// This computer is a board: start at boot, from this partition of its own storage, the virtual zone of a card like the named
-    /// device. As root, unless --autorun-as names a user
+    /// device, by a name that stays: /dev/mmcblk0p2, or below /dev/disk/by-path/. As root, unless --autorun-as names a user
     #[arg(long, value_name = "NODE", requires = "device", conflicts_with_all = ["serial", "uninstall"])]
     board: Option<String>,
     /// With --board: start no client. The application has a unit of its own, behind this one, and finds the free zone mounted
@@ -167,7 +168,7 @@ impl Host {
         }
         removed.iter().for_each(|path| eprintln!("removed {}", files_shown::below(&self.root, path)));
         ran.iter().for_each(|line| eprintln!("{line}"));
-        notes.iter().for_each(|note| eprintln!("note: {note}"));
+        notes.iter().for_each(|note| eprintln!("note: {}", printable(note)));
         Ok(ExitCode::SUCCESS)
     }
 
@@ -277,7 +278,7 @@ impl Host {
         let verb = if self.dry_run { "would remove" } else { "removed" };
         gone.iter().for_each(|path| eprintln!("{verb} {}", files_shown::below(&self.root, path)));
         if gone.is_empty() {
-            eprintln!("nothing of '{product}' is installed here");
+            eprintln!("nothing of '{}' is installed here", printable(product));
         }
         ran.iter().for_each(|line| eprintln!("{line}"));
         Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use partition_tools::printable::printable;
 use partition_tools::size;
 use partition_tools::survey::{Options, State, Survey, survey};
 
@@ -40,66 +41,86 @@ impl Inspect {
 fn show(found: &Survey) {
     match &found.config {
         Some(config) => {
-            println!("product   {} ({}, channel {})", config.product, config.profile, config.channel);
+            line(format_args!("product   {} ({}, channel {})", config.product, config.profile, config.channel));
             for (url, weight) in &config.servers {
-                println!("server    {url} (weight {weight})");
+                line(format_args!("server    {url} (weight {weight})"));
             }
             for (platform, command) in &config.client_commands {
                 let platform = if platform.is_empty() { "all platforms" } else { platform };
-                println!("client    {command} ({platform})");
+                line(format_args!("client    {command} ({platform})"));
             }
         }
-        None => println!("device.cfg {}", state(&found.config_state)),
+        None => line(format_args!("device.cfg {}", state(&found.config_state))),
     }
     if let Some(key) = &found.vendor_key {
         let from = if found.vendor_key_given { "given" } else { "as the device's own launcher says" };
-        println!("vendor    {key} ({from})");
+        line(format_args!("vendor    {key} ({from})"));
     }
     if let Some(record) = &found.record {
-        println!("device    {}", record.device_id);
+        line(format_args!("device    {}", record.device_id));
         match (&record.release_version, record.release_serial) {
             (Some(version), Some(serial)) => {
                 let proven = if record.proven { "proven" } else { "not proven yet" };
-                println!("release   {version} (serial {serial}), {proven}");
+                line(format_args!("release   {version} (serial {serial}), {proven}"));
             }
             _ => println!("release   none yet"),
         }
-        println!("floors    updater {}, key serial {}", record.updater_floor, record.key_serial_floor);
+        line(format_args!("floors    updater {}, key serial {}", record.updater_floor, record.key_serial_floor));
     }
     if let Some(table) = &found.table {
-        println!("\npartition table: {}", state(table));
+        println!();
+        line(format_args!("partition table: {}", state(table)));
     }
-    println!("\n{:<10} {:>12} {:>12}  state", "zone", "size", "free");
+    println!();
+    line(format_args!("{:<10} {:>12} {:>12}  state", "zone", "size", "free"));
     for zone in &found.zones {
         let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), size::show);
-        println!("{:<10} {:>12} {:>12}  {}", zone.zone, bytes(zone.bytes), bytes(zone.free_bytes), state(&zone.state));
+        line(format_args!(
+            "{:<10} {:>12} {:>12}  {}",
+            zone.zone,
+            bytes(zone.bytes),
+            bytes(zone.free_bytes),
+            state(&zone.state)
+        ));
     }
     for other in &found.others {
-        // A name comes from the disk, and goes to a terminal.
-        let name: String = other.name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        println!(
-            "{:<10} {:>12} {:>12}  partition {}, no zone: '{name}'",
+        line(format_args!(
+            "{:<10} {:>12} {:>12}  partition {}, no zone: '{}'",
             "-",
             size::show(other.bytes),
             "-",
-            other.number
-        );
+            other.number,
+            other.name
+        ));
     }
-    println!("\n{:<26} {:>10} {:>12}  state", "slot", "generation", "content");
+    println!();
+    line(format_args!("{:<26} {:>10} {:>12}  state", "slot", "generation", "content"));
     for slot in &found.slots {
         let generation = slot.generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string());
         let content = slot.body_bytes.map_or_else(|| "-".to_owned(), size::show);
-        println!("{:<26} {:>10} {:>12}  {}", slot.place, generation, content, state(&slot.state));
+        line(format_args!("{:<26} {:>10} {:>12}  {}", slot.place, generation, content, state(&slot.state)));
     }
-    println!("\n{:<16} {:<26} {:>9} {:>4}  state", "updater", "place", "version", "key");
+    println!();
+    line(format_args!("{:<16} {:<26} {:>9} {:>4}  state", "updater", "place", "version", "key"));
     for updater in &found.updaters {
         let version = updater.version.as_deref().unwrap_or("-");
         let key = updater.key_serial.map_or_else(|| "-".to_owned(), |serial| serial.to_string());
-        println!("{:<16} {:<26} {version:>9} {key:>4}  {}", updater.platform, updater.place, state(&updater.state));
+        line(format_args!(
+            "{:<16} {:<26} {version:>9} {key:>4}  {}",
+            updater.platform,
+            updater.place,
+            state(&updater.state)
+        ));
     }
     for finding in &found.findings {
-        println!("\nnote: {finding}");
+        println!();
+        line(format_args!("note: {finding}"));
     }
+}
+
+/// Of what is shown a lot comes from the medium.
+fn line(text: std::fmt::Arguments<'_>) {
+    println!("{}", printable(&text.to_string()));
 }
 
 fn state(state: &State) -> String {

@@ -31,7 +31,7 @@ Exit status:
   2  wrong usage
   3  keys: missing, damaged, of another product or vendor, or the passphrase is wrong
   4  not a Holdfast device, or one that is cut off or damaged as a whole
-  5  the target is refused: mounted or in use; `write`: fixed, too small; `repair`: somebody has to decide
+  5  the target is refused: mounted or in use; `write`: fixed, too small, other sectors than 512 bytes; `repair`: somebody has to decide
   6  no room: the zones do not fit, or the free zone is full
   7  another program works on the image
 

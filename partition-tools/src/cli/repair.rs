@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use firmware_image::image::gpt::Copy;
+use partition_tools::printable::printable;
 use partition_tools::repair::{Plan, Question, open};
 use partition_tools::survey::{Options, survey};
 use partition_tools::write::target::System;
@@ -85,7 +86,8 @@ impl Repair {
 
     fn say(&self, mended: &[String], left: &[String]) {
         let target = self.device.device.display();
-        mended.iter().for_each(|line| println!("{}: {line}", if self.dry_run { "to mend" } else { "mended" }));
+        let verb = if self.dry_run { "to mend" } else { "mended" };
+        mended.iter().for_each(|line| println!("{verb}: {}", printable(line)));
         match (mended.is_empty(), self.dry_run) {
             (true, _) => eprintln!("There is nothing to mend around the zones of {target}; nothing was written."),
             (false, true) => eprintln!("Nothing was written. Without --dry-run this is mended."),
@@ -93,7 +95,7 @@ impl Repair {
                 eprintln!("Written to {target} and read back. Unplug it before anything else is done with it.")
             }
         }
-        left.iter().for_each(|line| eprintln!("  left: {line}"));
+        left.iter().for_each(|line| eprintln!("  left: {}", printable(line)));
         match (left.is_empty(), self.dry_run) {
             (true, true) => {}
             (true, false) => eprintln!("Next: plug it in. `partition-tools verify {target}` looks at every file."),
@@ -112,9 +114,9 @@ fn ask(question: &Question, yes: bool) -> Option<usize> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return None;
     }
-    eprintln!("{}", question.about);
+    eprintln!("{}", printable(&question.about));
     for (number, option) in (1..).zip(&question.options) {
-        eprintln!("  {number}  {option}");
+        eprintln!("  {number}  {}", printable(option));
     }
     eprint!("Which? A number, or nothing to leave the device as it is: ");
     let mut line = String::new();

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use firmware_image::ZoneError;
 use indicatif::{ProgressBar, ProgressStyle};
 use partition_tools::ToolError;
+use partition_tools::printable::printable;
 use partition_tools::progress::Progress;
 use release_store::keys::{KeySource, Passphrase};
 
@@ -14,12 +15,12 @@ const PASSPHRASE_VARIABLE: &str = "HOLDFAST_PASSPHRASE";
 
 /// Prints an error and what led to it, one line each.
 pub(super) fn report(error: &anyhow::Error) {
-    eprintln!("error: {error}");
     let mut last = error.to_string();
+    eprintln!("error: {}", printable(&last));
     for cause in error.chain().skip(1) {
         let text = cause.to_string();
         if text != last {
-            eprintln!("  because: {text}");
+            eprintln!("  because: {}", printable(&text));
         }
         last = text;
     }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use partition_tools::printable::printable;
 use partition_tools::survey::{Options, survey};
 use serde_json::json;
 
@@ -40,7 +41,7 @@ impl Verify {
             eprintln!("Everything on {} is sound.", self.device.device.display());
         } else {
             for problem in &problems {
-                println!("{problem}");
+                println!("{}", printable(problem));
             }
             self.say_who_mends(found.for_repair().len(), problems.len());
         }

@@ -9,6 +9,7 @@ use clap::Subcommand;
 use firmware_image::image::{AnyVirtualZone, VirtualZone as _};
 use partition_tools::ToolError;
 use partition_tools::host::subject::virtual_zone;
+use partition_tools::printable::printable;
 use serde_json::json;
 
 use super::terminal;
@@ -65,7 +66,7 @@ fn list(zone: &AnyVirtualZone, as_json: bool) -> anyhow::Result<()> {
     }
     let mut out = std::io::stdout().lock();
     for (path, bytes) in &files {
-        writeln!(out, "{bytes:>12} {path}")?;
+        writeln!(out, "{bytes:>12} {}", printable(path))?;
     }
     Ok(())
 }

@@ -13,8 +13,9 @@ use super::{VendorArgument, terminal};
 
 /// Write an image onto a device, and read it back
 ///
-/// Refuses a device that is mounted, in use, too small, or not removable. The device gets keys and numbers of its own.
-/// Everything on it is lost.
+/// Refuses a device that is mounted, in use, too small, not removable, or of sectors other than 512 bytes. The device gets keys
+/// and numbers of its own. Everything on it is lost. A device that has less room than it claims, or loses what is written, is
+/// found out. One whose writing was interrupted is no device until it is written anew.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

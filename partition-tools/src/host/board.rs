@@ -1,7 +1,8 @@
 //! A board's own storage: a card or eMMC that carries the zones and never goes, started at boot.
 //!
-//! The integrator names the partition; it is never looked for by a label, which any stick could bear. What starts is a unit
-//! without a template, and where the application has a unit of its own, the mount that it needs.
+//! The integrator names the partition; it is never looked for by a label, which any stick could bear, nor by a name of the
+//! kernel's that goes by the order in which disks were found. What starts is a unit without a template, and where the
+//! application has a unit of its own, the mount that it needs.
 
 use std::path::PathBuf;
 
@@ -33,9 +34,13 @@ impl Board {
         let stem = node.trim_end_matches(|c: char| c.is_ascii_digit());
         let number = &node[stem.len()..];
         if number.is_empty() || !is_fixed(stem) {
+            let why = match moves(stem) {
+                true => "goes by the order in which disks are found, and may be another disk's at the next boot",
+                false => "is no fixed name of a partition",
+            };
             return refuse(format!(
-                "'{node}' is no fixed name of a partition: give the kernel's, such as /dev/mmcblk0p{0} or /dev/sda{0}, or one \
-                 below /dev/disk/by-path/ or /dev/disk/by-id/ that ends in -part{0}; labels and UUIDs are what any stick could bear",
+                "'{node}' {why}: give one below /dev/disk/by-path/ or /dev/disk/by-id/ that ends in -part{0}, or of a card or \
+                 eMMC the kernel's, such as /dev/mmcblk0p{0}; labels and UUIDs are what any stick could bear",
                 numbers.virtual_zone
             ));
         }
@@ -62,14 +67,22 @@ fn is_fixed(stem: &str) -> bool {
         let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':' | '+' | '@');
         return name.strip_suffix("-part").is_some_and(|disk| !disk.is_empty() && disk.chars().all(sound));
     }
-    // A disk whose name ends in a digit has a p before the number (Linux, block/genhd.c); of the others, these have partitions.
-    let numbered = below.strip_suffix('p').is_some_and(|disk| disk.ends_with(|c: char| c.is_ascii_digit()));
-    let lettered = ["sd", "hd", "vd", "xvd"].iter().any(|kind| {
-        let letters = below.strip_prefix(kind).unwrap_or_default();
-        !letters.is_empty() && letters.chars().all(|c| c.is_ascii_lowercase())
-    });
-    let word = below.starts_with(|c: char| c.is_ascii_lowercase()) && below.chars().all(|c| c.is_ascii_alphanumeric());
-    word && (numbered || lettered)
+    // Only these are numbered by their host controllers, whose numbers a device tree fixes (Linux, drivers/mmc/core/host.c). A
+    // disk whose name ends in a digit has a p before the number (block/genhd.c).
+    let card = below.strip_prefix("mmcblk").and_then(|rest| rest.strip_suffix('p'));
+    card.is_some_and(|disk| {
+        let digit = |c: char| c.is_ascii_digit();
+        disk.starts_with(digit) && disk.ends_with(digit) && disk.chars().all(|c| c.is_ascii_alphanumeric())
+    })
+}
+
+/// Whether this is a kernel's name of a disk that stands for whatever was found in that place of the order: a SCSI or USB disk, a
+/// virtual one, one on NVMe, whose controllers are numbered as they answer.
+fn moves(stem: &str) -> bool {
+    let below = stem.strip_prefix("/dev/").unwrap_or_default();
+    ["sd", "hd", "vd", "xvd", "nvme", "nbd", "loop", "sr", "md", "dm-"].iter().any(|kind| {
+        below.strip_prefix(kind).is_some_and(|rest| rest.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()))
+    })
 }
 
 /// Where the application finds the free zone, from `/`.
@@ -120,7 +133,7 @@ mod tests {
     fn the_other_zones_are_found_by_their_numbers_beside_the_node() {
         for (node, free, hidden) in [
             ("/dev/mmcblk0p2", "/dev/mmcblk0p1", "/dev/mmcblk0p3"),
-            ("/dev/sda2", "/dev/sda1", "/dev/sda3"),
+            ("/dev/mmcblk0gp1p2", "/dev/mmcblk0gp1p1", "/dev/mmcblk0gp1p3"),
             (
                 "/dev/disk/by-path/platform-fe340000.mmc-part2",
                 "/dev/disk/by-path/platform-fe340000.mmc-part1",
@@ -137,16 +150,10 @@ mod tests {
         for good in [
             "/dev/mmcblk0p2",
             "/dev/mmcblk0gp1p2",
-            "/dev/nvme0n1p2",
-            "/dev/loop7p2",
-            "/dev/nbd0p2",
-            "/dev/sda2",
-            "/dev/sdab2",
-            "/dev/hdc2",
-            "/dev/vda2",
-            "/dev/xvda2",
+            "/dev/mmcblk11p2",
             "/dev/disk/by-path/pci-0000:00:14.0-usb-0:1:1.0-scsi-0:0:0:0-part2",
             "/dev/disk/by-id/mmc-SD16G_0x1a2b3c4d-part2",
+            "/dev/disk/by-id/nvme-eui.0025385b71b0a1c2-part2",
         ] {
             assert!(Board::new(good, NUMBERS, false).is_ok(), "{good}");
         }
@@ -161,6 +168,8 @@ mod tests {
             "/dev/2",
             "/dev/sd2",
             "/dev/p2",
+            "/dev/mmcblkp2",
+            "/dev/mmcblk/0p2",
             "/dev/0p2",
             "mmcblk0p2",
             "/dev/mmcblk0",
@@ -184,7 +193,11 @@ mod tests {
             let said = Board::new(bad, NUMBERS, false).unwrap_err().to_string();
             assert!(said.contains("/dev/mmcblk0p2") && said.contains("by-path"), "{bad}: {said}");
         }
-        for other in ["/dev/mmcblk0p1", "/dev/mmcblk0p12", "/dev/sda02"] {
+        for moving in ["sda2", "sdab2", "hdc2", "vda2", "xvda2", "nvme0n1p2", "nbd0p2", "loop7p2"] {
+            let said = Board::new(&format!("/dev/{moving}"), NUMBERS, false).unwrap_err().to_string();
+            assert!(said.contains("order in which disks are found") && said.contains("-part2"), "{moving}: {said}");
+        }
+        for other in ["/dev/mmcblk0p1", "/dev/mmcblk0p12", "/dev/mmcblk0p02"] {
             let said = Board::new(other, NUMBERS, false).unwrap_err().to_string();
             assert!(said.contains("is partition 2"), "{other}: {said}");
         }

@@ -166,7 +166,7 @@ mod tests {
 
     /// Every text of a product that is called so.
     fn texts(product: &str) -> Vec<String> {
-        let board = Board::new("/dev/sda2", ZoneNumbers { free: 1, virtual_zone: 2, hidden: 3 }, true).unwrap();
+        let board = Board::new("/dev/mmcblk0p2", ZoneNumbers { free: 1, virtual_zone: 2, hidden: 3 }, true).unwrap();
         let autorun = Autorun {
             user: Some("kiosk".into()),
             board: Some(board.clone()),

@@ -147,7 +147,7 @@ impl Plan {
     /// Writes what is to be written, and looks at it again past the cache.
     ///
     /// # Errors
-    /// `Zone` where something can't be written, `ReadBack` where the disk does not return what was written to it.
+    /// `Zone` where something can't be written, `ReadBack` where the disk does not keep what is written to it.
     pub fn carry_out<Z: RawZone>(&self, disk: &mut Z, target: &Path) -> Result<(), ToolError> {
         let failed = |what: &'static str| ToolError::zone("written", what);
         if self.copy.is_some() {
@@ -239,7 +239,7 @@ impl Choice {
             (Ok(primary), Ok(backup)) => return Self::between(primary, backup, disk).ok_or_else(foreign),
             (Ok(primary), Err(_)) => (primary, Some(Copy::Backup)),
             (Err(_), Ok(backup)) => (backup, Some(Copy::Primary)),
-            (Err(fault), Err(TableError::None)) | (Err(_), Err(fault)) => {
+            (Err(fault @ TableError::Unfinished), _) | (Err(fault), Err(TableError::None)) | (Err(_), Err(fault)) => {
                 return Err(ToolError::Unmendable { target: target.to_owned(), source: fault });
             }
         };

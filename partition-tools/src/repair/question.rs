@@ -101,11 +101,10 @@ impl Question {
 
 /// What a table says: its GUID and its partitions.
 fn said(table: &Table) -> String {
-    let partitions = table.partitions.iter().map(|one| {
-        // A name comes from the disk, and goes to a terminal.
-        let name: String = one.name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        format!(", {name} of {} at {}", size::show(one.extent.length), size::show(one.extent.start))
-    });
+    let partitions = table
+        .partitions
+        .iter()
+        .map(|one| format!(", {} of {} at {}", one.name, size::show(one.extent.length), size::show(one.extent.start)));
     format!("disk {}{}", guid(&table.disk_guid), partitions.collect::<String>())
 }
 

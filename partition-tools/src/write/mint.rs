@@ -3,9 +3,9 @@
 use firmware_image::boot_sector;
 use firmware_image::free_zone::FreeZone;
 use firmware_image::hidden::{HiddenZone, SlotName};
-use firmware_image::host::FileZone;
 use firmware_image::image::Device;
-use firmware_image::image::gpt::{Guids, Table};
+use firmware_image::image::fat::RawFat;
+use firmware_image::image::gpt::{Extent, Guids, Table};
 use firmware_image::key_slot::Identity;
 use firmware_image::places::{MirrorFile, Place, Scratch};
 use firmware_image::record::{MAX_RECORD_BYTES, VersionRecord};
@@ -19,24 +19,16 @@ use crate::identity::{self as slots, Bytes};
 use crate::progress::Progress;
 use crate::random::Random;
 
-/// Writes the image's partition table, with all that is in it, for the real end of the disk; disk and zones get the numbers of
-/// their `owner`, who is nobody for a clone.
-pub(super) fn tables(
-    disk: &FileZone,
-    table: &Table,
-    owner: Option<&Identity>,
-    random: &Random,
-) -> Result<(), ZoneError> {
-    let guids = match owner {
-        None => None,
-        Some(owner) => Some(Guids::new(&owner.device_id, &random.bytes("partition table of the device")?)),
-    };
-    table.write(disk.try_clone()?, guids.as_ref())?;
-    if let (Some(_), Some(free)) = (owner, table.free()) {
-        let volume_id = u32::from_le_bytes(random.bytes("volume id of the device")?);
-        boot_sector::set_volume_id(&mut Window::new(disk.try_clone()?, free.start, free.length)?, volume_id)?;
-    }
-    Ok(())
+/// The numbers of the `owner`'s disk and zones.
+pub(super) fn guids(owner: &Identity, random: &Random) -> Result<Guids, ZoneError> {
+    Ok(Guids::new(&owner.device_id, &random.bytes("partition table of the device")?))
+}
+
+/// Gives the free zone's volume a number of its own.
+pub(super) fn volume<Z: RawZone>(disk: Z, table: &Table, random: &Random) -> Result<(), ZoneError> {
+    let Some(free) = table.free() else { return Ok(()) };
+    let volume_id = u32::from_le_bytes(random.bytes("volume id of the device")?);
+    boot_sector::set_volume_id(&mut Window::new(disk, free.start, free.length)?, volume_id)
 }
 
 /// Who a new device is.
@@ -45,22 +37,27 @@ pub(super) fn owner(secret: &Secret, random: &Random) -> Result<Identity, ToolEr
     slots::mint(&bytes, secret, &mut Box::<Scratch>::default())
 }
 
-/// Seals everything on `device` anew for its `owner`. What is sealed comes from `image`, which stays as it is.
-pub(super) fn identity(
+/// Seals everything on `disk`, which has the image's zones where the image has them, anew for its `owner`. What is sealed comes
+/// from `image`, which stays as it is.
+pub(super) fn identity<Z: RawZone + Clone>(
     image: &Device,
-    device: &Device,
+    table: &Table,
+    disk: &Z,
     owner: &Identity,
     secret: &Secret,
     align: u64,
     progress: &mut dyn Progress,
 ) -> Result<(), ToolError> {
     let mut scratch = Box::<Scratch>::default();
-    let open = |device: &Device| {
-        let failed = || ToolError::zone("opened", "the hidden zone");
-        HiddenZone::new(device.hidden_zone().map_err(failed())?, align).map_err(failed())
+    let hidden = || ToolError::zone("opened", "the hidden zone");
+    let zone = |extent: Option<Extent>| {
+        let extent = extent.ok_or(ZoneError::NotFound)?;
+        Window::new(disk.clone(), extent.start, extent.length)
     };
-    let (mut from, mut to) = (open(image)?, open(device)?);
-    let free = device.free_zone().map_err(ToolError::zone("opened", "the free zone"))?;
+    let mut from = HiddenZone::new(image.hidden_zone().map_err(hidden())?, align).map_err(hidden())?;
+    let mut to = HiddenZone::new(zone(table.hidden()).map_err(hidden())?, align).map_err(hidden())?;
+    let free = zone(table.free()).and_then(|zone| RawFat::open(zone, false));
+    let free = free.map_err(ToolError::zone("opened", "the free zone"))?;
     progress.begin("identity", 0);
     let mut worker = Worker { owner, secret, scratch: &mut scratch };
     for name in SlotName::BACKUPS.into_iter().chain(SlotName::RECORDS) {

@@ -7,6 +7,7 @@ use std::io::{Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use firmware_image::image::device::exclusively;
+use firmware_image::image::gpt::SECTOR_BYTES;
 
 use crate::error::ToolError;
 
@@ -52,7 +53,8 @@ impl System {
             }
             None => return refuse("it is neither a disk nor a file".into()),
             Some(number) => {
-                if let Err(reason) = self.check_disk(number, checks) {
+                let check = self.check_disk(number, checks).and_then(|()| self.check_sectors(number));
+                if let Err(reason) = check {
                     return refuse(reason);
                 }
             }
@@ -92,6 +94,20 @@ impl System {
             );
         }
         Ok(())
+    }
+
+    /// Refuses a disk that is not addressed in the sectors that an image is laid out in.
+    fn check_sectors(&self, number: (u32, u32)) -> Result<(), String> {
+        let path = self.parts(number)?.place.join("queue/logical_block_size");
+        let text = fs::read_to_string(path)
+            .map_err(|error| format!("the system does not tell how long its sectors are ({error})"))?;
+        match text.trim() {
+            text if text == SECTOR_BYTES.to_string() => Ok(()),
+            other => Err(format!(
+                "it is addressed in sectors of {other} bytes, and the partition table and the file systems of an image count in \
+                 {SECTOR_BYTES}: no system would find anything on it. Take a device with sectors of {SECTOR_BYTES} bytes"
+            )),
+        }
     }
 
     /// The disk with this number, which must be a whole one.

@@ -199,7 +199,7 @@ fn a_device_that_lies_about_its_size_is_found_out_in_the_factory_and_serves_its_
     fs::copy(image, machine.share().join("image")).unwrap();
     let output = machine.run_for("udevadm settle; /host/partition-tools write /host/image --to /dev/sda", LONG);
     assert_ne!(output.status, 0, "{}", output.text);
-    assert!(output.text.contains("does not return what was written to it"), "{}", output.text);
+    assert!(output.text.contains("does not keep what is written to it"), "{}", output.text);
 }
 
 fn copy_over(from: &Path, to: &Path) {
