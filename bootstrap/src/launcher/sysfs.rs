@@ -30,15 +30,16 @@ impl Unit {
 
     /// Whether it is a unit of a CD-ROM drive.
     pub fn is_cd_rom(&self) -> bool {
-        self.name().to_string_lossy().starts_with("sr")
+        self.name().as_os_str().to_string_lossy().starts_with("sr")
     }
 
     /// Whether it is part of a USB device: `…/usbN/…`.
     pub fn is_on_usb(&self) -> bool {
-        self.0.components().any(|part| {
-            let name = part.as_os_str().to_string_lossy();
-            name.strip_prefix("usb").is_some_and(|bus| bus.bytes().all(|byte| byte.is_ascii_digit()) && !bus.is_empty())
-        })
+        let is_bus = |name: &str| {
+            let number = name.strip_prefix("usb").unwrap_or_default();
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        self.0.as_os_str().to_string_lossy().split('/').any(is_bus)
     }
 
     /// Its node.
