@@ -256,20 +256,7 @@ fn whoever_starts_the_client_themselves_is_told_only_what_an_updater_has_seen() 
 }
 
 #[test]
-fn another_updater_at_work_is_waited_for_until_it_has_finished_or_the_client_is_seen_to_be_whole() {
-    // At its third start nobody else has the device, or it has seen that the client is whole.
-    let third = "echo >> \"$HOLDFAST_TRIES\"; [ $(wc -l < \"$HOLDFAST_TRIES\") -lt 3 ] && exit 4; ";
-    for end in ["printf R >&$HOLDFAST_READY_FD; exit 4", "printf R >&$HOLDFAST_READY_FD; exit 0"] {
-        let device = sound(&script("1.0.0", &format!("{third}{end}")));
-        let tries = device.free.parent().unwrap().join("tries");
-        let mut command = device.command();
-        command.env("HOLDFAST_TRIES", &tries);
-        let ended = Ended::of(support::output(&mut command));
-        assert_eq!((ended.status, &*ended.out), (7, "the client speaks\n"), "{end}: {}", ended.said);
-        assert_eq!(fs::read_to_string(&tries).unwrap().lines().count(), 3, "{end}");
-        assert!(ended.said.contains("Waiting for another updater of this device"), "{end}: {}", ended.said);
-    }
-    // For ever it is not, and a client that nobody could look at does not start.
+fn where_another_updater_has_the_device_and_this_one_can_tell_nothing_no_client_starts() {
     let device = sound(&script("1.0.0", "exit 4"));
     device.launcher();
     let before = device.everything();

@@ -101,6 +101,12 @@ impl Inventory {
         self.items.iter().all(whole)
     }
 
+    /// Paths of what no release lists and could be run.
+    pub fn unlisted_programs(&self) -> Vec<String> {
+        let programs = self.unlisted.iter().filter(|file| file.executable.is_some());
+        programs.map(|file| file.path.clone()).collect()
+    }
+
     /// How many files are in a state.
     pub fn count(&self, state: FileState) -> usize {
         self.items.iter().filter(|item| item.state == state).count()

@@ -242,15 +242,22 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     /// Where nothing is known of the release ([`Engine::has_list`]), an idle journal and a managed directory are all that can
     /// be asked for.
     pub fn is_whole(&mut self) -> bool {
+        self.standing().0
+    }
+
+    /// As [`Engine::is_whole`], and the programs that stand among the client's files and that the installed release does not list.
+    pub fn standing(&mut self) -> (bool, Vec<String>) {
         if self.is_open().unwrap_or(true) || self.state.release.is_none() {
-            return false;
+            return (false, Vec::new());
         }
         match self.installed_manifest(false) {
-            Ok((_, manifest)) => inventory::survey(self.free, &manifest, None, self.hash, self.watch)
-                .is_ok_and(|inventory| inventory.is_whole()),
+            Ok((_, manifest)) => match inventory::survey(self.free, &manifest, None, self.hash, self.watch) {
+                Ok(inventory) => (inventory.is_whole(), inventory.unlisted_programs()),
+                Err(_) => (false, Vec::new()),
+            },
             Err(_) => {
                 let found = self.free.metadata(paths::CLIENT_DIR);
-                found.is_ok_and(|found| found.is_some_and(|found| found.kind == Kind::Directory))
+                (found.is_ok_and(|found| found.is_some_and(|found| found.kind == Kind::Directory)), Vec::new())
             }
         }
     }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use embedded_io::{Seek as _, SeekFrom};
 use firmware_image::free_zone::{FreeZone, ZoneFile as _};
-use firmware_image::{Digest, RawZone, paths};
+use firmware_image::{Digest, RawZone, ZoneError, paths};
 use release_store::chunk_list::{ChunkEntry, ChunkList};
 use release_store::manifest::{Manifest, Policy};
 use release_store::trust::{Release, VerifiedManifest};
@@ -417,10 +417,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
         let mut file = None;
         if !whole {
-            file = self.free.open(path).map_err(EngineError::zone("read", path))?;
-            if file.is_none() {
-                return Ok(());
-            }
+            file = match self.free.open(path) {
+                Ok(Some(file)) => Some(file),
+                // What a scanner lets nobody read is no source.
+                Ok(None) | Err(ZoneError::Denied) => return Ok(()),
+                Err(error) => return Err(EngineError::zone("read", path)(error)),
+            };
         }
         let mut offset = 0;
         let mut bytes = Vec::new();

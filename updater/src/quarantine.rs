@@ -57,6 +57,10 @@ pub fn set_aside<F: FreeZone>(zone: &F, path: &str) -> Result<String, EngineErro
         zone_io::remove(zone, &full)?;
         return Ok(String::new());
     };
+    // A cut while it was moved may have left it under both names: removed under one, it would lose its clusters under the other.
+    if zone.metadata(&moved_place(&full)).map_err(EngineError::zone("read", &full))?.is_some() {
+        return move_away(zone, &full);
+    }
     let target = place(path, &digest);
     // Its name can be told beforehand, by who does not want it taken.
     crate::own_places::make_way(zone, &target)?;
@@ -64,13 +68,10 @@ pub fn set_aside<F: FreeZone>(zone: &F, path: &str) -> Result<String, EngineErro
         match zone_io::copy_checked(zone, &full, &target, length, &digest, &|_| {}) {
             Ok(Copied::Whole) => {}
             Ok(Copied::WrongSource) => return Err(EngineError::Internal("a file changed while it was set aside")),
-            // Moved, it takes no room; but a cut may leave it under both names.
+            // Moved, it takes no room.
             Err(error) if error.kind() == FailureKind::NoSpace => {
                 zone_io::remove(zone, &target)?;
-                zone.rename(&full, &target).map_err(EngineError::zone("move", &full))?;
-                zone_io::sync_parents(zone, &target)?;
-                zone_io::sync_parents(zone, &full)?;
-                return Ok(target);
+                return move_away(zone, &full);
             }
             Err(error) => return Err(error),
         }
@@ -80,23 +81,28 @@ pub fn set_aside<F: FreeZone>(zone: &F, path: &str) -> Result<String, EngineErro
     Ok(target)
 }
 
-/// Moves the directory at `path` aside, whatever is in it; where it stands now.
+/// Moves the file or directory at `path` aside, whatever is in it; where it stands now.
 ///
 /// # Errors
 /// What the zone reports.
 pub fn move_away<F: FreeZone>(zone: &F, path: &str) -> Result<String, EngineError> {
-    let mut target = place(path, &Digest::of(path.as_bytes()));
+    let mut target = moved_place(path);
     for number in 2.. {
         if zone.metadata(&target).map_err(EngineError::zone("read", &target))?.is_none() {
             break;
         }
-        target = format!("{}-{number}", place(path, &Digest::of(path.as_bytes())));
+        target = format!("{}-{number}", moved_place(path));
     }
     zone.create_dir_all(paths::QUARANTINE_DIR).map_err(EngineError::zone("write", paths::QUARANTINE_DIR))?;
     zone.rename(path, &target).map_err(EngineError::zone("move", path))?;
     zone_io::sync_parents(zone, &target)?;
     zone_io::sync_parents(zone, path)?;
     Ok(target)
+}
+
+/// Where what stands at `path` is moved first.
+fn moved_place(path: &str) -> String {
+    place(path, &Digest::of(path.as_bytes()))
 }
 
 fn place(path: &str, digest: &Digest) -> String {

@@ -118,13 +118,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 .as_ref()
                 .is_some_and(|known| known.serial == plan.release.serial && known.manifest == plan.release.manifest);
             let settled = plan.is_empty() && same && !self.is_open()?;
-            let programs: Vec<String> = plan
-                .inventory
-                .unlisted
-                .iter()
-                .filter(|file| file.executable.is_some())
-                .map(|file| file.path.clone())
-                .collect();
+            let mut programs = plan.inventory.unlisted_programs();
             if settled {
                 match intent {
                     Intent::Update => self.state.held = false,
@@ -148,8 +142,9 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
             let whole = before.is_some() && client_is_whole(&plan.inventory, &plan.manifest, installed);
             if background.is_some() && whole && !self.let_go && plan.fetch_bytes > 0 {
                 // Before the client may start, which would find them beside it.
-                let is_own = |path: &&String| installed.is_some_and(|installed| installed.file(path).is_some());
-                let foreign: Vec<String> = programs.iter().filter(|path| !is_own(path)).cloned().collect();
+                let is_own = |path: &String| installed.is_some_and(|installed| installed.file(path).is_some());
+                let foreign;
+                (programs, foreign) = programs.into_iter().partition(is_own);
                 self.set_aside(&foreign)?;
             }
             let mut let_go = self.let_go;
@@ -254,9 +249,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         background: &mut Option<(&mut dyn Launcher, Instant)>,
         late: EngineError,
     ) -> Result<Option<Instant>, EngineError> {
-        if !self.is_whole() {
+        let (whole, programs) = self.standing();
+        if !whole {
             return Err(late);
         }
+        // The client would find them beside it.
+        self.set_aside(&programs)?;
         self.let_go = background.as_mut().is_some_and(|(launcher, _)| launcher.go());
         let patience = background.as_ref().map(|(_, window)| *window + self.limits.patience);
         let until = patience.filter(|_| !self.let_go);

@@ -284,8 +284,11 @@ fn neither_what_stands_in_the_way_nor_a_full_device_keeps_a_program_from_being_s
         let outcome = run_in(&world, &room);
         assert!(outcome.alarms.iter().any(|alarm| alarm.ends_with("it was set aside")), "{:?}", outcome.alarms);
         assert!(!world.client().join("evil.dll").exists());
-        assert_eq!(fs::read(&place).unwrap(), b"a library");
-        fs::remove_file(&place).unwrap();
+        let kept = read_tree(&world.free().join(".holdfast/quarantine"));
+        assert_eq!(kept.values().filter(|bytes| *bytes == b"a library").count(), 1, "{:?}", kept.keys());
+        for name in kept.keys() {
+            fs::remove_file(world.free().join(".holdfast/quarantine").join(name)).unwrap();
+        }
     }
     // A link leads wherever it likes; a person's own that is called like no program is left alone.
     write(&world.free().join("mine.txt"), b"mine");
@@ -303,17 +306,43 @@ fn unlisted_programs_are_set_aside_before_the_client_may_start_beside_a_download
     let mut files = second();
     files.push(("film.bin", noise(5, 2_000_000)));
     world.publish("2.0.0", &files);
-    write(&world.client().join("evil.dll"), b"a library");
     let evil = world.client().join("evil.dll");
-    let there = Rc::new(Cell::new(None));
-    let look = (there.clone(), evil);
-    let mut launcher = TestLauncher {
-        can_go: true,
-        on_go: Some(Box::new(move || look.0.set(Some(look.1.exists())))),
-        ..TestLauncher::default()
+    let launcher = || {
+        write(&evil, b"a library");
+        let there = Rc::new(Cell::new(None));
+        let look = (there.clone(), evil.clone());
+        let on_go: Box<dyn FnOnce()> = Box::new(move || look.0.set(Some(look.1.exists())));
+        (TestLauncher { can_go: true, on_go: Some(on_go), ..TestLauncher::default() }, there)
     };
-    let outcome = world.engine(&[&server.url()], |engine| engine.run(&mut launcher).unwrap());
-    assert_eq!((outcome.action, there.get()), (Action::Updated, Some(false)), "{}", launcher.said);
+    let (mut one, there) = launcher();
+    let outcome = world.engine(&[&server.url()], |engine| engine.run(&mut one).unwrap());
+    assert_eq!((outcome.action, there.get()), (Action::Updated, Some(false)), "{}", one.said);
+    assert_eq!(outcome.alarms.iter().filter(|alarm| alarm.contains("evil.dll")).count(), 1, "{:?}", outcome.alarms);
+    // Nor beside one of which nothing is known within the check window.
+    world.publish("3.0.0", &first());
+    let (mut one, there) = launcher();
+    let mut setup = world.setup(&[]);
+    setup.limits.rounds = 5;
+    setup.transports = vec![Box::new(Slow { store: release_store::Directory::new(world.store()), stalls: 3.into() })];
+    let outcome = setup.run(|engine| engine.run(&mut one).unwrap());
+    assert_eq!((outcome.action, there.get()), (Action::Updated, Some(false)), "{}", one.said);
+}
+
+#[test]
+fn a_program_that_a_cut_left_under_two_names_loses_its_clusters_under_neither() {
+    let (world, _server) = installed();
+    let full = "client/evil.dll";
+    let moved = format!("{}-client_evil.dll.quarantined", &Digest::of(full.as_bytes()).to_hex()[..16]);
+    // As a move that was cut leaves it: one file, two entries.
+    write(&world.free().join(full), b"a library");
+    let quarantine = world.free().join(".holdfast/quarantine");
+    fs::create_dir_all(&quarantine).unwrap();
+    fs::hard_link(world.free().join(full), quarantine.join(&moved)).unwrap();
+    run_in(&world, &Room::endless());
+    assert!(!world.free().join(full).exists());
+    // Nothing was removed: each entry still leads to it.
+    let links = std::os::unix::fs::MetadataExt::nlink(&fs::metadata(quarantine.join(moved)).unwrap());
+    assert_eq!((links, fs::read_dir(quarantine).unwrap().count()), (2, 2));
 }
 
 /// A server whose manifests and packs do not come within the check window.

@@ -195,7 +195,10 @@ fn one_updater_at_a_time() {
     fs::create_dir(world.free().join(".holdfast")).unwrap();
     let lock = File::open(world.free().join(".holdfast")).unwrap();
     lock.lock().unwrap();
-    assert_status(&run(&world, &program, &["run"]), 4);
+    // The one that a launcher calls waits, but not for ever.
+    let output = run(&world, &program, &["run"]);
+    assert_status(&output, 3);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another updater is at work"), "{output:?}");
     assert_status(&run(&world, &program, &["update"]), 4);
 }
 
@@ -240,22 +243,36 @@ fn a_second_updater_tells_the_launcher_whether_the_client_is_whole_although_it_h
     assert_status(&run(&world, &program, &["update"]), 0);
     let lock = File::open(world.free().join(".holdfast")).unwrap();
     lock.lock().unwrap();
-    let says = || {
+    let before = fs::read(world.free().join(".holdfast/log")).unwrap();
+    let start = || {
         let (mut child, mut ready, client) = launch(&world, &program, &["run"]);
         drop(client);
-        let status = child.wait().unwrap();
-        let mut said = String::new();
-        ready.read_to_string(&mut said).unwrap();
-        (status.code(), said)
+        std::thread::spawn(move || {
+            let status = child.wait().unwrap();
+            let mut said = String::new();
+            ready.read_to_string(&mut said).unwrap();
+            (status.code(), said)
+        })
     };
-    assert_eq!(says(), (Some(4), "R".to_owned()));
+    assert_eq!(start().join().unwrap(), (Some(4), "R".to_owned()));
+    // Infected, or with a program beside it: it is waited for whoever has the device, who may be about to mend it.
     let (name, bytes) = &first()[0];
     let mut infected = bytes.clone();
     infected[0] ^= 1;
     write(&world.client().join(name), &infected);
-    assert_eq!(says(), (Some(4), String::new()));
+    let waits = [start(), start()];
+    assert_eq!(waits.map(|wait| wait.join().unwrap()), [(Some(3), "R".to_owned()), (Some(3), "R".to_owned())]);
     write(&world.client().join(name), bytes);
-    assert_eq!(says(), (Some(4), "R".to_owned()));
+    write(&world.client().join("evil.exe"), b"evil");
+    let waits = start();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!waits.is_finished());
+    assert_eq!(fs::read(world.free().join(".holdfast/log")).unwrap(), before, "who waits writes nothing");
+    drop(lock);
+    let (status, said) = waits.join().unwrap();
+    assert!(status == Some(0) && said == "RG", "{status:?} {said}");
+    assert!(!world.client().join("evil.exe").exists());
+    world.assert_client(&first());
 }
 
 #[test]

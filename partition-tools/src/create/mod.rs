@@ -157,7 +157,7 @@ pub fn create(
     // The updater keeps a copy there, and would write it at the first start.
     identity::put_file(&free, paths::CONFIG_COPY, &mut config.as_slice(), |_| {})?;
     // Made here, where nobody pulls: FAT has no way to make a directory that a cut could not leave without contents.
-    for directory in [paths::STAGING_DIR, paths::UNDO_DIR, paths::TRUST_DIR] {
+    for directory in [paths::STAGING_DIR, paths::UNDO_DIR, paths::TRUST_DIR, paths::QUARANTINE_DIR] {
         free.create_dir_all(directory).map_err(ToolError::zone("written", "the free zone"))?;
     }
     let zone = device.hidden_zone().map_err(ToolError::zone("opened", "the hidden zone"))?;

@@ -190,7 +190,12 @@ impl<'r> Plan<'r> {
     fn held_back(&self) -> Vec<Range<u64>> {
         let sector = self.table.sector_bytes();
         let last = self.image_bytes / sector * sector;
-        vec![0..2 * gpt::SECTOR_BYTES, sector..2 * sector, last - sector..last]
+        let mut held = vec![0..2 * gpt::SECTOR_BYTES, sector..2 * sector];
+        // The backup of the table, unless the image was cut off behind its last partition.
+        if self.table.partitions.iter().all(|partition| partition.extent.end() <= last - sector) {
+            held.push(last - sector..last);
+        }
+        held
     }
 }
 

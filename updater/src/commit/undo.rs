@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use firmware_image::free_zone::FreeZone;
 use firmware_image::journal::{Journal, State as JournalState};
-use firmware_image::{Digest, RawZone, paths};
+use firmware_image::{Digest, RawZone, ZoneError, paths};
 use release_store::Manifest;
 
 use super::CommitPlan;
@@ -88,8 +88,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         match zone_io::digest_file(self.free, full, &mut buffer, &|_| {}) {
             Ok(found) => Ok(found.map(|(length, digest)| (digest, length))),
             // What cannot be read cannot be kept; it is damage that is about to be mended.
-            Err(firmware_image::ZoneError::Io(_) | firmware_image::ZoneError::Corrupt) => Ok(None),
-            Err(firmware_image::ZoneError::BadPath) => Ok(None),
+            Err(ZoneError::Io(_) | ZoneError::Corrupt | ZoneError::Denied) => Ok(None),
+            Err(ZoneError::BadPath) => Ok(None),
             Err(error) => Err(EngineError::zone("read", full)(error)),
         }
     }

@@ -168,7 +168,7 @@ impl<Z: Zones> Run<'_, Z> {
             }
             Outcome::Ended(End::Exited(UPDATER_BUSY)) => {
                 self.teller.problem(
-                    "Another updater of this device is at work, and the client is not whole yet: it was not started.",
+                    "Another updater of this device is at work, and whether the client is whole cannot be seen: it was not started.",
                     "Wait until it has finished, and start the launcher again.",
                 );
                 trouble = Some(Exit::ClientNotWhole);

@@ -24,8 +24,6 @@ pub(super) const UPDATER_FAILED: i32 = 1;
 pub(super) const UPDATER_NOT_WHOLE: i32 = 3;
 /// Another updater is at work; after it was ready: the client is in use, and whole.
 pub(super) const UPDATER_BUSY: i32 = 4;
-/// How often is looked whether another updater has finished.
-const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 /// How long a child that was asked to end may take.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -70,11 +68,7 @@ impl<Z: Zones> Run<'_, Z> {
         let mut next = first;
         while let Some(mut start) = next {
             self.teller.tell(session);
-            let tried = match self.try_updater(session, &mut start, place)? {
-                Tried::Ended(End::Exited(UPDATER_BUSY)) => self.until_free(session, &mut start, place)?,
-                tried => tried,
-            };
-            let crash = match tried {
+            let crash = match self.try_updater(session, &mut start, place)? {
                 Tried::Ready(child, go) => return Ok(Outcome::Ready { start: Box::new(start), child, go }),
                 Tried::Crashed(crash) => crash,
                 Tried::Ended(end) => return Ok(Outcome::Ended(end)),
@@ -92,26 +86,6 @@ impl<Z: Zones> Run<'_, Z> {
             next = session.next(&mut opened.device(&mut self.scratch), place);
         }
         Ok(if self.presence.explains_failure() { Outcome::DeviceGone } else { Outcome::None })
-    }
-
-    /// Another updater has the device, and this one could not see that the client is whole: waits until either changes, for a while.
-    fn until_free(
-        &mut self,
-        session: &Session<'_>,
-        start: &mut Start<RunImage>,
-        place: &mut SealedMemory,
-    ) -> io::Result<Tried> {
-        self.teller.say("Waiting for another updater of this device.");
-        let until = Instant::now() + Duration::from_secs(self.policies().check_timeout_secs.into()) + GRACE;
-        loop {
-            if let Wakeup::Asked(Asked { signal, .. }) = self.wait(None, Some(Instant::now() + BETWEEN_TRIES))? {
-                return Ok(Tried::Interrupted(signal));
-            }
-            match self.try_updater(session, start, place)? {
-                Tried::Ended(End::Exited(UPDATER_BUSY)) if Instant::now() < until => {}
-                tried => return Ok(tried),
-            }
-        }
     }
 
     /// Starts one copy and waits until it is ready, or will not be.
