@@ -359,8 +359,10 @@ impl Model {
             return Err("a commit is open".into());
         }
         for (path, wanted) in &self.users {
-            if read(&fat, path).map_err(failed)?.as_ref() != Some(wanted) {
-                return Err(format!("{USERS_FILE} {path} is not as it was"));
+            match read(&fat, path) {
+                Ok(found) if found.as_ref() == Some(wanted) => {}
+                Ok(_) => return Err(format!("{USERS_FILE} {path} is not as it was")),
+                Err(error) => return Err(format!("{USERS_FILE} {path} cannot be read: {error}")),
             }
         }
         let id = self.id_on(medium, &fat);
