@@ -135,7 +135,7 @@ pub const DEFENCES: &[Defence] = &[
             LENGTH,
             DIGEST,
             Cut(STAGE, "if hasher.finish() != content.digest {", "if false && hasher.finish() != content.digest {"),
-            Cut(ZONE_IO, "if hasher.finish() != *digest {", "if false && hasher.finish() != *digest {"),
+            Cut(ZONE_IO, "Ok(if hasher.finish() == *digest {", "Ok(if true || hasher.finish() == *digest {"),
         ],
         &[
             Test(SERVERS, "wrong_bytes_are_never_installed_and_another_server_is_asked"),
