@@ -112,8 +112,8 @@ pub const DEFENCES: &[Defence] = &[
         "client: programs that no manifest lists are set aside",
         &[Cut(
             QUARANTINE,
-            "    let name = path.rsplit('/').next().unwrap_or(path);\n    if let",
-            "    let name = \"\";\n    if zone.metadata(path).is_ok() {\n        return None;\n    }\n    if let",
+            "    if let Some(ending) = program_ending(path) {\n        return Some(ending);",
+            "    if let Some(_) | None = program_ending(path) {\n        return None;",
         )],
         &[Test("updater/tests/client_dir.rs", "unlisted_programs_are_set_aside_and_other_files_are_left_alone")],
     ),
