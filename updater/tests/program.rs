@@ -235,6 +235,22 @@ fn beside_a_launcher_in_the_free_zone_the_configuration_outlives_all_of_the_stat
 }
 
 #[test]
+fn an_updater_that_is_too_old_tells_whether_the_client_is_whole_where_it_can_fetch_no_newer_one() {
+    let (listener, url) = reserved_port();
+    let (world, program) = device(&[(url, 1)]);
+    world.publish_with("1.0.0", &first(), with_updater(&program));
+    let server = serve_at(&world, listener);
+    assert_status(&run(&world, &program, &["run"]), 0);
+    drop(server);
+    fs::remove_file(world.free().join(paths::updater_name(paths::THIS_PLATFORM).as_str())).unwrap();
+    let recover = || run(&world, &program, &["run", "--recover"]).status.code();
+    assert_eq!(recover(), Some(1));
+    let (name, bytes) = &first()[0];
+    write(&world.client().join(name), &[&bytes[..], b"infected"].concat());
+    assert_eq!(recover(), Some(3));
+}
+
+#[test]
 fn a_second_updater_tells_the_launcher_whether_the_client_is_whole_although_it_has_to_wait() {
     let (listener, url) = reserved_port();
     let (world, program) = device(&[(url, 1)]);

@@ -96,10 +96,19 @@ fn attempt(session: &Session<'_>, args: &RunArgs, launcher: &mut PipedLauncher) 
     session.with_engine(Access::ReadWrite, |engine| {
         if args.recover {
             launcher.ready();
-            let outcome = engine.recover_updater()?;
-            session.print_outcome(&outcome)?;
+            let status = match engine.recover_updater() {
+                Ok(outcome) => {
+                    session.print_outcome(&outcome)?;
+                    exit::FINE
+                }
+                // Where nothing newer is to be had, the client may be whole all the same.
+                Err(error) => {
+                    print_error(&error.into());
+                    exit::FAILED
+                }
+            };
             let whole = engine.is_whole();
-            return Ok(verdict(engine, whole, exit::FINE));
+            return Ok(verdict(engine, whole, status));
         }
         if std::env::var_os(platform::ALL_BACKUPS).is_some() {
             engine.set_limits(Limits { turn: Some(Turn::Everything), ..engine.limits() });
