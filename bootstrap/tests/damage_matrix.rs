@@ -71,6 +71,8 @@ const WORDS: [(i32, &[&str], &[&str]); 6] = [
 const NOT_WHOLE: u8 = 73;
 /// No exit status of the launcher's: the client is started, and nobody can tell whether it is whole (the updater's 5).
 const UNKNOWN: u8 = 5;
+/// How often is said how far it is.
+const TELL: Duration = Duration::from_secs(60);
 /// Nothing takes so long.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -586,10 +588,16 @@ fn work(worker: usize, lot: &Lot, score: &Score) {
     score.now.lock().unwrap().remove(&worker);
 }
 
-/// Ends the test where something hangs, and says what.
+/// Says how far it is, and ends the test where something hangs, and says what.
 fn watch(score: &Score, workers: &[std::thread::ScopedJoinHandle<'_, ()>]) {
+    let mut told = Instant::now();
     while !workers.iter().all(|worker| worker.is_finished()) {
         std::thread::sleep(Duration::from_millis(50));
+        if told.elapsed() > TELL {
+            told = Instant::now();
+            let bad = score.faults.lock().unwrap().len();
+            println!("{} cases so far, {bad} bad", score.tried.load(Ordering::Relaxed));
+        }
         for (since, name) in score.now.lock().unwrap().values() {
             if since.elapsed() > LIMIT {
                 eprintln!("{name}: still at it after {} s", LIMIT.as_secs());

@@ -101,7 +101,7 @@ fn zones_are_mounted_where_nobody_else_sees_them_and_vanish_with_whoever_mounted
                 fs::write(free.directory.join("written"), b"here").unwrap();
                 let own = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
                 let line = own.lines().find(|line| line.contains(free.directory.to_str().unwrap())).unwrap().to_owned();
-                for flag in ["nosuid", "nodev", "noatime"] {
+                for flag in ["nosuid", "nodev", "noatime", "errors=remount-ro"] {
                     assert!(line.contains(flag), "{line}");
                 }
                 free.directory

@@ -54,6 +54,24 @@ fn a_stick_is_whole_and_the_tools_that_people_have_agree() {
 }
 
 #[test]
+fn a_stick_and_no_dual_device_has_the_launcher_for_windows_in_its_free_zone_and_the_configuration_beside_it() {
+    let product = Product::new();
+    let windows = ["--bootstrap", "windows-x86_64=bootstrap", "--updater", "windows-x86_64=updater"];
+    product.create("stick.img", &windows);
+    let free = |image: &str, path: &str| product.run(&["free", "cat", image, path]);
+    let config = product.run(&["virtual", "cat", "stick.img", "device.cfg"]).stdout;
+    assert_eq!(free("stick.img", "bootstrap.cfg").stdout, config);
+    let launcher = product.run(&["virtual", "cat", "stick.img", "bootstrap-windows-x86_64.exe"]).stdout;
+    assert!(!launcher.is_empty() && free("stick.img", "bootstrap-windows-x86_64.exe").stdout == launcher);
+    let dual = ["create", "--profile", "dual", "--out", "dual.img", "--cd-out", "dual.iso", "--size", "200MiB"];
+    let more = ["--keys", "keys", "--product", PRODUCT, "--client-command", "client/run.sh"];
+    product.succeed(&[&dual[..], &more, &windows].concat());
+    for name in ["bootstrap.cfg", "bootstrap-windows-x86_64.exe"] {
+        assert_eq!(free("dual.img", name).status.code(), Some(1), "{name}");
+    }
+}
+
+#[test]
 fn the_offline_source_is_a_store_that_a_device_can_install_from() {
     use release_store::transport::Directory;
     use release_store::trust::{MemoryCache, Trust};

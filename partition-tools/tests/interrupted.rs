@@ -13,9 +13,7 @@ use std::time::{Duration, Instant};
 use firmware_image::image::gpt::{Table, TableError};
 use firmware_image::sim::{Effort, Medium, SimDisk, figures};
 use partition_tools::progress::Silent;
-use partition_tools::random::Random;
-use partition_tools::write::target::Checks;
-use partition_tools::write::{Plan, Request};
+use partition_tools::write::Plan;
 use support::{PASSPHRASE, PRODUCT, Product};
 
 /// How many moments are tried.
@@ -139,20 +137,6 @@ fn refused(product: &Product, when: &str) -> String {
     said
 }
 
-/// What is written of `device.img`, with the same numbers each time.
-fn request(product: &Product) -> Request {
-    Request {
-        image: product.path("device.img"),
-        target: product.path("stick"),
-        cd: None,
-        clone_identity: false,
-        zeros_too: false,
-        checks: Checks::default(),
-        random: Random::seeded("its own"),
-        vendor: None,
-    }
-}
-
 /// A medium as a file.
 fn put(medium: &Medium, path: &Path) {
     use std::os::unix::fs::FileExt as _;
@@ -173,7 +157,7 @@ fn a_device_whose_writing_is_cut_at_any_write_says_so_until_all_is_there() {
     let product = Product::new();
     product.create("device.img", &[]);
     product.create("another.img", &["--seed", "another"]);
-    let request = request(&product);
+    let request = product.request();
     let full = std::env::var_os("HOLDFAST_FULL").is_some();
     let (mut tried, mut shown, mut unfinished) = (0, 0, 0);
     for over in ["an empty device", "another device"] {

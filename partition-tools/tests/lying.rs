@@ -8,9 +8,7 @@ use firmware_image::sim::{Medium, SimDisk, figures};
 use firmware_image::{RawZone, ZoneError};
 use partition_tools::ToolError;
 use partition_tools::progress::Silent;
-use partition_tools::random::Random;
-use partition_tools::write::target::Checks;
-use partition_tools::write::{Plan, Request, Written};
+use partition_tools::write::{Plan, Written};
 use support::Product;
 
 /// How a device lies.
@@ -105,19 +103,6 @@ impl RawZone for Liar {
     }
 }
 
-fn request(product: &Product) -> Request {
-    Request {
-        image: product.path("device.img"),
-        target: product.path("stick"),
-        cd: None,
-        clone_identity: false,
-        zeros_too: false,
-        checks: Checks::default(),
-        random: Random::seeded("its own"),
-        vendor: None,
-    }
-}
-
 /// Writes onto such a device: what came of it, what stands there, and how many writes it took.
 fn written(plan: &Plan<'_>, claimed: u64, lie: Lie) -> (Result<Written, ToolError>, Medium, usize) {
     let mut liar = Liar::new(claimed, lie);
@@ -129,7 +114,7 @@ fn written(plan: &Plan<'_>, claimed: u64, lie: Lie) -> (Result<Written, ToolErro
 fn a_device_that_has_less_than_it_claims_is_found_out_however_little_is_written_to_it() {
     let product = Product::new();
     product.create("device.img", &[]);
-    let request = request(&product);
+    let request = product.request();
     let plan = Plan::make(&request).unwrap();
     let (image, mib) = (200 << 20, 1 << 20);
     assert!(written(&plan, image, Lie::None).0.is_ok());
@@ -154,7 +139,7 @@ fn a_device_that_has_less_than_it_claims_is_found_out_however_little_is_written_
 fn a_write_that_a_device_loses_is_noticed_or_did_not_matter() {
     let product = Product::new();
     product.create("device.img", &[]);
-    let request = request(&product);
+    let request = product.request();
     let plan = Plan::make(&request).unwrap();
     let claimed = 208 << 20;
     let (result, wanted, writes) = written(&plan, claimed, Lie::None);

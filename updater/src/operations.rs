@@ -446,14 +446,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
     fn try_settle(&mut self, launcher: Option<&mut dyn Launcher>) -> Result<(), EngineError> {
         // What the launcher reads before it starts the client comes first.
         self.save_state()?;
-        zone_io::write_if_changed(self.free, paths::CONFIG_COPY, self.config.bytes())?;
-        let beside = paths::bootstrap_name(paths::WINDOWS_PLATFORM);
-        if self.free.metadata(&beside).map_err(EngineError::zone("read", &beside))?.is_some() {
-            // Whatever stands in its place may be somebody's, and nobody needs it as long as the other one is there.
-            if let Err(error) = zone_io::write_if_changed(self.free, paths::CONFIG_BESIDE, self.config.bytes()) {
-                self.watch.detail(&error.to_string());
-            }
-        }
+        self.keep_config()?;
         if let Some(launcher) = launcher
             && !self.let_go
             && !self.is_open()?
@@ -462,6 +455,20 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
         self.renew_backups()?;
         self.save_state()
+    }
+
+    /// Copies of the configuration, for where no virtual zone is in sight.
+    fn keep_config(&self) -> Result<(), EngineError> {
+        zone_io::write_if_changed(self.free, paths::CONFIG_COPY, self.config.bytes())?;
+        let launcher = paths::bootstrap_name(paths::WINDOWS_PLATFORM);
+        if self.free.metadata(&launcher).map_err(EngineError::zone("read", &launcher))?.is_none() {
+            return Ok(());
+        }
+        // Whatever stands in its place may be somebody's, and nobody needs it as long as the other one is there.
+        if let Err(error) = zone_io::write_if_changed(self.free, paths::CONFIG_BESIDE, self.config.bytes()) {
+            self.watch.detail(&error.to_string());
+        }
+        Ok(())
     }
 
     /// What the launcher saw of the release on trial (X8): proven, or failed too often. Returns the serial that failed.

@@ -272,6 +272,29 @@ fn a_program_that_cannot_be_set_aside_keeps_nobody_from_an_update() {
 }
 
 #[test]
+fn a_file_of_the_client_that_nobody_may_read_is_written_anew() {
+    let (world, _server) = installed();
+    let room = Room::endless();
+    let name = first()[0].0;
+    let forbidden: &str = format!("client/{name}").leak();
+    write(&world.free().join(forbidden), b"infected");
+    room.forbid(forbidden);
+    let outcome = run_in(&world, &room);
+    assert_eq!((outcome.action, outcome.whole), (Action::Repaired, true));
+    world.assert_client(&first());
+    // By an update, too, which keeps what it replaces, where that may be read.
+    write(&world.free().join(forbidden), b"infected");
+    room.forbid(forbidden);
+    let mut files = second();
+    files.retain(|(path, _)| *path != name);
+    files.push((name, b"newer".to_vec()));
+    world.publish("2.0.0", &files);
+    let outcome = run_in(&world, &room);
+    assert_eq!((outcome.action, outcome.whole), (Action::Updated, true));
+    world.assert_client(&files);
+}
+
+#[test]
 fn neither_what_stands_in_the_way_nor_a_full_device_keeps_a_program_from_being_set_aside() {
     let (world, _server) = installed();
     let place = world.free().join(place_of("evil.dll", b"a library"));

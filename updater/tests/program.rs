@@ -6,7 +6,7 @@ mod common;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -20,13 +20,20 @@ use firmware_image::image::gpt::Guids;
 use firmware_image::image::iso::{IsoFile, Source};
 use firmware_image::paths;
 use firmware_image::updater_image::Floors;
+use release_store::serve::Server;
 
-#[test]
-fn a_device_is_installed_verified_repaired_and_rolled_back_from_the_command_line() {
+/// A device whose server has its first release.
+fn published() -> (World, PathBuf, Server) {
     let (listener, url) = reserved_port();
     let (world, program) = device(&[(url, 1)]);
     world.publish_with("1.0.0", &first(), with_updater(&program));
     let server = serve_at(&world, listener);
+    (world, program, server)
+}
+
+#[test]
+fn a_device_is_installed_verified_repaired_and_rolled_back_from_the_command_line() {
+    let (world, program, server) = published();
 
     let output = run(&world, &program, &["check", "--json"]);
     assert_status(&output, 0);
@@ -66,10 +73,7 @@ fn a_device_is_installed_verified_repaired_and_rolled_back_from_the_command_line
 
 #[test]
 fn the_updater_that_stands_on_the_device_needs_no_options() {
-    let (listener, url) = reserved_port();
-    let (world, program) = device(&[(url, 1)]);
-    world.publish_with("1.0.0", &first(), with_updater(&program));
-    let _server = serve_at(&world, listener);
+    let (world, program, _server) = published();
     assert_status(&run(&world, &program, &["run"]), 0);
     let name = firmware_image::paths::updater_name(PLATFORM);
     let output = Command::new(world.free().join(name.as_str())).args(["verify", "--json"]).output().unwrap();
@@ -82,10 +86,7 @@ fn the_updater_that_stands_on_the_device_needs_no_options() {
 
 #[test]
 fn without_the_list_of_its_files_nobody_says_that_the_client_is_whole() {
-    let (listener, url) = reserved_port();
-    let (world, program) = device(&[(url, 1)]);
-    world.publish_with("1.0.0", &first(), with_updater(&program));
-    let server = serve_at(&world, listener);
+    let (world, program, server) = published();
     assert_status(&run(&world, &program, &["run"]), 0);
     drop(server);
     assert_status(&run(&world, &program, &["run"]), 0);
@@ -142,10 +143,7 @@ fn launch(world: &World, program: &Path, args: &[&str]) -> (Child, File, OwnedFd
 
 #[test]
 fn the_launcher_hears_ready_and_go_and_the_commit_waits_for_the_client() {
-    let (listener, url) = reserved_port();
-    let (world, program) = device(&[(url, 1)]);
-    world.publish_with("1.0.0", &first(), with_updater(&program));
-    let _server = serve_at(&world, listener);
+    let (world, program, _server) = published();
     assert_status(&run(&world, &program, &["run"]), 0);
     let mut files = second();
     files.push(("film.bin", noise(5, 2_000_000)));
@@ -204,10 +202,7 @@ fn one_updater_at_a_time() {
 
 #[test]
 fn beside_a_launcher_in_the_free_zone_the_configuration_outlives_all_of_the_state() {
-    let (listener, url) = reserved_port();
-    let (world, program) = device(&[(url, 1)]);
-    world.publish_with("1.0.0", &first(), with_updater(&program));
-    let _server = serve_at(&world, listener);
+    let (world, program, _server) = published();
     let beside = world.free().join(paths::CONFIG_BESIDE);
     assert_status(&run(&world, &program, &["run"]), 0);
     assert!(!beside.exists(), "nobody looks for it there");
@@ -236,10 +231,7 @@ fn beside_a_launcher_in_the_free_zone_the_configuration_outlives_all_of_the_stat
 
 #[test]
 fn an_updater_that_is_too_old_tells_whether_the_client_is_whole_where_it_can_fetch_no_newer_one() {
-    let (listener, url) = reserved_port();
-    let (world, program) = device(&[(url, 1)]);
-    world.publish_with("1.0.0", &first(), with_updater(&program));
-    let server = serve_at(&world, listener);
+    let (world, program, server) = published();
     assert_status(&run(&world, &program, &["run"]), 0);
     drop(server);
     fs::remove_file(world.free().join(paths::updater_name(paths::THIS_PLATFORM).as_str())).unwrap();
@@ -338,10 +330,7 @@ fn an_updater_killed_again_and_again_ends_with_a_whole_client_and_no_frame_fetch
 
 #[test]
 fn a_new_updater_is_run_once_before_it_is_installed() {
-    let (listener, url) = reserved_port();
-    let (world, program) = device(&[(url, 1)]);
-    world.publish_with("1.0.0", &first(), with_updater(&program));
-    let _server = serve_at(&world, listener);
+    let (world, program, _server) = published();
     assert_status(&run(&world, &program, &["run"]), 0);
     // Sound by its signature, and yet it does not run.
     let broken = world.signed_updater(b"\x7fELF this is no program", "1.5.0", Floors::default());
@@ -368,10 +357,7 @@ fn a_new_updater_is_run_once_before_it_is_installed() {
 
 #[test]
 fn a_whole_image_is_installed_broken_and_mended_without_mounting() {
-    let (listener, url) = reserved_port();
-    let (world, program) = device(&[(url, 1)]);
-    world.publish_with("1.0.0", &first(), with_updater(&program));
-    let _server = serve_at(&world, listener);
+    let (world, program, _server) = published();
     let image = world.path("device.img");
     let config = fs::read(world.path("virtual/device.cfg")).unwrap();
     let layout = Layout {
@@ -487,10 +473,7 @@ fn a_full_free_zone_is_an_error_with_numbers_and_changes_nothing() {
 
 #[test]
 fn output_that_nobody_reads_stops_nothing() {
-    let (listener, url) = reserved_port();
-    let (world, program) = device(&[(url, 1)]);
-    world.publish_with("1.0.0", &first(), with_updater(&program));
-    let _server = serve_at(&world, listener);
+    let (world, program, _server) = published();
     let closed = || {
         let (read, write) = std::io::pipe().unwrap();
         drop(read);

@@ -21,13 +21,15 @@ pub struct Room {
     greedy: bool,
     /// A file for which the medium has no sound place.
     bad: Option<&'static str>,
+    /// A file that nobody may read until it is made anew.
+    forbidden: Cell<Option<&'static str>>,
 }
 
 impl Room {
     /// Room for `changes` changes, and then for nothing but what is given back; where others are `greedy`, not even for
     /// that.
     pub fn for_changes(changes: u64, greedy: bool) -> Rc<Self> {
-        Rc::new(Self { changes: Cell::new(changes), free: Cell::new(0), greedy, bad: None })
+        Rc::new(Self { changes: Cell::new(changes), free: Cell::new(0), greedy, bad: None, forbidden: Cell::new(None) })
     }
 
     /// Room that does not end, and what was used of it.
@@ -37,7 +39,18 @@ impl Room {
 
     /// Room that does not end, but none for the file at this path, which fails whenever it is written.
     pub fn without_a_place_for(path: &'static str) -> Rc<Self> {
-        Rc::new(Self { changes: Cell::new(u64::MAX), free: Cell::new(0), greedy: false, bad: Some(path) })
+        Rc::new(Self {
+            changes: Cell::new(u64::MAX),
+            free: Cell::new(0),
+            greedy: false,
+            bad: Some(path),
+            forbidden: Cell::new(None),
+        })
+    }
+
+    /// Lets nobody read the file at this path until it is made anew, as scanners do with what they take for infected.
+    pub fn forbid(&self, path: &'static str) {
+        self.forbidden.set(Some(path));
     }
 
     fn is_bad(&self, path: &str) -> Result<(), ZoneError> {
@@ -106,6 +119,9 @@ impl<F: FreeZone> FreeZone for FullZone<'_, F> {
         Self: 'a;
 
     fn open(&self, path: &str) -> Result<Option<Self::File<'_>>, ZoneError> {
+        if self.1.forbidden.get() == Some(path) {
+            return Err(ZoneError::Denied);
+        }
         Ok(self.0.open(path)?.map(|file| self.file(file)))
     }
     fn open_rw(&self, path: &str) -> Result<Self::File<'_>, ZoneError> {
@@ -116,6 +132,7 @@ impl<F: FreeZone> FreeZone for FullZone<'_, F> {
     }
     fn create(&self, path: &str) -> Result<Self::File<'_>, ZoneError> {
         self.1.is_bad(path)?;
+        self.1.forbidden.set(self.1.forbidden.get().filter(|forbidden| *forbidden != path));
         match self.length(path)? {
             Some(length) => self.1.give_back(length),
             None => self.1.entry()?,

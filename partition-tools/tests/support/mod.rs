@@ -6,6 +6,9 @@ use std::process::{Command, Output};
 
 use firmware_image::signature::PublicKey;
 use firmware_image::sim::figures;
+use partition_tools::random::Random;
+use partition_tools::write::Request;
+use partition_tools::write::target::Checks;
 use release_store::keys::{KeyDir, Passphrase};
 use release_store::publish::{PublishRequest, publish};
 use release_store::repository::{NoObserver, Repository};
@@ -98,6 +101,20 @@ impl Product {
     pub fn create(&self, out: &str, more: &[&str]) {
         let arguments = self.create_arguments(out, more);
         self.succeed(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    /// What `write` makes of `device.img` at `stick`, with the same numbers each time.
+    pub fn request(&self) -> Request {
+        Request {
+            image: self.path("device.img"),
+            target: self.path("stick"),
+            cd: None,
+            clone_identity: false,
+            zeros_too: false,
+            checks: Checks::default(),
+            random: Random::seeded("its own"),
+            vendor: None,
+        }
     }
 
     /// What [`Self::create`] runs the program with.
