@@ -32,7 +32,7 @@ class Slot:
 
 class Model:
     def __init__(self):
-        self.groups, self.states, self.weights, self.corrections = {}, {}, {}, {}
+        self.groups, self.states, self.guesses, self.weights, self.corrections = {}, {}, {}, {}, {}
         self.history, self.index = bytearray(), {}
         self.front = bytes(4)
         self.matched = self.matched_length = 0
@@ -54,6 +54,11 @@ class Model:
         self.bits, self.begun = 0, 1
         self.expected = self.history[self.next] if self.next < self.end else None
         self.match = self.history[self.matched] if self.matched_length else None
+        rather_matched = self.expected is None or self.matched_length == 32 or not self.hits & 7
+        guess = self.match if self.match is not None and rather_matched else self.expected
+        by_hit, by_match = guess == self.expected and self.hits & 1, guess == self.match and self.matched_length >= 8
+        self.guess = guess if guess is not None and (by_hit or by_match) else None
+        self.telling = [self.expected, self.match]
 
     def half(self):
         number = lambda byte: 256 if byte is None else byte
@@ -72,13 +77,15 @@ class Model:
             self.slots.append(slots)
 
     def predict(self):
+        if self.guess is not None:
+            return self.predict_guess()
         if self.bits % 4 == 0:
             self.half()
         bits = self.bits % 4
         place = 1 << bits | self.begun & (1 << bits) - 1
         self.used = [group[place] for group in self.slots]
         inputs, self.used_states, chosen = [STRETCH[slot.known()] for slot in self.used], [], 0
-        for n, byte in enumerate((self.expected, self.match)):
+        for n, byte in enumerate(self.telling):
             if byte is None or (byte | 256) >> 8 - self.bits != self.begun:
                 inputs.append(0)
                 continue
@@ -87,19 +94,35 @@ class Model:
             state = self.states.setdefault(key, Slot())
             self.used_states.append(state)
             inputs.append(STRETCH[state.known()])
+        return self.mix(inputs, ("bit", chosen), ("bit", self.begun))
+
+    def predict_guess(self):
+        kinds = [self.expected is None, self.match is None, self.match == self.expected, self.guess == self.expected, True]
+        kind, front, hashed = kinds.index(True), int.from_bytes(self.front, "big"), lambda number: (number * A & MASK) >> 48
+        places = [kind << 12 | self.hits << 4 | self.matched_length // 4]
+        places.append(kind << 11 | self.matched_length << 5 | self.hits & 31)
+        places.append(hashed(kind << 18 | (self.hits & 3) << 16 | (front & 0xFF) << 8 | self.guess))
+        places.append(hashed((self.hits & 1) << 24 | (front & 0xFFFF) << 8 | self.guess))
+        places.append(hashed((front & 0xFFFFFF) << 8 | self.guess))
+        self.used_states = [self.guesses.setdefault(place, Slot()) for place in enumerate(places)]
+        self.used = []
+        inputs = [STRETCH[slot.known()] for slot in self.used_states]
+        return self.mix(inputs, ("guess", kind << 3 | self.hits & 7), ("guess", self.guess))
+
+    def mix(self, inputs, chosen, corrected):
         self.inputs = inputs + [256]
-        self.used_weights = self.weights.setdefault(chosen, [19661] * 9)
+        self.used_weights = self.weights.setdefault(chosen, [19661] * len(self.inputs))
         total = sum(weight * value for weight, value in zip(self.used_weights, self.inputs))
         x = max(-2047, min(2047, total >> 16))
         self.mixed = squash(x)
         point, part = divmod(x + 2048, 128)
-        points = self.corrections.setdefault(self.begun, [Slot(value << 10) for value in SIGMOID])
+        points = self.corrections.setdefault(corrected, [Slot(value << 10) for value in SIGMOID])
         self.corrected = points[point + (part >= 64)]
         between = (points[point].known() * (128 - part) + points[point + 1].known() * part) // 128
         return max(1, min(4095, (self.mixed + between + 1) // 2))
 
     def update(self, bit):
-        error = ((bit << 12) - self.mixed) * 14
+        error = ((bit << 12) - self.mixed) * (14 if self.guess is None else 22)
         for n, value in enumerate(self.inputs):
             weight = self.used_weights[n] + (value * error + 32768 >> 16)
             self.used_weights[n] = max(-(1 << 20), min(1 << 20, weight))
@@ -107,6 +130,12 @@ class Model:
             slot.learn(bit, 40)
         for slot in self.used_states + [self.corrected]:
             slot.learn(bit, 127)
+        if self.guess is not None:
+            guess, self.guess = self.guess, None
+            self.telling = [None if byte == guess else byte for byte in self.telling]
+            if bit:
+                self.end_byte(guess)
+            return
         self.begun, self.bits = self.begun << 1 | bit, self.bits + 1
         if self.bits == 8:
             self.end_byte(self.begun & 255)
@@ -138,15 +167,26 @@ class Model:
 def encode(runs):
     """`runs`: (bytes in front, old bytes, literals)."""
     model, low, high, out = Model(), 0, 2**32 - 1, bytearray()
+
+    def code(bit):
+        nonlocal low, high
+        middle = low + ((high - low) * model.predict() >> 12)
+        low, high = (low, middle) if bit else (middle + 1, high)
+        model.update(bit)
+        while low >> 24 == high >> 24:
+            out.append(high >> 24)
+            low, high = low << 8 & 0xFFFFFFFF, high << 8 & 0xFFFFFFFF | 0xFF
+
     for front, window, literals in runs:
         model.begin(front, window)
-        for bit in (byte >> n & 1 for byte in literals for n in range(7, -1, -1)):
-            middle = low + ((high - low) * model.predict() >> 12)
-            low, high = (low, middle) if bit else (middle + 1, high)
-            model.update(bit)
-            while low >> 24 == high >> 24:
-                out.append(high >> 24)
-                low, high = low << 8 & 0xFFFFFFFF, high << 8 & 0xFFFFFFFF | 0xFF
+        for byte in literals:
+            if model.guess is not None:
+                is_it = model.guess == byte
+                code(is_it)
+                if is_it:
+                    continue
+            for n in range(7, -1, -1):
+                code(byte >> n & 1)
     return bytes(out) + (bytes([(low >> 24) + 1]) if low else b"")
 
 
@@ -156,20 +196,26 @@ class Decoder:
         self.packed, self.at = packed + bytes(4), 4
         self.code = int.from_bytes(self.packed[:4], "big")
 
+    def bit(self):
+        middle = self.low + ((self.high - self.low) * self.model.predict() >> 12)
+        bit = int(self.code <= middle)
+        self.low, self.high = (self.low, middle) if bit else (middle + 1, self.high)
+        self.model.update(bit)
+        while self.low >> 24 == self.high >> 24:
+            self.low, self.high = self.low << 8 & 0xFFFFFFFF, self.high << 8 & 0xFFFFFFFF | 0xFF
+            following = self.packed[self.at] if self.at < len(self.packed) else 0
+            self.code, self.at = self.code << 8 & 0xFFFFFFFF | following, self.at + 1
+        return bit
+
     def run(self, front, window, length):
         self.model.begin(front, window)
         out = bytearray()
         for _ in range(length):
-            byte = 0
+            guess, byte = self.model.guess, 0
+            if guess is not None and self.bit():
+                out.append(guess)
+                continue
             for _ in range(8):
-                middle = self.low + ((self.high - self.low) * self.model.predict() >> 12)
-                bit = int(self.code <= middle)
-                self.low, self.high = (self.low, middle) if bit else (middle + 1, self.high)
-                self.model.update(bit)
-                while self.low >> 24 == self.high >> 24:
-                    self.low, self.high = self.low << 8 & 0xFFFFFFFF, self.high << 8 & 0xFFFFFFFF | 0xFF
-                    following = self.packed[self.at] if self.at < len(self.packed) else 0
-                    self.code, self.at = self.code << 8 & 0xFFFFFFFF | following, self.at + 1
-                byte = byte << 1 | bit
+                byte = byte << 1 | self.bit()
             out.append(byte)
         return bytes(out)

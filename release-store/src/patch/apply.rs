@@ -28,7 +28,7 @@ pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 /// to `sink` is worth nothing before its digest was compared with a signed one.
 ///
 /// Memory: at most [`super::MAX_WINDOW_BYTES`] for windows, 12 bytes a copied piece (in programs 32 more for each that the
-/// address map is made of), and a few hundred kilobytes; for edits 5 MiB, and their literals with the old bytes that they
+/// address map is made of), and a few hundred kilobytes; for edits 7 MiB, and their literals with the old bytes that they
 /// are told from, at most 24 MiB.
 ///
 /// # Errors
@@ -287,8 +287,11 @@ impl Writer<'_, '_> {
                 guess[..carried].copy_from_slice(&tail[..carried]);
                 carried = self.images.predict(mode, place, &old, guess, carried);
                 tail.copy_from_slice(&guess[len..]);
-                let new = guess[..len].iter().zip(&*residual).map(|(guess, residual)| guess.wrapping_add(*residual));
-                self.out.extend(new);
+                let from = self.out.len();
+                self.out.extend_from_slice(&guess[..len]);
+                for (new, residual) in self.out[from..].iter_mut().zip(&*residual) {
+                    *new = new.wrapping_add(*residual);
+                }
             }
             self.advance(len as u32)?;
             done += len as u32;

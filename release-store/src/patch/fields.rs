@@ -55,20 +55,20 @@ const MEMORY: [bool; 256] = {
 
 /// Whether a 32-bit operand relative to the next instruction begins at `at`, as far as the bytes in front of it tell.
 /// `at` must be at least [`X86_BEFORE`].
-#[inline]
+#[inline(always)] // It is asked of every byte of code, and of most the first line tells.
 pub(super) fn x86_operand(bytes: &[u8], at: usize) -> bool {
     match LAST[usize::from(bytes[at - 1])] {
         OTHER => false,
         CALL => true,
         CONDITION => bytes[at - 2] == 0x0f,
         _ => {
-            let escape = |back: usize| bytes[at - back];
-            MEMORY[usize::from(escape(2))]
-                || escape(3) == 0x0f
-                || escape(4) == 0xc5
-                || escape(5) == 0xc4
-                || escape(6) == 0x62
-                || (escape(4) == 0x0f && matches!(escape(3), 0x38 | 0x3a))
+            let [sixth, fifth, fourth, third, second, _] = *bytes[..at].last_chunk::<X86_BEFORE>().unwrap_or(&[0; _]);
+            MEMORY[usize::from(second)]
+                | (third == 0x0f)
+                | (fourth == 0xc5)
+                | (fifth == 0xc4)
+                | (sixth == 0x62)
+                | ((fourth == 0x0f) & matches!(third, 0x38 | 0x3a))
         }
     }
 }

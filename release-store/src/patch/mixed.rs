@@ -1,13 +1,15 @@
-//! Literal bytes in few bits (`docs/formats/patch.md`, *mixed*): several contexts each tell how likely the next bit is one, a
-//! mixer weighs what they tell, and an arithmetic coder stores what is left (the way of Matt Mahoney's `lpaq`). Beside what
-//! was coded before, it knows the old bytes where each run of literals stands now. Making and applying a patch run this
-//! very model.
+//! Literal bytes in few bits (`docs/formats/patch.md`, *mixed literals*): several contexts each tell how likely the next bit is
+//! one, a [`Mixer`] weighs what they tell, and an arithmetic coder stores what is left. Beside what was coded before, it knows
+//! the old bytes where each run of literals stands now. Where these make one byte likely, one bit tells whether it comes: of
+//! most bytes nothing else has to be told. Making and applying a patch run this very model.
 
 #[cfg(feature = "publish")]
 use std::convert::Infallible;
 use std::io::{self, Read};
 
-/// The most bytes of a stream: they take about a second a mebibyte.
+use super::mixer::{EVEN, Mixer, Odds, STATE_LIMIT, Slot, boxed};
+
+/// The most bytes of a stream: they take up to half a second a mebibyte.
 pub(super) const MAX_MIXED_BYTES: u64 = 8 << 20;
 /// Old bytes that a run of literals is told: so many more than it has itself, and at most.
 const WINDOW_MORE_BYTES: u32 = 32;
@@ -27,41 +29,23 @@ const INDEX_LOG: u32 = 18;
 const MIN_MATCH: usize = 5;
 const MAX_MATCH: usize = 32;
 const WEIGHT_SETS: usize = 64;
-const FIRST_WEIGHT: i32 = 19_661;
-const MAX_WEIGHT: i32 = 1 << 20;
 const LEARNING_RATE: i32 = 14;
-/// A correction for the mixer's probability: so many points between which it is interpolated, for each begun byte.
-const POINTS: usize = 33;
-/// How many bits a slot averages over, at most.
+/// How many bits the slot of a context averages over, at most.
 const TABLE_LIMIT: u32 = 40;
-const STATE_LIMIT: u32 = 127;
 /// A power of two that is enough for two slots for each eight hits and for each length of a match.
 const STATES: usize = 1024;
 
+/// Slots that tell whether the guess comes: two by what came of the last ones, three by the bytes in front and the guess.
+const GUESSES: usize = 5;
+const GUESSES_LOG: u32 = 16;
+const GUESS_LEARNING_RATE: i32 = 22;
+/// A match as long is rather guessed than the expected byte.
+const LONG_MATCH: usize = 32;
+/// A match as long is good for a guess.
+const LIKELY_MATCH: usize = 8;
+
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 const SPREAD_AGAIN: u64 = 0xd6e8_feb8_6659_fd93;
-
-/// 4096 / (1 + e^(-x / 256)) at every 128 from -2048.
-const SIGMOID: [i32; POINTS] = [
-    1, 2, 3, 6, 10, 16, 27, 45, 73, 120, 194, 310, 488, 747, 1101, 1546, 2047, 2549, 2994, 3348, 3607, 3785, 3901,
-    3975, 4022, 4050, 4068, 4079, 4085, 4089, 4092, 4093, 4094,
-];
-
-/// The probability, of 4096, that `x` stands for.
-fn squash(x: i32) -> i32 {
-    let from = (x + 2048) as usize;
-    let (at, part) = (from >> 7, (from & 127) as i32);
-    (SIGMOID[at] * (128 - part) + SIGMOID[at + 1] * part + 64) >> 7
-}
-
-/// A probability in the upper 22 bits, the number of bits that it was told from in the lower 10.
-type Slot = u32;
-const EVEN: Slot = 1 << 31;
-
-/// 12 bits of a slot's probability.
-fn probability(slot: Slot) -> i32 {
-    (slot >> 20) as i32
-}
 
 /// How many old bytes a run of so many literals is told, where there are as many.
 pub(super) fn window_bytes(literals: u32) -> u32 {
@@ -74,12 +58,9 @@ type Told = u32;
 /// The one.
 const TOLD: Told = 1 << 8;
 
-/// What is known of the next byte. Every table is an array of a power of two, and what chooses in it has no more bits, so that
-/// nothing need be checked for each of the many look-ups of a bit.
+/// What is known of the next byte.
 struct Model {
-    stretched: Box<[i16; 4096]>,
-    squashed: Box<[i16; 4096]>,
-    rates: Box<[i64; STATE_LIMIT as usize + 1]>,
+    odds: Odds,
     table: Box<[[Slot; GROUP_SLOTS]; GROUPS]>,
     /// Old and literal bytes, in the order in which they became known.
     history: Vec<u8>,
@@ -94,36 +75,26 @@ struct Model {
     /// For the last eight expected bytes, the latest in the lowest bit: whether it came.
     hits: u32,
     states: Box<[Slot; STATES]>,
-    weights: Box<[[i32; INPUTS]; WEIGHT_SETS]>,
-    corrections: Box<[[Slot; POINTS]; 256]>,
+    bits: Mixer<INPUTS, WEIGHT_SETS>,
+    guesses: Box<[[Slot; 1 << GUESSES_LOG]; GUESSES]>,
+    guessed: Mixer<{ GUESSES + 1 }, WEIGHT_SETS>,
     /// The last bytes of the new image, the latest in the lowest bits.
     front: u64,
 }
 
-/// An array too large for the stack.
-fn boxed<T: Clone, const N: usize>(value: T) -> Box<[T; N]> {
-    let all: Result<Box<[T; N]>, _> = vec![value; N].into_boxed_slice().try_into();
-    all.unwrap_or_else(|_| unreachable!("a vector is as long as it was made"))
+/// What a bit tells.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    /// Whether the next byte is this one.
+    IsIt(u8),
+    /// The next bit of the byte.
+    Next,
 }
 
 impl Model {
     fn new(history_bytes: usize) -> Self {
-        let mut squashed: Box<[i16; 4096]> = boxed(0);
-        for (x, known) in (-2048..).zip(squashed.iter_mut()) {
-            *known = squash(x) as i16;
-        }
-        let mut stretched: Box<[i16; 4096]> = boxed(0);
-        for (p, x) in (0..).zip(stretched.iter_mut()) {
-            *x = (squashed[1..].partition_point(|known| *known < p) as i16 - 2047).min(2047);
-        }
-        let mut rates: Box<[i64; STATE_LIMIT as usize + 1]> = boxed(0);
-        for (count, rate) in (0..).zip(rates.iter_mut()) {
-            *rate = (2 << 16) / (2 * count + 3);
-        }
         Self {
-            stretched,
-            squashed,
-            rates,
+            odds: Odds::new(),
             table: boxed([0; GROUP_SLOTS]),
             history: Vec::with_capacity(history_bytes),
             recent: 0,
@@ -133,8 +104,9 @@ impl Model {
             window: (0, 0, 0),
             hits: 0xff,
             states: boxed(EVEN),
-            weights: boxed([FIRST_WEIGHT; INPUTS]),
-            corrections: boxed(SIGMOID.map(|known| (known as u32) << 20)),
+            bits: Mixer::new(LEARNING_RATE),
+            guesses: boxed([EVEN; 1 << GUESSES_LOG]),
+            guessed: Mixer::new(GUESS_LEARNING_RATE),
             front: 0,
         }
     }
@@ -202,37 +174,88 @@ impl Model {
         groups
     }
 
-    /// One byte: `bit` is given how likely each bit is a one, of 4096, and tells it.
-    fn byte<E>(&mut self, mut bit: impl FnMut(u32) -> Result<u32, E>) -> Result<u8, E> {
+    /// The byte that is told apart from all others at once, where one is likely enough.
+    fn guess(&self, expected: Told, matched: Told) -> Told {
+        let rather_matched = expected == 0 || self.matched_len >= LONG_MATCH || self.hits & 7 == 0;
+        let guess = if matched != 0 && rather_matched { matched } else { expected };
+        let is_likely = guess == expected && self.hits & 1 == 1 || guess == matched && self.matched_len >= LIKELY_MATCH;
+        if is_likely { guess } else { 0 }
+    }
+
+    /// Whether the next byte is `guess`.
+    fn is_guess<E>(
+        &mut self,
+        guess: Told,
+        expected: Told,
+        matched: Told,
+        bit: impl FnOnce(u32, Asked) -> Result<u32, E>,
+    ) -> Result<bool, E> {
+        let from = match (expected, matched) {
+            (0, _) => 0,
+            (_, 0) => 1,
+            (expected, matched) if expected == matched => 2,
+            (expected, _) if expected == guess => 3,
+            _ => 4,
+        };
+        let (byte, hits, length) = (u64::from(guess & 0xff), u64::from(self.hits), self.matched_len as u64);
+        let hash = |context: u64| context.wrapping_mul(SPREAD) >> (64 - GUESSES_LOG);
+        let places = [
+            from << 12 | hits << 4 | length / 4,
+            from << 11 | length << 5 | hits & 31,
+            hash(from << 18 | (hits & 3) << 16 | (self.front & 0xff) << 8 | byte),
+            hash((hits & 1) << 24 | (self.front & 0xffff) << 8 | byte),
+            hash((self.front & 0xff_ffff) << 8 | byte),
+        ]
+        .map(|place| place as usize % (1 << GUESSES_LOG));
+        let mut inputs = [256; GUESSES + 1];
+        for ((place, slots), input) in places.iter().zip(self.guesses.iter()).zip(&mut inputs) {
+            *input = self.odds.stretch(slots[*place]);
+        }
+        let chosen = ((from << 3 | hits & 7) as usize, byte as usize);
+        let came = self.guessed.bit(&self.odds, chosen, &inputs, |odds| bit(odds, Asked::IsIt(byte as u8)))?;
+        for (place, slots) in places.iter().zip(self.guesses.iter_mut()) {
+            self.odds.adapt(&mut slots[*place], came, STATE_LIMIT);
+        }
+        Ok(came == 1)
+    }
+
+    /// One byte: `bit` is given how likely a bit is a one, of 4096, and what it tells, and tells it.
+    fn byte<E>(&mut self, mut bit: impl FnMut(u32, Asked) -> Result<u32, E>) -> Result<u8, E> {
         let (expected, matched) = (self.expected(), self.matched());
+        let guess = self.guess(expected, matched);
+        if guess != 0 && self.is_guess(guess, expected, matched, &mut bit)? {
+            self.end_byte(guess as u8, expected, matched);
+            return Ok(guess as u8);
+        }
+        // What was guessed does not come.
+        let left = [expected, matched].map(|told| if told == guess { 0 } else { told });
         let mut begun = 1;
         let mut groups = [0; CONTEXTS];
         for bits in 0..8 {
             if bits % 4 == 0 {
                 groups = self.groups(begun, expected, matched);
             }
-            begun = begun << 1 | self.bit(begun, bits, &groups, expected, matched, &mut bit)?;
+            begun = begun << 1 | self.bit(begun, bits, &groups, left, |odds| bit(odds, Asked::Next))?;
         }
         self.end_byte(begun as u8, expected, matched);
         Ok(begun as u8)
     }
 
     /// One bit, of which `begun` tells those in front, behind a one, and `bits` how many they are.
-    #[inline(always)] // Once for each byte and not once for each bit it costs a third more.
+    #[inline(always)] // As a mixer's.
     fn bit<E>(
         &mut self,
         begun: u32,
         bits: u32,
         groups: &[u16; CONTEXTS],
-        expected: Told,
-        matched: Told,
-        bit: &mut impl FnMut(u32) -> Result<u32, E>,
+        [expected, matched]: [Told; 2],
+        bit: impl FnOnce(u32) -> Result<u32, E>,
     ) -> Result<u32, E> {
         // Which slot of each group: of four bits there are fifteen beginnings.
         let slot = (1 << (bits % 4) | begun & ((1 << (bits % 4)) - 1)) as usize % GROUP_SLOTS;
         let mut inputs = [0_i32; INPUTS];
         for (group, input) in groups.iter().zip(&mut inputs) {
-            *input = self.stretch(self.table[usize::from(*group)][slot]);
+            *input = self.odds.stretch(self.table[usize::from(*group)][slot]);
         }
         let mut set = 0;
         let goes_on = |told: Told| told >> (8 - bits) == begun;
@@ -247,35 +270,17 @@ impl Model {
             set |= 2 | (self.matched_len.min(15) / 4) << 2;
         }
         for (state, input) in state.iter().zip(&mut inputs[CONTEXTS..]) {
-            *input = state.map_or(0, |state| self.stretch(self.states[state % STATES]));
+            *input = state.map_or(0, |state| self.odds.stretch(self.states[state % STATES]));
         }
         inputs[INPUTS - 1] = 256;
-        let weights = &mut self.weights[set % WEIGHT_SETS];
-        let sum: i64 = weights.iter().zip(&inputs).map(|(weight, input)| i64::from(*weight) * i64::from(*input)).sum();
-        let mixed = ((sum >> 16).clamp(-2047, 2047) + 2048) as usize % 4096;
-        let told = i32::from(self.squashed[mixed]);
-        let (point, part) = (mixed / 128, (mixed % 128) as i32);
-        let corrections = &mut self.corrections[begun as usize % 256];
-        let corrected =
-            (probability(corrections[point]) * (128 - part) + probability(corrections[point + 1]) * part) >> 7;
-
-        let bit = bit(((told + corrected + 1) >> 1).clamp(1, 4095) as u32)?;
-        let error = ((bit << 12) as i32 - told) * LEARNING_RATE;
-        for (weight, input) in weights.iter_mut().zip(&inputs) {
-            *weight = (*weight + ((input * error + 0x8000) >> 16)).clamp(-MAX_WEIGHT, MAX_WEIGHT);
-        }
-        adapt(&self.rates, &mut corrections[point + usize::from(part >= 64)], bit, STATE_LIMIT);
+        let bit = self.bits.bit(&self.odds, (set, begun as usize), &inputs, bit)?;
         for group in groups {
-            adapt(&self.rates, &mut self.table[usize::from(*group)][slot], bit, TABLE_LIMIT);
+            self.odds.adapt(&mut self.table[usize::from(*group)][slot], bit, TABLE_LIMIT);
         }
         for state in state.into_iter().flatten() {
-            adapt(&self.rates, &mut self.states[state % STATES], bit, STATE_LIMIT);
+            self.odds.adapt(&mut self.states[state % STATES], bit, STATE_LIMIT);
         }
         Ok(bit)
-    }
-
-    fn stretch(&self, slot: Slot) -> i32 {
-        i32::from(self.stretched[probability(slot) as usize])
     }
 
     fn end_byte(&mut self, byte: u8, expected: Told, matched: Told) {
@@ -312,13 +317,6 @@ impl Model {
     }
 }
 
-fn adapt(rates: &[i64; STATE_LIMIT as usize + 1], slot: &mut Slot, bit: u32, limit: u32) {
-    let (known, count) = (i64::from(*slot >> 10), *slot & 1023);
-    let target = i64::from(bit) * ((1 << 22) - 1);
-    let told = known + (((target - known) * rates[(count & STATE_LIMIT) as usize]) >> 16);
-    *slot = (told as u32) << 10 | (count + 1).min(limit);
-}
-
 /// The last number of the part of `low..=high` that a one takes.
 fn split(low: u32, high: u32, probability: u32) -> u32 {
     low + ((u64::from(high - low) * u64::from(probability)) >> 12) as u32
@@ -345,9 +343,15 @@ impl Encoder {
         let Self { model, low, high, out } = self;
         for byte in bytes {
             let mut left = *byte;
-            let coded: Result<u8, Infallible> = model.byte(|probability| {
-                let bit = u32::from(left >> 7);
-                left <<= 1;
+            let coded: Result<u8, Infallible> = model.byte(|probability, asked| {
+                let bit = match asked {
+                    Asked::IsIt(guess) => u32::from(guess == *byte),
+                    Asked::Next => {
+                        let bit = u32::from(left >> 7);
+                        left <<= 1;
+                        bit
+                    }
+                };
                 let last = split(*low, *high, probability);
                 if bit == 1 {
                     *high = last
@@ -403,7 +407,7 @@ impl<R: Read> Decoder<R> {
     pub(super) fn read_exact(&mut self, out: &mut [u8]) -> io::Result<()> {
         let Self { model, low, high, code, source } = self;
         for byte in out {
-            *byte = model.byte(|probability| {
+            *byte = model.byte(|probability, _| {
                 let last = split(*low, *high, probability);
                 let bit = u32::from(*code <= last);
                 if bit == 1 {

@@ -19,6 +19,7 @@ mod head;
 #[cfg(feature = "publish")]
 mod make;
 mod mixed;
+mod mixer;
 mod predict;
 mod space;
 mod streams;

@@ -238,11 +238,9 @@ impl Images<'_> {
             Mode::Carried(stride) => carried(stride),
             Mode::Nearest => {
                 let (mut best, mut nearest) = (4, u32::MAX);
-                for stride in (4..=BEFORE).step_by(4) {
-                    let distance = word(old, BEFORE + at - stride).abs_diff(value);
-                    if distance < nearest {
-                        (best, nearest) = (stride, distance);
-                    }
+                for (stride, known) in (4..).step_by(4).zip(old[at..at + BEFORE].as_chunks::<4>().0.iter().rev()) {
+                    let distance = u32::from_le_bytes(*known).abs_diff(value);
+                    (best, nearest) = if distance < nearest { (stride, distance) } else { (best, nearest) };
                 }
                 carried(best)
             }
