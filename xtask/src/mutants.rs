@@ -64,8 +64,8 @@ const SUBJECTS: &[Subject] = &[
         name: "places",
         package: "firmware-image",
         files: &["places.rs"],
-        tested_in: "bootstrap",
-        tests: &["--test=decisions", "--test=damage", "--test=whole_device"],
+        tested_in: "firmware-image",
+        tests: &["--lib", "--test=places"],
     },
     Subject {
         name: "images",
