@@ -598,7 +598,8 @@ fn watch(score: &Score, workers: &[std::thread::ScopedJoinHandle<'_, ()>]) {
         if told.elapsed() > TELL {
             told = Instant::now();
             let bad = score.faults.lock().unwrap().len();
-            println!("{} cases so far, {bad} bad", score.tried.load(Ordering::Relaxed));
+            let now: Vec<String> = score.now.lock().unwrap().values().map(|(_, name)| name.clone()).collect();
+            println!("{} cases so far, {bad} bad; at {}", score.tried.load(Ordering::Relaxed), now.join(" | "));
         }
         for (since, name) in score.now.lock().unwrap().values() {
             if since.elapsed() > LIMIT {

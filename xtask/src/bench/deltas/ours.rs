@@ -66,11 +66,11 @@ pub fn measure(programs: &Programs, dir: &Path, releases: &[Release], steps: &[B
     Ok(Ours { row, publishing: Publishing { bare, usual }, idle })
 }
 
-/// What publishing `new` takes with patches from `old` only, in a copy of the store as it is.
+/// What publishing `new` takes with patches from `old` only, one at a time, in a copy of the store as it is.
 fn edge(vendor: &Vendor, dir: &Path, old: &str, new: &Release) -> Result<Usage> {
     let store = dir.join("copy");
     trees::copy(&vendor.store, &store)?;
-    let took = usage::measure(&mut vendor.publish(&store, &new.version, &["--delta-from", old], &new.tree))?.0;
+    let took = usage::measure(&mut vendor.publish(&store, &new.version, &["--jobs", "1", "--delta-from", old], &new.tree))?.0;
     std::fs::remove_dir_all(&store)?;
     Ok(took)
 }

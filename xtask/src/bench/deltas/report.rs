@@ -21,7 +21,7 @@ with the release. Each series is one run, and only ratios within it mean anythin
 - Tools for single files get all contents that changed, each once, sorted by extension and path, as one file, old and new. They know no names, no trees and no servers.
 - Processor time is that of whole programs. The updater's is more than applying patches: trust, hashing every file of the client, flushing. HDiffPatch is a module of
   Python: without what Python takes to start.
-- Our maker's time is what publishing takes with patches from that one release, less what it takes without any. A peer's is what the newest release takes, its delta included.";
+- Our maker's time is what publishing takes with patches from that one release, less what it takes without any, one patch at a time (`--jobs 1`; each further one takes as much memory again). A peer's is what the newest release takes, its delta included.";
 
 /// All of it but the heading.
 pub fn section(outcomes: &[Outcome], chart: &str) -> String {
@@ -82,7 +82,14 @@ fn goals(outcome: &Outcome, series: &Series, table: &mut Table) {
             1.5,
             format!("{}{idle} against {}", seconds(update.client), seconds(theirs.client)),
         );
-        if let (Some(maker), Some(theirs)) = (update.maker, theirs.maker) {
+        let Some(maker) = update.maker else { continue };
+        table.add(
+            format!("{name}, {} → N: publisher's memory for one edge ÷ the largest file", base.describe()),
+            ratio(maker.peak_bytes, outcome.largest_bytes),
+            10.0,
+            format!("{} MiB against {} MiB", mebibytes(maker.peak_bytes), mebibytes(outcome.largest_bytes)),
+        );
+        if let Some(theirs) = theirs.maker {
             table.add(
                 format!("{name}, {} → N: publisher's processor time ÷ {CPU_PEER}'s", base.describe()),
                 maker.cpu_secs / theirs.cpu_secs,
@@ -91,13 +98,6 @@ fn goals(outcome: &Outcome, series: &Series, table: &mut Table) {
             );
         }
     }
-    let peak = outcome.publishing.usual.peak_bytes;
-    table.add(
-        format!("{name}, publisher's memory ÷ the largest file"),
-        ratio(peak, outcome.largest_bytes),
-        10.0,
-        format!("{} MiB against {} MiB", mebibytes(peak), mebibytes(outcome.largest_bytes)),
-    );
 }
 
 /// What every program needs for a series.
