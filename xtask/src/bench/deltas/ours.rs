@@ -70,7 +70,8 @@ pub fn measure(programs: &Programs, dir: &Path, releases: &[Release], steps: &[B
 fn edge(vendor: &Vendor, dir: &Path, old: &str, new: &Release) -> Result<Usage> {
     let store = dir.join("copy");
     trees::copy(&vendor.store, &store)?;
-    let took = usage::measure(&mut vendor.publish(&store, &new.version, &["--jobs", "1", "--delta-from", old], &new.tree))?.0;
+    let took =
+        usage::measure(&mut vendor.publish(&store, &new.version, &["--jobs", "1", "--delta-from", old], &new.tree))?.0;
     std::fs::remove_dir_all(&store)?;
     Ok(took)
 }
