@@ -5,15 +5,17 @@ mod common;
 use std::fs;
 
 use common::*;
+use embedded_io::{ErrorType, Read, Seek, SeekFrom, Write};
+use firmware_image::free_zone::ZoneFile;
 use firmware_image::hidden::{HiddenZone, SlotName};
 use firmware_image::host::DirZone;
 use firmware_image::key_slot::{DeviceId, Identity};
-use firmware_image::paths;
-use firmware_image::places::{Place, Places};
+use firmware_image::places::{MirrorFile, Place, Places};
 use firmware_image::record::{MAX_RECORD_BYTES, VersionRecord};
 use firmware_image::slot::{self, Kind, SlotError};
 use firmware_image::storage::MemoryZone;
 use firmware_image::updater_image::{self, Floors, Statement, UpdaterVersion};
+use firmware_image::{RawZone, ZoneError, paths};
 
 const ALIGN: usize = 128 << 10;
 const SEGMENT_LOG2: u8 = 12;
@@ -217,4 +219,70 @@ fn floors_are_those_of_the_record_that_counts() {
     assert_eq!(told(&mut stick), Some(Floors::default()), "the newest record raises none");
     stick.put(SlotName::RecordA, &vec![0; ALIGN]);
     assert_eq!(told(&mut stick), Some(floors));
+}
+
+/// A file that notes what must not get lost on the way to it.
+struct Noted<'a> {
+    zone: MemoryZone<'a>,
+    flushed: usize,
+    dropped: usize,
+}
+
+impl ErrorType for Noted<'_> {
+    type Error = ZoneError;
+}
+
+impl Read for Noted<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, ZoneError> {
+        self.zone.read(buf)
+    }
+}
+
+impl Write for Noted<'_> {
+    fn write(&mut self, buf: &[u8]) -> Result<usize, ZoneError> {
+        self.zone.write(buf)
+    }
+
+    fn flush(&mut self) -> Result<(), ZoneError> {
+        self.flushed += 1;
+        Ok(())
+    }
+}
+
+impl Seek for Noted<'_> {
+    fn seek(&mut self, to: SeekFrom) -> Result<u64, ZoneError> {
+        self.zone.seek(to)
+    }
+}
+
+impl ZoneFile for Noted<'_> {
+    fn len(&mut self) -> Result<u64, ZoneError> {
+        RawZone::len(&mut self.zone)
+    }
+
+    fn set_len(&mut self, _: u64) -> Result<(), ZoneError> {
+        unreachable!("a mirror is as long as its slot")
+    }
+
+    fn drop_caches(&mut self) -> Result<(), ZoneError> {
+        self.dropped += 1;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_mirrors_file_is_written_read_flushed_and_read_past_the_cache_like_a_slot() {
+    let mut bytes = [0; 16];
+    let mut mirror = MirrorFile(Noted { zone: MemoryZone::new(&mut bytes), flushed: 0, dropped: 0 });
+    assert_eq!(RawZone::len(&mut mirror), Ok(16));
+    assert_eq!(mirror.seek(SeekFrom::Start(4)), Ok(4));
+    mirror.write_all(b"mirrored").unwrap();
+    assert_eq!(mirror.seek(SeekFrom::Current(-4)), Ok(8));
+    let mut read = [0; 4];
+    mirror.read_exact(&mut read).unwrap();
+    assert_eq!(&read, b"ored");
+    mirror.flush().unwrap();
+    mirror.drop_caches().unwrap();
+    assert_eq!((mirror.0.flushed, mirror.0.dropped), (1, 1));
+    assert_eq!(&bytes, b"\0\0\0\0mirrored\0\0\0\0");
 }

@@ -68,7 +68,8 @@ pub fn measure(programs: &Programs, dir: &Path, releases: &[Release], steps: &[B
 
 /// What publishing `new` takes with patches from `old` only, one at a time, in a copy of the store as it is.
 fn edge(vendor: &Vendor, dir: &Path, old: &str, new: &Release) -> Result<Usage> {
-    let store = dir.join("copy");
+    // Each in a place of its own: where a newer store was signed, an older one is refused.
+    let store = dir.join(format!("copy-{old}"));
     trees::copy(&vendor.store, &store)?;
     let took =
         usage::measure(&mut vendor.publish(&store, &new.version, &["--jobs", "1", "--delta-from", old], &new.tree))?.0;
