@@ -3,7 +3,8 @@
 mod common;
 
 use common::*;
-use firmware_image::backup::{BackupBody, ImageReader, Index};
+use embedded_io::{Read as _, Seek as _, SeekFrom};
+use firmware_image::backup::{BackupBody, Entry, INDEX_BYTES, ImageReader, Index, MalformedIndex};
 use firmware_image::hidden::{DISK_ALIGN_BYTES, HiddenLayout, HiddenZone, SlotName};
 use firmware_image::key_slot::{Cost, Identity, KeySlot, SlotKind, UnlockError};
 use firmware_image::record::{Health, ModuleVersion, Release, StoredContentKey, VersionRecord};
@@ -11,6 +12,7 @@ use firmware_image::seal::Secret;
 use firmware_image::sim::{Effort, Faults, Medium, SimDisk, figures};
 use firmware_image::slot::{self, Header, Kind, OpenSlot, SlotError};
 use firmware_image::storage::{MemoryZone, Window, read_exact_at};
+use firmware_image::updater_image::MAX_IMAGE_BYTES;
 use firmware_image::{Digest, RawZone, ZoneError};
 
 const SLOT: usize = 64 << 10;
@@ -305,10 +307,43 @@ fn a_backup_gives_back_every_image() {
     for (name, image) in names.iter().zip(&images) {
         let entry = index.find(name).unwrap().clone();
         let mut back = vec![0; image.len()];
-        read_exact_at(&mut ImageReader::new(&mut open, &entry), 0, &mut back).unwrap();
+        let mut reader = ImageReader::new(&mut open, &entry);
+        assert_eq!((reader.len(), reader.is_empty()), (image.len() as u64, false));
+        read_exact_at(&mut reader, 0, &mut back).unwrap();
         assert!(back == *image, "{name}");
+        let mut tail = [0; 10];
+        assert_eq!(reader.seek(SeekFrom::End(-10)), Ok(image.len() as u64 - 10));
+        reader.read_exact(&mut tail).unwrap();
+        assert!(image.ends_with(&tail) && reader.read(&mut tail) == Ok(0), "{name}: its end");
     }
     assert!(index.find("windows-x86_64").is_none());
+}
+
+#[test]
+fn an_index_that_names_what_is_not_there_or_is_too_long_is_refused() {
+    let at = |offset: u64, length: u64| Entry { platform: PLATFORM.try_into().unwrap(), offset, length };
+    let read = |entries: &[Entry], stated: Option<usize>, body_bytes: u64| {
+        let index = Index { entries: entries.iter().cloned().collect() };
+        let mut body = vec![0; INDEX_BYTES];
+        let length = postcard::to_slice(&index, &mut body[4..]).unwrap().len();
+        body[..4].copy_from_slice(&(stated.unwrap_or(length) as u32).to_le_bytes());
+        Index::read(&mut MemoryZone::new(&mut body), body_bytes).map(|read| assert!(read == index))
+    };
+    let start = INDEX_BYTES as u64;
+    assert_eq!(read(&[at(start, 100)], None, start + 100), Ok(()));
+    let refused = Err(ZoneError::Corrupt);
+    assert_eq!(read(&[at(start, 100)], None, start + 99), refused, "past the end of the body");
+    assert_eq!(read(&[at(start - 1, 100)], None, start + 100), refused, "in the index itself");
+    assert_eq!(read(&[at(start, 50), at(start - 1, 50)], None, start + 100), refused, "the second, too");
+    assert_eq!(read(&[at(start, MAX_IMAGE_BYTES)], None, start + MAX_IMAGE_BYTES), Ok(()));
+    assert_eq!(read(&[at(start, MAX_IMAGE_BYTES + 1)], None, start + MAX_IMAGE_BYTES + 1), refused, "too long");
+    assert_eq!(read(&[at(u64::MAX, 2)], None, u64::MAX), refused, "past the end of numbers");
+    // What a later format appended fills the index at most.
+    assert_eq!(read(&[at(start, 100)], Some(INDEX_BYTES - 4), start + 100), Ok(()));
+    assert_eq!(read(&[at(start, 100)], Some(INDEX_BYTES - 3), start + 100), refused, "longer than its place");
+
+    assert_eq!(Index::layout([(PLATFORM, MAX_IMAGE_BYTES)].into_iter()).unwrap().body_bytes(), start + MAX_IMAGE_BYTES);
+    assert_eq!(Index::layout([(PLATFORM, MAX_IMAGE_BYTES + 1)].into_iter()), Err(MalformedIndex));
 }
 
 #[test]
