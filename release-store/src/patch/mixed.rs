@@ -200,7 +200,7 @@ impl Model {
         let (byte, hits, length) = (u64::from(guess & 0xff), u64::from(self.hits), self.matched_len as u64);
         let hash = |context: u64| context.wrapping_mul(SPREAD) >> (64 - GUESSES_LOG);
         let places = [
-            from << 12 | hits << 4 | length / 4,
+            from << 12 | hits << 4 | (length / 4),
             from << 11 | length << 5 | hits & 31,
             hash(from << 18 | (hits & 3) << 16 | (self.front & 0xff) << 8 | byte),
             hash((hits & 1) << 24 | (self.front & 0xffff) << 8 | byte),
