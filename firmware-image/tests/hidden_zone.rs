@@ -132,18 +132,27 @@ fn a_key_slot_that_asks_for_the_machines_memory_is_refused_before_it_is_given() 
 }
 
 #[test]
-fn a_passphrase_slot_opens_the_same_key() {
+fn a_slot_of_a_passphrase_or_a_printed_code_opens_the_same_key() {
     let mut identity = identity(1);
     let mut blocks = vec![argon2::Block::new(); Cost::TYPED.memory_kib as usize];
-    let kind = SlotKind::Passphrase;
     let passphrase = b"correct horse";
-    identity.slots[1] =
-        KeySlot::lock(kind, Cost::TYPED, identity.device_id, [4; 16], &identity.device_key, passphrase, &mut blocks)
-            .unwrap();
-    let opened = Identity::unlock(&identity.slots, kind, passphrase, &mut blocks).unwrap();
-    assert!(opened.device_key == identity.device_key);
-    assert!(Identity::unlock(&identity.slots, kind, b"wrong", &mut blocks).is_err());
-    assert!(Identity::unlock(&identity.slots, SlotKind::Recovery, passphrase, &mut blocks).is_err());
+    for (kind, other) in [(SlotKind::Passphrase, SlotKind::Recovery), (SlotKind::Recovery, SlotKind::Passphrase)] {
+        identity.slots[1] = KeySlot::lock(
+            kind,
+            Cost::TYPED,
+            identity.device_id,
+            [4; 16],
+            &identity.device_key,
+            passphrase,
+            &mut blocks,
+        )
+        .unwrap();
+        assert_eq!(identity.slots[1].kind(), Some(kind));
+        let opened = Identity::unlock(&identity.slots, kind, passphrase, &mut blocks).unwrap();
+        assert!(opened.device_key == identity.device_key);
+        assert!(Identity::unlock(&identity.slots, kind, b"wrong", &mut blocks).is_err());
+        assert!(Identity::unlock(&identity.slots, other, passphrase, &mut blocks).is_err());
+    }
 }
 
 /// An identity that is unlocked at the least cost that Argon2 takes: sweeps do it thousands of times.
