@@ -7,7 +7,9 @@ use embedded_io::{Read as _, Seek as _, SeekFrom};
 use firmware_image::backup::{BackupBody, Entry, INDEX_BYTES, ImageReader, Index, MalformedIndex};
 use firmware_image::hidden::{DISK_ALIGN_BYTES, HiddenLayout, HiddenZone, SlotName};
 use firmware_image::key_slot::{Cost, Identity, KeySlot, SlotKind, UnlockError};
-use firmware_image::record::{Health, ModuleVersion, Release, StoredContentKey, VersionRecord};
+use firmware_image::record::{
+    Health, MAX_RECORD_BYTES, MalformedRecord, ModuleVersion, Release, StoredContentKey, VersionRecord,
+};
 use firmware_image::seal::Secret;
 use firmware_image::sim::{Effort, Faults, Medium, SimDisk, figures};
 use firmware_image::slot::{self, Header, Kind, OpenSlot, SlotError};
@@ -120,7 +122,9 @@ fn a_record_is_no_backup_and_another_products_slot_stays_locked() {
 #[test]
 fn a_key_slot_that_asks_for_the_machines_memory_is_refused_before_it_is_given() {
     let identity = identity(1);
-    for (at, value) in [(4, u32::MAX), (4, (64 << 10) + 1), (8, u32::MAX), (12, 255), (4, 0), (8, 0), (12, 0)] {
+    for (at, value) in
+        [(4, u32::MAX), (4, (64 << 10) + 1), (4, 1 << 24 | 64), (8, u32::MAX), (12, 255), (4, 0), (8, 0), (12, 0)]
+    {
         let mut slot = identity.slots[0];
         slot.0[at..at + 4].copy_from_slice(&value.to_le_bytes());
         assert_eq!(slot.unlock(product_secret().expose(), &mut scratch().blocks).err(), Some(UnlockError::Cost));
@@ -396,6 +400,19 @@ fn a_record_reads_as_it_was_written_and_skips_appended_fields() {
     for length in (0..200).chain(written - 100..written) {
         assert!(VersionRecord::decode(&out[..length]).is_err(), "cut to {length}");
     }
+}
+
+#[test]
+fn a_record_is_as_long_as_a_slot_takes_at_most() {
+    let mut out = vec![0; 2 * MAX_RECORD_BYTES];
+    let filler = vec![b's'; MAX_RECORD_BYTES];
+    let mut long = record();
+    long.snapshot = &filler[..50_000];
+    let rest = long.encode(&mut out).unwrap().len() - 50_000;
+    long.snapshot = &filler[..MAX_RECORD_BYTES - rest];
+    assert_eq!(long.encode(&mut out).unwrap().len(), MAX_RECORD_BYTES);
+    long.snapshot = &filler[..MAX_RECORD_BYTES - rest + 1];
+    assert_eq!(long.encode(&mut out), Err(MalformedRecord));
 }
 
 #[test]

@@ -207,18 +207,20 @@ fn floors_are_those_of_the_record_that_counts() {
     let mut out = vec![0; MAX_RECORD_BYTES];
     let body = record.encode(&mut out).unwrap();
     let mut stick = Stick::new();
-    let told = |stick: &mut Stick| {
+    let told_to = |stick: &mut Stick, product: &str| {
         stick.look(|places| {
             let mut out = vec![0; MAX_RECORD_BYTES];
-            places.newest_floors(&product_secret(), &mut scratch().memory(), &mut out, &vendor, PRODUCT)
+            places.newest_floors(&product_secret(), &mut scratch().memory(), &mut out, &vendor, product)
         })
     };
+    let told = |stick: &mut Stick| told_to(stick, PRODUCT);
     assert_eq!(told(&mut stick), None);
     stick.put(SlotName::RecordB, &sealed(Kind::Record, 1, &device, body));
     stick.put(SlotName::RecordA, &record_slot(2, &identity(1)));
     assert_eq!(told(&mut stick), Some(Floors::default()), "the newest record raises none");
     stick.put(SlotName::RecordA, &vec![0; ALIGN]);
     assert_eq!(told(&mut stick), Some(floors));
+    assert_eq!(told_to(&mut stick, "Another"), Some(Floors::default()), "another product's statement raises none");
 }
 
 /// A file that notes what must not get lost on the way to it.
