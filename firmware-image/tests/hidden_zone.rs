@@ -301,6 +301,26 @@ fn a_body_that_changes_while_it_is_sealed_gets_no_header() {
 }
 
 #[test]
+fn a_header_tells_what_the_slot_takes_and_who_opens_it_and_fits_to_the_byte() {
+    let mut identity = identity(1);
+    identity.slots[1] = identity.slots[0];
+    identity.slots[1].0[40] ^= 1;
+    for length in [0, 1, 4096, 4097, 12_345] {
+        let mut bytes = vec![0; SLOT];
+        seal(&mut MemoryZone::new(&mut bytes), Kind::Record, 7, &identity, &vec![3; length]).unwrap();
+        let taken = slot::slot_bytes(length as u64, 12);
+        let mut read = |zone_bytes: u64| {
+            Header::read(&mut MemoryZone::new(&mut bytes[..zone_bytes as usize]), Kind::Record)
+                .map(|header| (header.slot_bytes(), header.key_slots() == identity.slots))
+        };
+        assert_eq!(read(taken), Ok((Some(taken), true)), "{length} bytes");
+        assert_eq!(read(taken - 1), Err(SlotError::Malformed), "{length} bytes");
+        assert_eq!(read(slot::HEADER_BYTES as u64), Err(SlotError::Malformed));
+        assert_eq!(read(slot::HEADER_BYTES as u64 - 1), Err(SlotError::NoHeader));
+    }
+}
+
+#[test]
 fn a_backup_gives_back_every_image() {
     let images = [image("1.0.0", 20_000), image("1.0.1", 33_333)];
     let names = ["linux-x86_64", "linux-aarch64"];
