@@ -301,6 +301,36 @@ fn a_body_that_changes_while_it_is_sealed_gets_no_header() {
 }
 
 #[test]
+fn a_damaged_segment_is_named_by_whoever_comes_to_it() {
+    const SEGMENT: usize = 4096;
+    let identity = identity(1);
+    for (length, segments) in [(0, 1), (3 * SEGMENT - 1, 3)] {
+        let sound = sealed(Kind::Record, &vec![5; length]);
+        let read = |damaged: Option<usize>| {
+            let mut bytes = sound.clone();
+            if let Some(segment) = damaged {
+                bytes[slot::HEADER_BYTES + segment * (SEGMENT + 16)] ^= 1;
+            }
+            let mut scratch = scratch();
+            let mut zone = MemoryZone::new(&mut bytes);
+            let header = Header::read(&mut zone, Kind::Record).unwrap();
+            let mut open = OpenSlot::new(zone, Kind::Record, header, &identity, &mut scratch.segment);
+            let verified = open.verify();
+            let mut out = vec![0; length];
+            let read = open.read_whole(&mut out).map(<[u8]>::len);
+            (verified, read, open.fault())
+        };
+        assert_eq!(read(None), (Ok(()), Ok(length), None));
+        for segment in 0..segments {
+            let damage = SlotError::Damaged { segment: segment as u32 };
+            // Of an empty body nothing is read but what authenticates it.
+            let fault = (length > 0).then_some(damage);
+            assert_eq!(read(Some(segment)), (Err(damage), Err(damage), fault), "{segment} of {segments}");
+        }
+    }
+}
+
+#[test]
 fn a_header_tells_what_the_slot_takes_and_who_opens_it_and_fits_to_the_byte() {
     let mut identity = identity(1);
     identity.slots[1] = identity.slots[0];
