@@ -38,7 +38,9 @@ fn open(bytes: &[u8], kind: Kind) -> Result<(u64, Vec<u8>), SlotError> {
     let identity = header.unlock(product_secret().expose(), &mut scratch.blocks)?;
     let generation = header.generation();
     let mut out = vec![0; 1 << 20];
-    let body = OpenSlot::new(&mut zone, kind, header, &identity, &mut scratch.segment).read_whole(&mut out)?.to_vec();
+    let mut open = OpenSlot::new(&mut zone, kind, header, &identity, &mut scratch.segment);
+    let body = open.read_whole(&mut out)?.to_vec();
+    assert_eq!((open.seek(SeekFrom::End(0)), open.read(&mut [0])), (Ok(body.len() as u64), Ok(0)), "behind its end");
     Ok((generation, body))
 }
 
