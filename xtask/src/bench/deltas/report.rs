@@ -141,7 +141,9 @@ fn needs(outcome: &Outcome) -> String {
         mebibytes(publishing.usual.peak_bytes),
     );
     for row in outcome.rows.iter().filter(|row| !row.failures.is_empty()) {
-        let _ = writeln!(text, "{} failed: {}.", row.program, row.failures.join("; ").replace('|', "/"));
+        // What each said names paths of this machine: it is kept beside the figures, not on a page.
+        let what: Vec<&str> = row.failures.iter().filter_map(|failure| failure.split(':').next()).collect();
+        let _ = writeln!(text, "{} failed: {}.", row.program, what.join(", "));
     }
     if !outcome.absent.is_empty() {
         let _ = writeln!(text, "Not installed, so not measured: {}.", outcome.absent.join(", "));
