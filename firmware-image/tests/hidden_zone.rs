@@ -303,6 +303,30 @@ fn a_body_that_changes_while_it_is_sealed_gets_no_header() {
 }
 
 #[test]
+fn a_slot_takes_the_room_and_the_memory_that_are_said_and_no_less_will_do() {
+    const LOG2: u8 = 12;
+    let identity = identity(1);
+    for length in [0, 1, 4096, 10_000] {
+        let body = vec![6; length];
+        let room = slot::slot_bytes(length as u64, LOG2) as usize;
+        let memory = slot::segment_buffer_bytes(LOG2);
+        assert_eq!(memory, 4096 + 16);
+        let write = |room: usize, memory: usize| {
+            let mut bytes = vec![0; room];
+            let write = slot::Write { kind: Kind::Backup, generation: 1, identity: &identity, segment_log2: LOG2 };
+            let written = write.write(&mut MemoryZone::new(&mut bytes), &mut &*body, &mut vec![0; memory]);
+            written.map(|written| (written as usize, bytes))
+        };
+        let (written, bytes) = write(room, memory).unwrap();
+        assert_eq!(written, room);
+        assert_eq!(open(&bytes, Kind::Backup), Ok((1, body.clone())));
+        assert_eq!(write(room - 1, memory).err(), Some(SlotError::TooLong), "{length} bytes");
+        assert_eq!(write(room, memory - 1).err(), Some(SlotError::Segment(LOG2)), "{length} bytes");
+        assert!(write(room + 4096, 3 * memory).is_ok());
+    }
+}
+
+#[test]
 fn a_damaged_segment_is_named_by_whoever_comes_to_it() {
     const SEGMENT: usize = 4096;
     let identity = identity(1);

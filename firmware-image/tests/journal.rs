@@ -55,6 +55,46 @@ fn a_slot_torn_at_any_byte_leaves_the_state_before() {
 }
 
 #[test]
+fn a_lost_or_shortened_journal_is_made_anew_and_a_sound_one_only_loses_its_older_slot() {
+    let (dir, zone) = zone();
+    let path = dir.path().join(paths::JOURNAL);
+    let slots = || {
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes.len(), 2 * JOURNAL_SLOT_BYTES);
+        let (first, second) = bytes.split_at(JOURNAL_SLOT_BYTES);
+        (first.to_vec(), second.to_vec())
+    };
+    let mut journal = Journal::read(&zone).unwrap();
+    let none = journal.encode();
+    journal.advance(&zone, committing()).unwrap();
+    let one = journal.encode();
+    assert!(slots() == (none.to_vec(), one.to_vec()));
+
+    // Bytes that no reader looks at stay: the newest entry is not written again.
+    let mut marked = one;
+    let body = JOURNAL_SLOT_BYTES - 4;
+    marked[body - 1] = 1;
+    let sum = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&marked[..body]);
+    marked[body..].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(&path, [none, marked].concat()).unwrap();
+    let mut again = Journal::read(&zone).unwrap();
+    again.advance(&zone, State::Idle).unwrap();
+    assert!(slots() == (again.encode().to_vec(), marked.to_vec()));
+
+    // Both slots are there again, whatever was left, and whichever is next.
+    for left in [0, 1, JOURNAL_SLOT_BYTES, 2 * JOURNAL_SLOT_BYTES - 1, 2 * JOURNAL_SLOT_BYTES + 1] {
+        std::fs::write(&path, vec![7; left]).unwrap();
+        let mut lost = journal;
+        lost.advance(&zone, State::Idle).unwrap();
+        let two = lost.encode();
+        assert!(slots() == (two.to_vec(), one.to_vec()), "{left} bytes left");
+        std::fs::write(&path, vec![7; left]).unwrap();
+        lost.advance(&zone, committing()).unwrap();
+        assert!(slots() == (two.to_vec(), lost.encode().to_vec()), "{left} bytes left");
+    }
+}
+
+#[test]
 fn a_journal_forged_with_the_highest_sequence_can_be_left_again() {
     let (dir, zone) = zone();
     let mut journal = Journal::read(&zone).unwrap();

@@ -4,11 +4,12 @@ mod common;
 
 use common::*;
 use firmware_image::Digest;
+use firmware_image::paths::MAX_PLATFORM_BYTES;
 use firmware_image::signature::SigningKey;
 use firmware_image::storage::SliceReader;
 use firmware_image::updater_image::{
-    self, Floors, ImageError, KeyCertificate, MAX_TRAILER_BYTES, UpdaterVersion, authenticate, read_trailer,
-    verify_bytes,
+    self, Floors, ImageError, KeyCertificate, MAX_IMAGE_BYTES, MAX_PRODUCT_BYTES, MAX_TRAILER_BYTES, TrailerBody,
+    UpdaterVersion, authenticate, read_trailer, verify_bytes,
 };
 
 fn accepted(image: &[u8]) -> Result<UpdaterVersion, ImageError> {
@@ -133,6 +134,55 @@ fn authenticode_signing_afterwards_leaves_the_image_accepted_and_nothing_else_do
     assert!(accepted(&signed).is_err(), "a certificate table that does not reach the end");
 }
 
+/// What is accepted as it is, and no more where a byte of a PE's checksum or certificate entry is another.
+fn has_no_byte_that_may_change(program: Vec<u8>, checksum: usize) {
+    let mut image = program;
+    image.extend_from_slice(&trailer(&image, &statement("1.0.0")).unwrap());
+    assert_eq!(accepted(&image).err(), None);
+    image[checksum] ^= 1;
+    assert_eq!(accepted(&image), Err(ImageError::Damaged));
+}
+
+/// The trailer of an executable that has no place for a stamp.
+fn trailer(executable: &[u8], statement: &updater_image::Statement<'_>) -> Result<Vec<u8>, ImageError> {
+    let mut out = [0; MAX_TRAILER_BYTES];
+    let made = updater_image::make_trailer(executable, statement, &certificate(), &updater_key(), &mut out);
+    made.map(<[u8]>::to_vec)
+}
+
+#[test]
+fn only_a_whole_pe_header_makes_a_pe() {
+    // The shortest: its header, and 240 bytes behind that.
+    let (at, least) = (280, 256 + 24 + 240);
+    for (magic, directories) in [(0x20b_u16, at + 112), (0x10b, at + 96)] {
+        let mut program = pe_program(least);
+        program[at..at + 2].copy_from_slice(&magic.to_le_bytes());
+        program[directories - 4..directories].copy_from_slice(&5u32.to_le_bytes());
+        let entry = directories + 32..directories + 40;
+        program[entry.clone()].fill(0);
+        let mut image = program.clone();
+        image.extend_from_slice(&trailer(&program, &statement("1.0.0")).unwrap());
+        let mut signed = image.clone();
+        signed[at + 64..at + 68].fill(0xee);
+        signed[entry.clone()].copy_from_slice(&[(image.len() as u32).to_le_bytes(), 8u32.to_le_bytes()].concat());
+        signed.extend_from_slice(&[7; 8]);
+        assert_eq!(accepted(&signed).err(), None, "{magic:#x}");
+        for byte in [at + 63, at + 68, entry.start - 1, at] {
+            let mut bad = signed.clone();
+            bad[byte] ^= 1;
+            assert!(accepted(&bad).is_err(), "{magic:#x}: byte {byte} was changed and accepted");
+        }
+    }
+    has_no_byte_that_may_change(pe_program(least)[..least - 8].to_vec(), at + 64);
+    let mut unmarked = pe_program(4_000);
+    unmarked[0] = b'X';
+    has_no_byte_that_may_change(unmarked, at + 64);
+    // Nothing to look for a header in.
+    for length in [8, 56, 64] {
+        has_no_byte_that_may_change(vec![b'M'; length], length - 1);
+    }
+}
+
 #[test]
 fn a_pe_without_a_certificate_table_has_no_byte_that_may_change() {
     let mut program = pe_program(4_000);
@@ -164,25 +214,143 @@ fn floors_above_the_image_itself_are_not_signed() {
     }
 }
 
+/// A trailer with this body, signed whatever is in it; `stated` is how long it says to be.
+fn trailer_of(body: &[u8], stated: impl Fn(usize) -> usize) -> Vec<u8> {
+    let mut bytes = [&updater_image::TRAILER_MAGIC[..], &updater_image::TRAILER_FORMAT.to_le_bytes()].concat();
+    bytes.extend_from_slice(&(body.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(body);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    let signature = updater_key().sign(firmware_image::signature::Domain::UpdaterTrailer, &bytes);
+    bytes.extend_from_slice(&signature);
+    let length = stated(bytes.len() + 8) as u32;
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes
+}
+
+fn encoded(body: &TrailerBody<'_>) -> Vec<u8> {
+    postcard::to_slice(body, &mut [0; 2 * MAX_TRAILER_BYTES]).unwrap().to_vec()
+}
+
 #[test]
 fn an_appended_trailer_field_is_skipped_by_todays_reader() {
-    // A later format's body: today's fields, and bytes behind them.
-    let mut program = program(2_000);
-    let mut out = [0; MAX_TRAILER_BYTES];
-    let today = updater_image::make_trailer(&program, &statement("1.0.0"), &certificate(), &updater_key(), &mut out);
-    let today = today.unwrap().to_vec();
-    let body_bytes = usize::from(u16::from_le_bytes([today[10], today[11]]));
-    let mut later = today[..12 + body_bytes].to_vec();
-    later.extend_from_slice(&[42; 20]);
-    later[10..12].copy_from_slice(&((body_bytes + 20) as u16).to_le_bytes());
-    later.resize(later.len().next_multiple_of(8), 0);
-    let signature = updater_key().sign(firmware_image::signature::Domain::UpdaterTrailer, &later);
-    later.extend_from_slice(&signature);
-    let length = (later.len() + 8) as u32;
-    later.extend_from_slice(&length.to_le_bytes());
-    later.extend_from_slice(&[0; 4]);
-    program.extend_from_slice(&later);
-    assert!(accepted(&program).is_ok());
+    // A later format's body: today's fields, and bytes behind them, as many as there is room for.
+    let vendor_key = vendor().public();
+    let mut buffer = [0; MAX_TRAILER_BYTES];
+    let program = program(2_000);
+    let image = image("1.0.0", 2_000);
+    let today = *verify_bytes(&image, &vendor_key, &mut buffer).unwrap().body();
+    let body = encoded(&TrailerBody { sha256: Digest::of(&program), ..today });
+    let most = MAX_TRAILER_BYTES - 12 - 64 - 8 - body.len();
+    for more in [0, 1, 20, most] {
+        let later = trailer_of(&[&body[..], &vec![42; more]].concat(), |length| length);
+        assert_eq!(later.len() == MAX_TRAILER_BYTES, more == most);
+        let image = [program.clone(), later].concat();
+        assert!(accepted(&image).is_ok(), "{more} bytes more");
+    }
+    let longer = trailer_of(&[&body[..], &vec![42; most + 8]].concat(), |length| length);
+    assert_eq!(authenticate(&longer, &vendor_key).err(), Some(ImageError::NoTrailer));
+    assert_eq!(accepted(&[program, longer].concat()), Err(ImageError::NoTrailer));
+}
+
+#[test]
+fn what_is_signed_and_over_a_limit_is_refused() {
+    let vendor_key = vendor().public();
+    let image = image("1.0.0", 2_000);
+    let mut buffer = [0; MAX_TRAILER_BYTES];
+    let sound = *verify_bytes(&image, &vendor_key, &mut buffer).unwrap().body();
+    let long = "x".repeat(MAX_PRODUCT_BYTES + 1);
+    let of = |length: usize| &long[..length];
+    let cases = [
+        (TrailerBody { product: of(MAX_PRODUCT_BYTES), ..sound }, true),
+        (TrailerBody { product: of(MAX_PRODUCT_BYTES + 1), ..sound }, false),
+        (TrailerBody { platform: of(MAX_PLATFORM_BYTES), ..sound }, true),
+        (TrailerBody { platform: of(MAX_PLATFORM_BYTES + 1), ..sound }, false),
+        (TrailerBody { image_bytes: MAX_IMAGE_BYTES, ..sound }, true),
+        (TrailerBody { image_bytes: MAX_IMAGE_BYTES + 1, ..sound }, false),
+    ];
+    for (body, taken) in &cases {
+        let bytes = trailer_of(&encoded(body), |length| length);
+        let read = authenticate(&bytes, &vendor_key);
+        assert_eq!(read.err(), (!taken).then_some(ImageError::Malformed), "{body:?}");
+        if let Ok(read) = read {
+            assert!(read.body() == body && read.bytes() == bytes);
+        }
+    }
+    let lying = trailer_of(&encoded(&sound), |length| length + 8);
+    assert_eq!(authenticate(&lying, &vendor_key).err(), Some(ImageError::Malformed));
+    // Too short for anything, and just long enough for nothing.
+    let empty = trailer_of(&[0; 4], |length| length);
+    let least = [&empty[..12], &empty[16..]].concat();
+    for length in 0..least.len() {
+        assert_eq!(authenticate(&least[..length], &vendor_key).err(), Some(ImageError::NoTrailer), "{length} bytes");
+    }
+    assert_eq!(authenticate(&least, &vendor_key).err(), Some(ImageError::Malformed));
+    // A file that is a trailer and nothing else is read; one that says to be longer than the file is none.
+    for (stated, read) in [(least.len(), true), (least.len() + 8, false)] {
+        let mut file = least.clone();
+        let at = file.len() - 8;
+        file[at..at + 4].copy_from_slice(&(stated as u32).to_le_bytes());
+        let found = read_trailer(&mut SliceReader::new(&file), file.len() as u64, &mut buffer);
+        assert_eq!(found, if read { Ok(&file[..]) } else { Err(ImageError::NoTrailer) }, "{stated} bytes stated");
+    }
+    let zeros = vec![0; MAX_IMAGE_BYTES as usize + 1];
+    for (length, reason) in [(MAX_IMAGE_BYTES, ImageError::NoTrailer), (MAX_IMAGE_BYTES + 1, ImageError::TooLong)] {
+        let found = read_trailer(&mut SliceReader::new(&zeros), length, &mut buffer);
+        assert_eq!(found, Err(reason));
+    }
+}
+
+#[test]
+fn what_is_over_a_limit_is_not_signed() {
+    let long = "x".repeat(MAX_PRODUCT_BYTES + 1);
+    let executable = program(2_000);
+    for (product, platform, taken) in [
+        (MAX_PRODUCT_BYTES, MAX_PLATFORM_BYTES, true),
+        (MAX_PRODUCT_BYTES + 1, 5, false),
+        (5, MAX_PLATFORM_BYTES + 1, false),
+    ] {
+        let said =
+            updater_image::Statement { product: &long[..product], platform: &long[..platform], ..statement("1.0.0") };
+        let made = trailer(&executable, &said);
+        assert_eq!(made.is_ok(), taken, "{product} and {platform} bytes: {made:?}");
+        assert!(taken || made == Err(ImageError::TooLong));
+    }
+    let most = MAX_IMAGE_BYTES as usize - MAX_TRAILER_BYTES;
+    let zeros = vec![0; most + 8];
+    let said = statement("1.0.0");
+    assert!(trailer(&zeros[..most], &said).is_ok());
+    assert_eq!(trailer(&zeros, &said), Err(ImageError::TooLong));
+    assert_eq!(trailer(&zeros[..4], &said), Err(ImageError::Malformed));
+}
+
+#[test]
+fn the_higher_floors_are_the_higher_field_by_field() {
+    let floors = |text, key_serial| Floors { version: UpdaterVersion::parse(text).unwrap(), key_serial };
+    assert_eq!(floors("1.2.3", 4).max(floors("1.3.0", 2)), floors("1.3.0", 4));
+    assert_eq!(floors("1.3.0", 2).max(floors("1.2.3", 4)), floors("1.3.0", 4));
+}
+
+#[test]
+fn each_reason_has_its_words() {
+    let version = UpdaterVersion::parse("1.2.3").unwrap();
+    let all = [
+        ImageError::NoTrailer,
+        ImageError::UnknownFormat(77),
+        ImageError::Malformed,
+        ImageError::ForeignKey,
+        ImageError::BadSignature,
+        ImageError::WrongProduct,
+        ImageError::WrongPlatform,
+        ImageError::Damaged,
+        ImageError::TooLong,
+        ImageError::BelowFloor(version),
+        ImageError::FloorAboveItself,
+        ImageError::Zone(firmware_image::ZoneError::NotFound),
+    ];
+    let said: std::collections::BTreeSet<String> = all.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), all.len(), "{said:?}");
+    assert!(said.contains("version 1.2.3 is too old to be allowed"));
 }
 
 #[test]
@@ -256,6 +424,8 @@ fn a_trailer_alone_carries_the_floors_it_states() {
     let mut record = firmware_image::record::VersionRecord::new(Default::default());
     record.statement = &bytes;
     assert_eq!(record.floors(&vendor().public(), PRODUCT), trailer.body().floors);
+    assert_eq!(record.floors(&vendor().public(), "Other"), Floors::default());
+    assert_eq!(record.floors(&updater_key().public(), PRODUCT), Floors::default());
     record.statement = &bytes[..bytes.len() - 9];
     assert_eq!(record.floors(&vendor().public(), PRODUCT), Floors::default());
 }

@@ -345,3 +345,22 @@ fn todays_writer_makes_the_products_vectors() {
     }
     assert!(fs::read(directory.join("product.json")).unwrap() == text);
 }
+
+#[test]
+fn the_largest_content_of_each_kind_is_sealed_and_opened_and_a_larger_one_is_not() {
+    let key = ContentKey::new(1, [7; 32]);
+    let (mut writer, mut reader) = (FrameWriter::new(&key, 1).unwrap(), FrameReader::new().unwrap());
+    for kind in [FrameKind::Chunk, FrameKind::ChunkList, FrameKind::Manifest, FrameKind::Patch, FrameKind::Step] {
+        let over = vec![5; kind.max_bytes() as usize + 1];
+        let is_named = matches!(kind, FrameKind::Chunk | FrameKind::Patch);
+        let mut seal =
+            |content: &[u8]| if is_named { writer.seal(kind, content) } else { writer.seal_unnamed(kind, content) };
+        let (id, frame) = seal(&over[1..]).unwrap();
+        assert!(reader.open(&key, &id, &frame).unwrap().bytes() == &over[1..], "{kind:?}");
+        let refused = seal(&over).map(drop);
+        assert!(
+            matches!(&refused, Err(StoreError::TooLarge { found, .. }) if *found == over.len() as u64),
+            "{refused:?}"
+        );
+    }
+}
