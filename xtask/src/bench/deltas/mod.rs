@@ -53,6 +53,8 @@ pub struct Args {
     out: Option<PathBuf>,
 }
 
+/// What stores, trees and peers' files of the largest series take, and more.
+const MEMORY_BYTES: u64 = 8 << 30;
 /// The chart's file, beside the page.
 const CHART: &str = "update-bytes.svg";
 
@@ -98,8 +100,7 @@ fn measure(args: &Args, work: &Path, kept: &Path) -> Result<()> {
         Some(corpus) => std::path::absolute(corpus)?,
         None => work.join("corpus"),
     };
-    // A file system's own work, which differs by far from one to the next, is nobody's processor time here.
-    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir_in(work))?;
+    let dir = tempfile::tempdir_in(place(work))?;
     let programs = match &args.programs {
         Some(built) => Programs::built_in(&std::path::absolute(built)?),
         None => Programs::build_store_and_updater(Profile::Release, &dir.path().join("bin"))?,
@@ -121,6 +122,16 @@ fn measure(args: &Args, work: &Path, kept: &Path) -> Result<()> {
         outcome.save(kept)?;
     }
     Ok(())
+}
+
+/// Where programs work: in memory where there is room for it, as a file system's own work, which differs by far from one to the
+/// next, is nobody's processor time here.
+fn place(work: &Path) -> &Path {
+    let memory = Path::new("/dev/shm");
+    match rustix::fs::statvfs(memory) {
+        Ok(room) if room.f_bavail * room.f_frsize >= MEMORY_BYTES => memory,
+        _ => work,
+    }
 }
 
 fn measure_series(

@@ -19,9 +19,10 @@ with the release. Each series is one run, and only ratios within it mean anythin
   one file, so that both are the same; OSTree's bytes are those of its static delta, whatever its client fetches beside it. Ours are encrypted; the peers' are not, borg's and restic's
   stores excepted.
 - Tools for single files get all contents that changed, each once, sorted by extension and path, as one file, old and new. They know no names, no trees and no servers.
-- Processor time is that of whole programs, on a file system in memory where there is one. The updater's is more than applying patches: trust, hashing every file of the client, flushing. HDiffPatch is a module of
-  Python: without what Python takes to start.
-- Our maker's time is what publishing takes with patches from that one release, less what it takes without any, one patch at a time (`--jobs 1`; each further one takes as much memory again). A peer's is what the newest release takes, its delta included.";
+- Processor time is that of whole programs, on a file system in memory where that has room. The updater's is more than applying patches: trust, hashing
+  every file of the client, flushing. HDiffPatch is a module of Python: without what Python takes to start.
+- Our maker's time is what publishing takes with patches from that one release, less what it takes without any, one patch at a time (`--jobs 1`; each
+  further one takes as much memory again). A peer's is what the newest release takes, its delta included.";
 
 /// All of it but the heading.
 pub fn section(outcomes: &[Outcome], chart: &str) -> String {
