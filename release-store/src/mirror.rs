@@ -64,7 +64,13 @@ pub fn mirror(
                 "{to} is a copy of another store than {from}: name a new directory"
             )));
         }
-        match Trust::new(&root, MemoryCache::new())?.offline(&Directory::new(destination)) {
+        // Where a run was cut between timestamp and roots, the source has them.
+        let trust = Trust::new(&root, MemoryCache::new())?;
+        let under = |roots: u64| trust.offline(&View { roots, ..View::of(source, destination) }).ok();
+        let roots = items.iter().filter_map(|item| root_number(&item.path));
+        let found =
+            trust.offline(&Directory::new(destination)).or_else(|error| roots.rev().find_map(under).ok_or(error));
+        match found {
             Ok(_) => {
                 let (known, offered) = (timestamp_version(&known)?, timestamp_version(&timestamp)?);
                 if known > offered {
@@ -81,10 +87,16 @@ pub fn mirror(
             }
         }
     }
+    // A root that changes keys comes last: a device that had it before the timestamp could no longer tell what it has installed.
+    let is_copy = destination.join(TIMESTAMP).is_file();
+    let is_new_root = |item: &Item| is_copy && is_root(&item.path) && !destination.join(&item.path).is_file();
+    let (mut new_roots, others): (Vec<&Item>, Vec<&Item>) = items.iter().partition(|item| is_new_root(item));
+    // The newest first: devices go from one to the next, and find none before all are there.
+    new_roots.sort_by_key(|item| std::cmp::Reverse(root_number(&item.path)));
     let total = items.iter().map(|item| item.bytes).sum();
     let mut done = 0;
     let mut result = Mirrored::default();
-    for item in &items {
+    let mut bring = |item: &Item, result: &mut Mirrored| {
         if is_there(source, &writer, item, check)? {
             result.kept += 1;
         } else {
@@ -94,9 +106,13 @@ pub fn mirror(
         }
         done += item.bytes;
         observer.progress(done, total);
+        Ok::<_, StoreError>(())
+    };
+    for item in others {
+        bring(item, &mut result)?;
     }
     // What devices will see must hang together, before they see it.
-    let promised = Promised { copy: Directory::new(destination), timestamp: &timestamp };
+    let promised = View { timestamp: Some(&timestamp), ..View::of(source, destination) };
     let releases = Trust::new(&root, MemoryCache::new())?.offline(&promised)?;
     check_objects(source, destination, &releases)?;
     if read_small(&destination.join(TIMESTAMP), MAX_TIMESTAMP_BYTES)?.as_ref() != Some(&timestamp) {
@@ -104,7 +120,20 @@ pub fn mirror(
         result.files += 1;
         result.bytes += timestamp.len() as u64;
     }
+    for item in new_roots {
+        bring(item, &mut result)?;
+    }
     Ok(result)
+}
+
+/// Whether a store's file is a root.
+fn is_root(path: &str) -> bool {
+    root_number(path).is_some()
+}
+
+/// A root's version, by its name in a store.
+fn root_number(path: &str) -> Option<u64> {
+    path.strip_prefix("metadata/")?.strip_suffix(".root.json")?.parse().ok()
 }
 
 /// Refuses a copy that has other metadata under a number than its source: somebody else publishes into one of them.
@@ -137,13 +166,26 @@ fn check_objects(source: &Path, destination: &Path, releases: &Releases) -> Resu
     Ok(())
 }
 
-/// A copy as it will be once its new timestamp stands.
-struct Promised<'a> {
+/// A copy with its source's roots, up to this one, and with another timestamp: as it will be when these stand.
+pub(crate) struct View<'a> {
+    roots: u64,
     copy: Directory,
-    timestamp: &'a [u8],
+    source: Directory,
+    timestamp: Option<&'a [u8]>,
 }
 
-impl Transport for Promised<'_> {
+impl View<'_> {
+    fn of(source: &Path, copy: &Path) -> Self {
+        Self { copy: Directory::new(copy), source: Directory::new(source), roots: u64::MAX, timestamp: None }
+    }
+
+    /// A store as whoever knows all its roots reads it.
+    pub(crate) fn without_roots(store: &Path) -> Self {
+        Self { roots: 0, ..Self::of(store, store) }
+    }
+}
+
+impl Transport for View<'_> {
     fn describe(&self) -> String {
         self.copy.describe()
     }
@@ -154,11 +196,17 @@ impl Transport for Promised<'_> {
         max_bytes: u64,
         sink: &mut Sink<'_>,
     ) -> Result<GetOutcome, TransportError> {
-        if path != TIMESTAMP {
-            return self.copy.get(path, range, max_bytes, sink);
+        match self.timestamp {
+            Some(timestamp) if path == TIMESTAMP => {
+                sink(0, timestamp)?;
+                Ok(GetOutcome::new(0, timestamp.len() as u64))
+            }
+            _ => match root_number(path) {
+                Some(version) if version > self.roots => Err(TransportError::NotFound { path: path.into() }),
+                Some(_) => self.source.get(path, range, max_bytes, sink),
+                None => self.copy.get(path, range, max_bytes, sink),
+            },
         }
-        sink(0, self.timestamp)?;
-        Ok(GetOutcome::new(0, self.timestamp.len() as u64))
     }
 }
 

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 use sigstore_tuf::metadata::Role as _;
 
 use crate::clock;
@@ -16,10 +16,12 @@ use crate::keys::signed::SignedLast;
 use crate::keys::{KeyDir, KeyKind, Passphrase};
 use crate::mirror;
 use crate::sealed::ObjectRef;
-use crate::store_files::{StoreWriter, TIMESTAMP, check_apart};
-use crate::transport::Directory;
-use crate::trust::{ARCHIVE, MAX_ARCHIVE_BYTES, MAX_TARGETS_BYTES, MemoryCache, Release, Releases, Trust};
-use crate::tuf;
+use crate::store_files::{StoreWriter, TIMESTAMP, check_apart, read_small};
+use crate::transport::{Directory, Transport};
+use crate::trust::{
+    ARCHIVE, MAX_ARCHIVE_BYTES, MAX_ROOT_BYTES, MAX_TARGETS_BYTES, MemoryCache, Release, Releases, Trust,
+};
+use crate::tuf::{self, TufPublicKey};
 
 /// The longest reason of a withdrawal, in bytes.
 pub const MAX_REASON_BYTES: usize = 500;
@@ -48,6 +50,10 @@ pub enum Step {
     DoomedListed,
     /// Those whose time has come are gone.
     DoomedDeleted,
+    /// New keys stand beside the old ones.
+    KeysPrepared,
+    /// One more of these files is in its place, or none is left.
+    KeysPlaced,
 }
 
 /// Watches long work, and may stop it.
@@ -92,6 +98,9 @@ pub struct Repository<'k> {
     signed: SignedLast,
     /// Why the keys do not remember what was signed.
     not_remembered: Option<String>,
+    /// Whether what stood in it was signed with new keys.
+    signed_with_new_keys: bool,
+    _held: Option<std::fs::File>,
 }
 
 /// A targets role's file.
@@ -104,6 +113,8 @@ struct Signed {
 
 #[derive(Debug)]
 struct State {
+    /// Whether it is signed with keys that were changed since.
+    is_under_older_keys: bool,
     root_version: u64,
     root_expires: jiff::Timestamp,
     targets: Signed,
@@ -120,6 +131,8 @@ struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Renewed {
+    /// All of it, with keys that are new: the store was signed with those before them.
+    pub new_keys: bool,
     /// A new root: the old one's validity was more than half over.
     pub root: bool,
     /// New targets.
@@ -138,6 +151,7 @@ impl<'k> Repository<'k> {
     pub fn init(root: &Path, keys: &'k KeyDir, passphrase: &Passphrase, now: i64) -> Result<Self, StoreError> {
         std::fs::create_dir_all(root).map_err(StoreError::io("create", root))?;
         check_apart(root, "the store", keys.path(), "the keys")?;
+        let held = keys.hold()?;
         let writer = StoreWriter::lock(root)?;
         if writer.at(TIMESTAMP).exists() {
             let root = root.display();
@@ -151,7 +165,11 @@ impl<'k> Repository<'k> {
         let signed = keys.signed_last(root).unwrap_or_default();
         let online = keys.tuf_key(KeyKind::Online, passphrase)?;
         let targets_key = keys.tuf_key(KeyKind::Targets, passphrase)?;
-        write_root(&writer, &keys.root_json()?)?;
+        let roots = keys.roots()?;
+        if let Some(missing) = (1..roots[0].0).find(|version| roots.iter().all(|(known, _)| known != version)) {
+            return Err(missing_root(keys, missing));
+        }
+        write_roots(&writer, keys)?;
         let none = Map::new();
         let (archive_version, archive) = write_numbered(&writer, ARCHIVE, signed.archive + 1, |version| {
             targets_key.sign(&tuf::archive(version, now, &none))
@@ -171,7 +189,8 @@ impl<'k> Repository<'k> {
         let timestamp = online.sign(&tuf::timestamp(signed.timestamp + 1, now, snapshot_version, &snapshot));
         writer.replace(TIMESTAMP, &timestamp)?;
         let state = State::read(&writer, keys)?;
-        let mut new = Self { writer, keys, state, signed, not_remembered: None };
+        let mut new =
+            Self { writer, keys, state, signed, not_remembered: None, signed_with_new_keys: false, _held: held };
         new.remember();
         Ok(new)
     }
@@ -208,12 +227,15 @@ impl<'k> Repository<'k> {
             return Err(StoreError::Refused(if is_a_part { without_timestamp(root) } else { new() }));
         }
         check_apart(root, "the store", keys.path(), "the keys")?;
+        let held = keys.hold()?;
         let writer = StoreWriter::lock(root)?;
+        check_roots(&writer, keys)?;
         let state = State::read(&writer, keys)?;
-        // Devices go from the root that they have to the newest, one by one: none may be missing.
-        write_root(&writer, &keys.root_json()?)?;
+        if !state.is_under_older_keys {
+            write_roots(&writer, keys)?;
+        }
         let signed = keys.signed_last(root).unwrap_or_default();
-        Ok(Self { writer, keys, state, signed, not_remembered: None })
+        Ok(Self { writer, keys, state, signed, not_remembered: None, signed_with_new_keys: false, _held: held })
     }
 
     /// The releases in it.
@@ -245,6 +267,7 @@ impl<'k> Repository<'k> {
             targets: state.targets.version,
             archive: state.archive.version,
             serial: state.releases.iter().next_back().map_or(0, |release| release.serial),
+            root: state.root_version,
         }
     }
 
@@ -254,11 +277,21 @@ impl<'k> Repository<'k> {
         numbers.max(self.signed) != numbers
     }
 
+    /// Whether it is signed with keys that were changed since: the next signature is over all of it.
+    pub fn awaits_new_keys(&self) -> bool {
+        self.state.is_under_older_keys
+    }
+
     /// Has the keys remember what is signed.
     fn remember(&mut self) {
         self.signed = self.signed.max(self.numbers());
         let remembered = self.keys.remember_signed(self.writer.root(), self.signed);
         self.not_remembered = remembered.err().map(|error| error.to_string());
+    }
+
+    /// Whether all that stood in it was signed with new keys.
+    pub fn signed_with_new_keys(&self) -> bool {
+        self.signed_with_new_keys
     }
 
     /// The keys it belongs to.
@@ -299,21 +332,24 @@ impl<'k> Repository<'k> {
     /// `Key`, `WrongPassphrase`, `Io`.
     pub fn renew(&mut self, passphrase: &Passphrase, now: i64) -> Result<Renewed, StoreError> {
         let state = &self.state;
-        let root = self.root_is_due(now) && self.keys.has(KeyKind::Root);
+        let new_keys = state.is_under_older_keys;
+        let root = self.root_is_due(now) && self.keys.has(KeyKind::Root) && !new_keys;
         let first = state.targets.expires.min(state.archive.expires);
-        let targets = self.is_behind() || tuf::is_half_over(first, now, tuf::TARGETS_DAYS);
+        let targets = new_keys || self.is_behind() || tuf::is_half_over(first, now, tuf::TARGETS_DAYS);
         let snapshot = targets || tuf::is_half_over(state.snapshot_expires, now, tuf::TARGETS_DAYS);
         if root {
-            let key = self.keys.tuf_key(KeyKind::Root, passphrase)?;
-            let [root, targets, online] = self.keys.tuf_keys();
-            let version = state.root_version + 1;
-            let file = key.sign(&tuf::root(version, now, root, targets, online));
-            write_root(&self.writer, &file)?;
-            self.keys.replace_root(&file)?;
+            // Another store's command may have made it meanwhile.
+            if tuf::root_version(&self.keys.root_json()?)? <= state.root_version {
+                let key = self.keys.tuf_key(KeyKind::Root, passphrase)?;
+                let [root, targets, online] = self.keys.tuf_keys();
+                let version = after(state.root_version)?;
+                self.keys.replace_root(&key.sign(&tuf::root(version, now, root, targets, online)))?;
+            }
+            write_roots(&self.writer, self.keys)?;
         }
         let change = targets.then(|| self.state.releases.clone());
         self.commit(change, snapshot, passphrase, now, &mut NoObserver)?;
-        Ok(Renewed { root, targets, snapshot, fresh_until: self.fresh_until() })
+        Ok(Renewed { new_keys, root, targets, snapshot, fresh_until: self.fresh_until() })
     }
 
     /// Withdraws a release, with a reason that may be empty, or lets a withdrawn one stand again (`None`). Devices that
@@ -385,42 +421,57 @@ impl<'k> Repository<'k> {
     ) -> Result<(), StoreError> {
         let (state, signed) = (&self.state, self.signed);
         clock::check(now, state.releases.newest_publication())?;
+        // Under new keys all of it is signed anew.
+        let releases = releases.or_else(|| state.is_under_older_keys.then(|| state.releases.clone()));
+        let new_snapshot = new_snapshot || state.is_under_older_keys;
         let online = self.keys.tuf_key(KeyKind::Online, passphrase)?;
         let (mut targets, mut archive) = (state.targets.clone(), state.archive.clone());
         if let Some(releases) = releases {
             let key = self.keys.tuf_key(KeyKind::Targets, passphrase)?;
-            let (current, statement) = (releases.current(), releases.statement());
-            let (mut now_current, mut older) = (Map::new(), Map::new());
-            for release in releases.iter() {
-                let part = if current.contains(&release.serial) { &mut now_current } else { &mut older };
-                part.extend(release.targets());
-            }
+            let ([current, older], statement) = (targets_of(&releases), releases.statement());
             (archive.version, archive.file) =
-                write_numbered(&self.writer, ARCHIVE, archive.version.max(signed.archive) + 1, |version| {
+                write_numbered(&self.writer, ARCHIVE, after(archive.version.max(signed.archive))?, |version| {
                     key.sign(&tuf::archive(version, now, &older))
                 })?;
             (targets.version, targets.file) =
-                write_numbered(&self.writer, "targets", targets.version.max(signed.targets) + 1, |version| {
-                    key.sign(&tuf::targets(version, now, &now_current, &statement, &key.public()))
+                write_numbered(&self.writer, "targets", after(targets.version.max(signed.targets))?, |version| {
+                    key.sign(&tuf::targets(version, now, &current, &statement, &key.public()))
                 })?;
             step(observer, Step::TargetsWritten)?;
         }
         let (mut snapshot_version, mut snapshot_file) = (state.snapshot_version, state.snapshot_file.clone());
         if new_snapshot {
             let (targets, archive) = ((targets.version, &*targets.file), (archive.version, &*archive.file));
-            (snapshot_version, snapshot_file) =
-                write_numbered(&self.writer, "snapshot", state.snapshot_version.max(signed.snapshot) + 1, |version| {
-                    online.sign(&tuf::snapshot(version, now, targets, archive))
-                })?;
+            (snapshot_version, snapshot_file) = write_numbered(
+                &self.writer,
+                "snapshot",
+                after(state.snapshot_version.max(signed.snapshot))?,
+                |version| online.sign(&tuf::snapshot(version, now, targets, archive)),
+            )?;
             step(observer, Step::SnapshotWritten)?;
         }
-        let version = state.timestamp_version.max(signed.timestamp) + 1;
+        let version = after(state.timestamp_version.max(signed.timestamp))?;
         let timestamp = online.sign(&tuf::timestamp(version, now, snapshot_version, &snapshot_file));
         self.writer.replace(TIMESTAMP, &timestamp)?;
+        if state.is_under_older_keys {
+            // Last: a device that had the new root before the timestamp could no longer tell what it has installed.
+            write_roots(&self.writer, self.keys)?;
+            self.signed_with_new_keys = true;
+        }
         self.state = State::read(&self.writer, self.keys)?;
         self.remember();
         step(observer, Step::TimestampWritten)
     }
+}
+
+/// The targets of the releases that are current, and of all others.
+fn targets_of(releases: &Releases) -> [Map<String, Value>; 2] {
+    let current = releases.current();
+    let mut parts = [Map::new(), Map::new()];
+    for release in releases.iter() {
+        parts[usize::from(!current.contains(&release.serial))].extend(release.targets());
+    }
+    parts
 }
 
 /// What is said of a store whose timestamp is not there: made anew, it would be empty, and devices would refuse it.
@@ -434,8 +485,29 @@ fn without_timestamp(root: &Path) -> String {
 
 impl State {
     fn read(writer: &StoreWriter, keys: &KeyDir) -> Result<Self, StoreError> {
-        let trust = Trust::new(&keys.root_json()?, MemoryCache::new())?;
-        let known = trust.offline_known(&Directory::new(writer.root()))?;
+        let roots = keys.roots()?;
+        let (newest, older) = roots.split_first().ok_or(StoreError::NothingKnown)?;
+        let store = Directory::new(writer.root());
+        let under = |root: &[u8], from: &dyn Transport| Trust::new(root, MemoryCache::new())?.offline_known(from);
+        let (known, is_under_older_keys) = match under(&newest.1, &store) {
+            Ok(known) => (known, false),
+            Err(error) => {
+                if let Some(missing) = (1..newest.0).find(|version| roots.iter().all(|(known, _)| known != version)) {
+                    return Err(missing_root(keys, missing));
+                }
+                // Signed with the keys of before: what the store has of newer roots does not count for it.
+                let others = older.iter().filter(|(_, root)| names_others(root, keys));
+                let before = others
+                    .into_iter()
+                    .find_map(|(_, root)| under(root, &mirror::View::without_roots(writer.root())).ok());
+                (before.ok_or(error)?, true)
+            }
+        };
+        if !is_under_older_keys {
+            check_keys(known.set.root(), keys, writer.root())?;
+            // Made where these keys were used from another place. A help, and no condition.
+            known.roots.iter().try_for_each(|(_, root)| keys.replace_root(root)).ok();
+        }
         let missing = || StoreError::NothingKnown;
         let snapshot = known.set.snapshot().ok_or_else(missing)?;
         let timestamp = known.set.timestamp().ok_or_else(missing)?;
@@ -450,6 +522,7 @@ impl State {
             return Err(StoreError::Refused(reason));
         }
         Ok(Self {
+            is_under_older_keys,
             root_version: known.set.root().version,
             root_expires: known.set.root().expires(),
             targets: signed("targets", &known.targets)?,
@@ -464,11 +537,77 @@ impl State {
     }
 }
 
+/// What is said where one root is missing in the line that leads to the newest.
+fn missing_root(keys: &KeyDir, version: u64) -> StoreError {
+    StoreError::Refused(format!(
+        "{0}/root-{version}.json is not there, and devices that have an older root could not follow: bring it back from a \
+         copy of {0}, or of a store's metadata/{version}.root.json",
+        keys.path().display()
+    ))
+}
+
+/// Whether this root names other keys for what a store says than there are now.
+fn names_others(root: &[u8], keys: &KeyDir) -> bool {
+    let [_, targets_key, online_key] = keys.tuf_keys();
+    let parsed = sigstore_tuf::Metadata::<sigstore_tuf::Root>::from_slice(root);
+    parsed.is_ok_and(|root| {
+        let names =
+            |role: &str, key: &TufPublicKey| root.signed().role(role).is_some_and(|role| role.keyids == [key.id()]);
+        !names("targets", targets_key) || !names("timestamp", online_key)
+    })
+}
+
+/// The next number.
+fn after(version: u64) -> Result<u64, StoreError> {
+    version.checked_add(1).ok_or_else(|| {
+        StoreError::Refused(
+            "the numbers of the metadata are used up, which no vendor does: put the store back from a copy, and go on with \
+             `renew --restored`"
+                .into(),
+        )
+    })
+}
+
+/// Refuses keys of which the store's root does not speak: they were changed elsewhere.
+fn check_keys(root: &sigstore_tuf::Root, keys: &KeyDir, store: &Path) -> Result<(), StoreError> {
+    let [root_key, targets_key, online_key] = keys.tuf_keys();
+    let roles = [("root", root_key), ("targets", targets_key), ("snapshot", online_key), ("timestamp", online_key)];
+    let is_ours = |(role, key): &(&str, &TufPublicKey)| root.role(role).is_some_and(|role| role.keyids == [key.id()]);
+    if roles.iter().all(is_ours) {
+        return Ok(());
+    }
+    Err(not_its_keys(keys, store))
+}
+
+/// Refuses keys with a root that is another than the store's of the same version.
+fn check_roots(writer: &StoreWriter, keys: &KeyDir) -> Result<(), StoreError> {
+    for (version, root) in keys.roots()? {
+        let found = read_small(&writer.at(&format!("metadata/{version}.root.json")), MAX_ROOT_BYTES)?;
+        if found.is_some_and(|found| found != root) {
+            return Err(not_its_keys(keys, writer.root()));
+        }
+    }
+    Ok(())
+}
+
+fn not_its_keys(keys: &KeyDir, store: &Path) -> StoreError {
+    StoreError::Refused(format!(
+        "{} does not belong to the keys in {}: they are another product's, or were changed in another copy of that directory, \
+         of which the newest counts",
+        store.display(),
+        keys.path().display()
+    ))
+}
+
+/// Writes every root that the keys know under its number, where it is not there, the newest first: devices go from the one that
+/// they have to the newest, one by one, and find none before all are there.
+fn write_roots(writer: &StoreWriter, keys: &KeyDir) -> Result<(), StoreError> {
+    keys.roots()?.iter().try_for_each(|(_, root)| write_root(writer, root))
+}
+
 /// Writes a root under its number, where it is not there.
 fn write_root(writer: &StoreWriter, root: &[u8]) -> Result<(), StoreError> {
-    let parsed = sigstore_tuf::Metadata::<sigstore_tuf::Root>::from_slice(root);
-    let version = parsed.map_err(|source| StoreError::Tuf { role: "root".into(), source })?.signed().version;
-    writer.write_once(&format!("metadata/{version}.root.json"), root, None).map(drop)
+    writer.write_once(&format!("metadata/{}.root.json", tuf::root_version(root)?), root, None).map(drop)
 }
 
 /// Writes `metadata/N.ROLE.json` under the first number from `first` on that is free or holds just these bytes.

@@ -38,23 +38,7 @@ impl StoreWriter {
     /// # Errors
     /// `Locked` where another program holds it; `Io`.
     pub fn lock(root: &Path) -> Result<Self, StoreError> {
-        let path = root.join(LOCK);
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(StoreError::io("create", &path))?;
-        let patience = Instant::now() + PATIENCE;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                // Whoever is just ending, or being started by the one who holds it, lets go of it in a moment.
-                Err(fs::TryLockError::WouldBlock) if Instant::now() < patience => std::thread::sleep(PATIENCE / 50),
-                Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked { path: root.to_owned() }),
-                Err(fs::TryLockError::Error(source)) => return Err(StoreError::Io { action: "lock", path, source }),
-            }
-        }
+        let lock = lock(root, Lock::Alone)?;
         let temporary = root.join(TEMPORARY);
         match fs::remove_dir_all(&temporary) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -132,6 +116,42 @@ impl StoreWriter {
         let (mut file, temporary) = self.temporary(name)?;
         file.write_all(bytes).map_err(StoreError::io("write", &temporary))?;
         self.place(file, &temporary, path)
+    }
+}
+
+/// Whether others may hold the same lock meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lock {
+    Alone,
+    WithOthers,
+}
+
+/// Locks a directory by the file [`LOCK`] in it.
+///
+/// # Errors
+/// `Locked` where another program holds it; `Io`.
+pub(crate) fn lock(directory: &Path, how: Lock) -> Result<File, StoreError> {
+    let path = directory.join(LOCK);
+    let made = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    // Whoever may only read a directory can hold a lock with others that somebody else has made there.
+    let made = match made {
+        Err(_) if how == Lock::WithOthers => File::open(&path),
+        made => made,
+    };
+    let file = made.map_err(StoreError::io("create", &path))?;
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let locked = match how {
+            Lock::Alone => file.try_lock(),
+            Lock::WithOthers => file.try_lock_shared(),
+        };
+        match locked {
+            Ok(()) => return Ok(file),
+            // Whoever is just ending, or being started by the one who holds it, lets go of it in a moment.
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < patience => std::thread::sleep(PATIENCE / 50),
+            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked { path: directory.to_owned() }),
+            Err(fs::TryLockError::Error(source)) => return Err(StoreError::Io { action: "lock", path, source }),
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sigstore_tuf::canonical_json::to_canonical_bytes;
 
+use crate::error::StoreError;
+
 const SPEC_VERSION: &str = "1.0.31";
 const DAY_SECS: i64 = 86_400;
 /// How long a root is valid.
@@ -49,12 +51,23 @@ impl TufKey {
 
     /// The metadata file: `signed` and this key's signature over it.
     pub fn sign(&self, signed: &Value) -> Vec<u8> {
-        let signature = self.0.sign(&canonical(signed)).to_bytes();
-        let signature = json!({"keyid": self.public().id(), "sig": hex::encode(signature)});
-        // A file is parsed as plain JSON, where canonical JSON leaves control characters bare; serde escapes them, and
-        // sorts keys as its map does.
-        json!({"signatures": [signature], "signed": signed}).to_string().into_bytes()
+        sign_with(&[self], signed)
     }
+}
+
+/// The metadata file: `signed` and the signatures of these keys over it, of one that is named twice only once.
+pub fn sign_with(keys: &[&TufKey], signed: &Value) -> Vec<u8> {
+    let bytes = canonical(signed);
+    let mut signatures = Vec::new();
+    for key in keys {
+        let signature = json!({"keyid": key.public().id(), "sig": hex::encode(key.0.sign(&bytes).to_bytes())});
+        if !signatures.contains(&signature) {
+            signatures.push(signature);
+        }
+    }
+    // A file is parsed as plain JSON, where canonical JSON leaves control characters bare; serde escapes them, and
+    // sorts keys as its map does.
+    json!({"signatures": signatures, "signed": signed}).to_string().into_bytes()
 }
 
 impl std::fmt::Debug for TufKey {
@@ -81,6 +94,15 @@ pub fn root(version: u64, now: i64, root: &TufPublicKey, targets: &TufPublicKey,
         "spec_version": SPEC_VERSION,
         "version": version,
     })
+}
+
+/// The version of a root.
+///
+/// # Errors
+/// `Tuf` where it is none.
+pub fn root_version(root: &[u8]) -> Result<u64, StoreError> {
+    let parsed = sigstore_tuf::Metadata::<sigstore_tuf::Root>::from_slice(root);
+    Ok(parsed.map_err(|source| StoreError::Tuf { role: "root".into(), source })?.signed().version)
 }
 
 /// The name of the delegated role that vouches for what is not current.

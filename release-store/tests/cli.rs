@@ -62,6 +62,58 @@ fn each_failure_has_its_exit_status_and_names_its_object() {
 }
 
 #[test]
+fn keys_get_successors_and_retire_what_the_old_ones_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let go = |arguments: &[&str]| run(at, Some("correct horse"), arguments);
+    let fails = |arguments: &[&str], code: i32, said: &str| {
+        let (status, text) = status(&go(arguments));
+        assert!(status == code && text.contains(said), "{arguments:?}: {status} {text}");
+    };
+    assert_eq!(status(&go(&["init", "store", "--product", "Acme", "--keys", "keys"])).0, 0);
+    fs::create_dir(at.join("tree")).unwrap();
+    fs::write(at.join("tree/run.sh"), "#!/bin/sh\n").unwrap();
+    fs::write(at.join("program"), [&[7; 32][..], b"\x89HOLDFAST-VENDOR-KEY-STAMP-v1\r\n\x1a", &[0; 32]].concat())
+        .unwrap();
+    let publish = |version: &str, more: &[&str]| {
+        let named = ["publish", "store", "--keys", "keys", "--json", "--release-version", version, "tree"];
+        let output = go(&[&named, more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let updater = ["--updater", "linux-x86_64=program"];
+    publish("1.0.0", &updater);
+
+    fails(&["keys", "rotate", "keys"], 1, "nothing was interrupted");
+    fails(&["keys", "rotate", "keys", "vendor"], 2, "possible values");
+    fails(
+        &["publish", "store", "--keys", "keys", "--release-version", "9", "tree", "--retire-updater-keys"],
+        2,
+        "--updater",
+    );
+    let output = go(&["keys", "rotate", "keys", "updater", "--json"]);
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&said["updater_key_serial"], &said["root_version"]), (&2.into(), &serde_json::Value::Null), "{said}");
+    let (code, text) = status(&go(&["keys", "rotate", "keys", "online", "targets"]));
+    assert!(
+        code == 0 && text.contains("Root 2") && text.contains("renew ") && text.contains("/store --keys"),
+        "{code} {text}"
+    );
+    assert!(!text.contains("correct horse"));
+    let (code, text) = status(&go(&["renew", "store", "--keys", "keys"]));
+    assert!(code == 0 && text.contains("new keys") && text.contains("1.0.0"), "{code} {text}");
+
+    // The same program, signed by the new key, is another updater.
+    let before = firmware_image::updater_image::UpdaterVersion::parse(env!("CARGO_PKG_VERSION")).unwrap();
+    let published = publish("1.1.0", &[&updater[..], &["--retire-updater-keys"]].concat());
+    let version = published["updaters"][0]["version"].as_str().unwrap();
+    assert!(firmware_image::updater_image::UpdaterVersion::parse(version) > Some(before), "{published}");
+    assert_eq!(status(&go(&["verify", "store", "--keys", "keys"])).0, 0);
+    let shown = String::from_utf8(go(&["keys", "show", "keys"]).stdout).unwrap();
+    assert!(shown.contains("updater key serial  2"), "{shown}");
+}
+
+#[test]
 fn a_clock_that_cannot_be_right_publishes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();

@@ -173,8 +173,8 @@ fn a_wrong_passphrase_is_told_apart_and_changes_nothing() {
 fn a_store_of_other_keys_is_refused() {
     let (vendor, tree) = Vendor::with_release();
     let (other, _) = Vendor::with_release();
-    let error = Repository::open(&other.store(), &vendor.keys).unwrap_err();
-    assert!(matches!(error, StoreError::Tuf { .. }), "{error}");
+    let error = Repository::open(&other.store(), &vendor.keys).unwrap_err().to_string();
+    assert!(error.contains("does not belong to the keys"), "{error}");
     assert!(Repository::open(&tree, &vendor.keys).is_err());
     assert!(Repository::init(&vendor.store(), &vendor.keys, &passphrase(), NOW).is_err());
 }

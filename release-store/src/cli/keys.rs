@@ -7,13 +7,14 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use firmware_image::device_config::{Policies, Profile};
 use firmware_image::updater_image::{Floors, MAX_IMAGE_BYTES, UpdaterVersion};
-use release_store::keys::{ConfigRequest, FactoryExport, KeyDir, KeyKind, SignedUpdater, sign_updater};
+use release_store::keys::{ConfigRequest, FactoryExport, KeyDir, KeyKind, SignedUpdater, rotation, sign_updater};
+use release_store::repository::NoObserver;
 use serde_json::json;
 
 use super::publish::{platform_file, updater_version};
 use super::terminal;
 
-/// Show a product's keys, or export what a factory needs
+/// Show a product's keys, export what a factory needs, or put new ones in the place of lost or stolen ones
 #[derive(clap::Args)]
 pub(super) struct Keys {
     #[command(subcommand)]
@@ -24,6 +25,7 @@ pub(super) struct Keys {
 enum KeysCommand {
     Export(Export),
     Show(Show),
+    Rotate(Rotate),
 }
 
 /// Export what a factory may hold
@@ -71,11 +73,111 @@ struct Show {
     json: bool,
 }
 
+/// Put new keys in the place of lost or stolen ones
+///
+/// Makes a new key of each KIND under the same passphrase, and a new root (for `updater`: a new certificate) that says so.
+/// Needs root.key in KEYS (for `updater`: vendor.key). Each store is signed with them when it is signed next, by `renew`
+/// or `publish`: devices follow then. What is installed on them stays. What was interrupted is finished by `keys rotate
+/// KEYS`. The vendor key and the content keys are on every device and have no successor.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  release-store keys rotate keys online targets && release-store renew store --keys keys
+  release-store keys rotate keys updater    # then publish --updater P=FILE
+  release-store keys rotate keys            # finishes what was interrupted")]
+struct Rotate {
+    /// The directory of the product's keys
+    keys: PathBuf,
+    /// The keys that are to be new. Repeatable
+    #[arg(value_name = "KIND")]
+    kinds: Vec<RotatedKind>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum RotatedKind {
+    /// The TUF root key: says which keys count
+    Root,
+    /// The TUF targets key: says what a release is
+    Targets,
+    /// The TUF snapshot and timestamp key: says what is newest
+    Online,
+    /// The key that signs updaters
+    Updater,
+}
+
+impl From<RotatedKind> for KeyKind {
+    fn from(kind: RotatedKind) -> Self {
+        match kind {
+            RotatedKind::Root => Self::Root,
+            RotatedKind::Targets => Self::Targets,
+            RotatedKind::Online => Self::Online,
+            RotatedKind::Updater => Self::Updater,
+        }
+    }
+}
+
+impl Rotate {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let now = terminal::now()?;
+        let finished = rotation::finish(&self.keys, &mut NoObserver)?;
+        if finished.is_some() {
+            eprintln!("The change that was interrupted is finished.");
+        }
+        let kinds: Vec<KeyKind> = self.kinds.iter().copied().map(KeyKind::from).collect();
+        let rotation = match finished {
+            Some(finished) if kinds.is_empty() => finished,
+            _ => {
+                // What is wrong with the directory shows before anything is asked.
+                KeyDir::open(&self.keys)?;
+                anyhow::ensure!(!kinds.is_empty(), "nothing was interrupted; name the keys that are to be new");
+                rotation::rotate(&self.keys, &kinds, &terminal::passphrase()?, now, &mut NoObserver)?
+            }
+        };
+        let keys = KeyDir::open(&self.keys)?;
+        let serial = keys.certificate().serial;
+        // Only those that are signed here are known here.
+        let stores = if rotation.root_version.is_some() { keys.stores_signed()? } else { Vec::new() };
+        if self.json {
+            terminal::print_json(&json!({
+                "keys": rotation.keys,
+                "root_version": rotation.root_version,
+                "updater_key_serial": serial,
+                "stores_to_sign": stores,
+            }))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let dir = self.keys.display();
+        eprintln!("New: {}. The old ones are replaced in {dir}.", rotation.keys.join(", "));
+        if let Some(version) = rotation.root_version {
+            eprintln!(
+                "Root {version} says so. Sign every store anew, then bring it to your file servers; devices follow:"
+            );
+            for store in &stores {
+                eprintln!("  release-store renew {} --keys {dir}", store.display());
+            }
+        }
+        if rotation.keys.iter().any(|name| name == KeyKind::Updater.name()) {
+            eprintln!(
+                "Updaters are signed with key {serial} from now on: publish them with `--updater PLATFORM=FILE`, and with"
+            );
+            eprintln!("`--retire-updater-keys` if devices are to run none of the older keys any more.");
+        }
+        eprintln!(
+            "Every copy of {dir} is out of date now. Keep root.key and vendor.key offline; export again for factories."
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 impl Keys {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             KeysCommand::Export(command) => command.run(),
             KeysCommand::Show(command) => command.run(),
+            KeysCommand::Rotate(command) => command.run(),
         }
     }
 }

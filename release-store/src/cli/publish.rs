@@ -48,6 +48,9 @@ pub(super) struct Publish {
     /// The lowest updater version that devices with an updater signed now still let run
     #[arg(long, value_name = "X.Y.Z", value_parser = updater_version)]
     updater_floor: Option<UpdaterVersion>,
+    /// Devices with an updater signed now let none run that an earlier updater key signed (see `keys rotate`)
+    #[arg(long, requires = "updater")]
+    retire_updater_keys: bool,
     /// zstd's level, 1 (fast) to 22 (small)
     #[arg(long, default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(1..=22))]
     level: i32,
@@ -83,7 +86,8 @@ impl Publish {
         request.ignore = self.ignore;
         request.updaters = self.updater;
         request.updater_version = self.updater_version;
-        request.updater_floors = Floors { version: self.updater_floor.unwrap_or_default(), key_serial: 0 };
+        let key_serial = if self.retire_updater_keys { keys.certificate().serial } else { 0 };
+        request.updater_floors = Floors { version: self.updater_floor.unwrap_or_default(), key_serial };
         request.level = self.level;
         request.threads = self.threads.into();
         request.jobs = self.jobs.into();

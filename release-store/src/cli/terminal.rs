@@ -85,6 +85,13 @@ pub(super) fn say_after_signing(repository: &Repository<'_>, now: i64) {
     if let Some(reason) = repository.not_remembered() {
         eprintln!("What was signed is not remembered beside the keys: {reason}");
     }
+    if repository.signed_with_new_keys() {
+        let releases = repository.releases();
+        let newest: Vec<_> = releases.iter().rev().take(5).map(|release| release.version.as_str()).collect();
+        let all = releases.iter().count();
+        eprintln!("Signed with new keys: all that stood here, {all} releases, the newest {}.", newest.join(", "));
+        eprintln!("If a key was stolen, compare `list` with what you published, and withdraw what is not yours.");
+    }
     if repository.root_is_due(now) {
         let keys = repository.keys().path().display();
         eprintln!("The root is more than half over: run `renew` once with root.key in {keys}.");

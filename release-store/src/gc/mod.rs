@@ -159,7 +159,7 @@ pub fn collect(
     step(observer, Step::StepsWritten)?;
     let done = rewrite(&releases, &known, &decisions, &transport, &content_keys, Some(repository), observer)?;
     let is_changed = done.releases != releases;
-    if is_changed {
+    if is_changed || repository.awaits_new_keys() {
         check_thinned(&done.releases, &known, &decisions, &transport, product, &content_keys, observer)?;
         repository.set_releases(done.releases.clone(), passphrase, now, observer)?;
     }

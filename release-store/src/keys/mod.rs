@@ -3,13 +3,16 @@
 //! ```text
 //! KEYS/product.json      public: product, vendor key, certificate of the updater key, TUF keys
 //!      root.json         public: the trusted root that goes into every device
+//!      root-N.json       public: those before it
 //!      signed.json       public: the numbers that were signed last, see [`signed`]
+//!      .rotation/        a change of keys under way, see [`rotation`]
 //!      root.key  targets.key  online.key  vendor.key  updater.key  content.key      secret, see [`key_file`]
 //! ```
 //! Each secret is a file of its own, so that those which publishing does not need (root, vendor) can lie elsewhere.
 
 mod factory;
 pub mod key_file;
+pub mod rotation;
 pub mod signed;
 mod source;
 
@@ -29,8 +32,8 @@ pub use source::{ConfigRequest, KeySource, SignedUpdater, sign_updater};
 use crate::content_key::{CONTENT_KEY_BYTES, ContentKey, ContentKeys};
 use crate::error::StoreError;
 use crate::manifest::check_product;
-use crate::store_files::{json, read_small, sync_dir};
-use crate::trust::MAX_ROOT_BYTES;
+use crate::store_files::{self, Lock, json, read_small, sync_dir};
+use crate::trust::{MAX_KEPT_ROOTS, MAX_ROOT_BYTES};
 use crate::tuf::{self, TufKey, TufPublicKey};
 
 const PRODUCT_FILE: &str = "product.json";
@@ -70,7 +73,7 @@ pub struct ProductSecrets {
 }
 
 /// A key directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct KeyDir {
     dir: PathBuf,
     product: String,
@@ -130,18 +133,11 @@ impl KeyDir {
         let encoded = encoded.map_err(|error| StoreError::malformed("the content keys", error.to_string()))?;
         key_file::write(&beside.join(KeyKind::Content.file_name()), KeyKind::Content, product, passphrase, &encoded)?;
 
-        let file = ProductFile {
-            format: FORMAT,
-            product: product.to_owned(),
-            vendor_key: hex::encode(vendor.public().0),
-            updater_certificate: encode_certificate(&certificate)?,
-            tuf_root_key: hex::encode(root.0),
-            tuf_targets_key: hex::encode(targets.0),
-            tuf_online_key: hex::encode(online.0),
-        };
         let root_json = tuf_keys[0].sign(&tuf::root(1, now, &root, &targets, &online));
+        let (product, tuf) = (product.to_owned(), [root, targets, online]);
+        let new = Self { dir: beside.clone(), product, vendor: vendor.public(), certificate, tuf };
         write_public(&beside.join(ROOT_FILE), &root_json)?;
-        write_public(&beside.join(PRODUCT_FILE), &json(&file))?;
+        write_public(&beside.join(PRODUCT_FILE), &json(&new.product_file()?))?;
         let secrets = KeyKind::ALL.map(KeyKind::file_name);
         for name in secrets.into_iter().chain([ROOT_FILE.to_owned(), PRODUCT_FILE.to_owned()]) {
             if name == PRODUCT_FILE {
@@ -158,13 +154,30 @@ impl KeyDir {
         Self::open(dir)
     }
 
+    fn product_file(&self) -> Result<ProductFile, StoreError> {
+        let [root, targets, online] = &self.tuf;
+        Ok(ProductFile {
+            format: FORMAT,
+            product: self.product.clone(),
+            vendor_key: hex::encode(self.vendor.0),
+            updater_certificate: encode_certificate(&self.certificate)?,
+            tuf_root_key: hex::encode(root.0),
+            tuf_targets_key: hex::encode(targets.0),
+            tuf_online_key: hex::encode(online.0),
+        })
+    }
+
     /// Opens a key directory; reads what is public in it.
     ///
     /// # Errors
-    /// `Key` where it is none.
+    /// `Key` where it is none, or where a change of its keys was interrupted.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(PRODUCT_FILE);
         let refuse = |reason: &str| StoreError::Key { path: path.clone(), reason: reason.into() };
+        if rotation::is_open(dir) {
+            let finish = format!("its keys were being changed: finish that first, `keys rotate {}`", dir.display());
+            return Err(refuse(&finish));
+        }
         let bytes = read_small(&path, MAX_PRODUCT_FILE_BYTES)?;
         let bytes = bytes.ok_or_else(|| refuse("it is not there: name the directory that `init` made"))?;
         let file: ProductFile = serde_json::from_slice(&bytes).map_err(|_| refuse("it is damaged"))?;
@@ -180,6 +193,28 @@ impl KeyDir {
         let [root, targets, online] = tuf.map(|text| key(text));
         let tuf = [TufPublicKey(root?), TufPublicKey(targets?), TufPublicKey(online?)];
         Ok(Self { dir: dir.to_owned(), product: file.product, vendor, certificate, tuf })
+    }
+
+    /// Keeps everybody else from the keys in `dir` while they are changed.
+    fn lock(dir: &Path) -> Result<fs::File, StoreError> {
+        store_files::lock(dir, Lock::Alone)
+    }
+
+    /// Keeps these keys from being changed while they are used; `None` where nobody can say so. They were opened before.
+    ///
+    /// # Errors
+    /// `Locked` while they are being changed, `Refused` where they were since.
+    pub(crate) fn hold(&self) -> Result<Option<fs::File>, StoreError> {
+        let held = match store_files::lock(&self.dir, Lock::WithOthers) {
+            Err(StoreError::Io { .. }) => None,
+            held => Some(held?),
+        };
+        let now = Self::open(&self.dir)?;
+        if (&now.tuf, now.certificate) != (&self.tuf, self.certificate) {
+            let dir = self.dir.display();
+            return Err(StoreError::Refused(format!("the keys in {dir} were changed meanwhile: do it once more")));
+        }
+        Ok(held)
     }
 
     /// The directory.
@@ -214,8 +249,24 @@ impl KeyDir {
         })
     }
 
+    /// The trusted root and those that it came from, as far as they were kept here, with their versions, the newest first.
+    ///
+    /// # Errors
+    /// `Key` where the newest is missing; `Tuf`, `Io`.
+    pub(crate) fn roots(&self) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let newest = self.root_json()?;
+        let version = tuf::root_version(&newest)?;
+        let mut roots = vec![(version, newest)];
+        for version in (1..version).rev().take(MAX_KEPT_ROOTS as usize) {
+            let kept = read_small(&self.dir.join(kept_root(version)), MAX_ROOT_BYTES)?;
+            roots.extend(kept.map(|kept| (version, kept)));
+        }
+        Ok(roots)
+    }
+
     /// Puts a newer root in place of the one that new devices are given.
     pub(crate) fn replace_root(&self, root: &[u8]) -> Result<(), StoreError> {
+        keep_root(&self.dir)?;
         let (path, beside) = (self.dir.join(ROOT_FILE), self.dir.join("root.json.new"));
         write_public(&beside, root)?;
         fs::rename(&beside, &path).map_err(StoreError::io("rename", &path))?;
@@ -284,6 +335,19 @@ impl KeyDir {
         let seed = <[u8; 32]>::try_from(secret.as_slice());
         seed.map(Zeroizing::new).map_err(|_| StoreError::Key { path, reason: "it holds no key of 32 bytes".into() })
     }
+}
+
+/// What the root of this version is kept as when there is a newer one.
+fn kept_root(version: u64) -> String {
+    format!("root-{version}.json")
+}
+
+/// Keeps the root in `dir` beside the one that is to take its place.
+fn keep_root(dir: &Path) -> Result<(), StoreError> {
+    let Some(root) = read_small(&dir.join(ROOT_FILE), MAX_ROOT_BYTES)? else { return Ok(()) };
+    let path = dir.join(kept_root(tuf::root_version(&root)?));
+    write_public(&path, &root)?;
+    sync_dir(dir)
 }
 
 fn random_seed() -> Result<Zeroizing<[u8; 32]>, StoreError> {

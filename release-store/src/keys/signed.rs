@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,8 @@ pub struct SignedLast {
     pub archive: u64,
     /// Of a release.
     pub serial: u64,
+    /// Of the root whose keys signed.
+    pub root: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,6 +52,7 @@ impl SignedLast {
             targets: self.targets.max(other.targets),
             archive: self.archive.max(other.archive),
             serial: self.serial.max(other.serial),
+            root: self.root.max(other.root),
         }
     }
 }
@@ -62,6 +65,14 @@ impl KeyDir {
     /// `Io`.
     pub fn signed_last(&self, store: &Path) -> Result<SignedLast, StoreError> {
         Ok(self.signed()?.remove(&key_of(store)?).unwrap_or_default())
+    }
+
+    /// The stores that something was signed for, by path.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn stores_signed(&self) -> Result<Vec<PathBuf>, StoreError> {
+        Ok(self.signed()?.into_keys().map(PathBuf::from).collect())
     }
 
     /// Remembers what was signed for the store at `store`.

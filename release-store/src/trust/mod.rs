@@ -199,7 +199,7 @@ impl<C: TrustCache> Trust<C> {
     /// The newest metadata that the store offers, down to the top-level targets (TUF 5.3 to 5.6).
     fn renew<T: Transport + ?Sized>(&self, transport: &T, now: i64) -> Result<Renewed, StoreError> {
         let mut known = self.start()?;
-        let followed = self.follow_roots(&mut known, transport);
+        let followed = self.follow_roots(&mut known, transport, MAX_NEW_ROOTS);
         // At once (TUF 5.3.8): a root that takes trust from a stolen key counts, whatever becomes of the rest.
         let mut kept = Kept::default();
         self.keep_roots(&known, &mut kept);
@@ -313,8 +313,7 @@ impl<C: TrustCache> Trust<C> {
 
     /// What [`Trust::offline`] verifies, with the bytes it came from.
     pub(crate) fn offline_known<T: Transport + ?Sized>(&self, transport: &T) -> Result<Known, StoreError> {
-        let mut known = self.start()?;
-        self.follow_roots(&mut known, transport)?;
+        let mut known = self.follow_all_roots(transport)?;
         let timestamp = get_all(transport, "metadata/timestamp.json", MAX_TIMESTAMP_BYTES)?;
         known.set.update_timestamp(&timestamp, NO_TIME).map_err(tuf("timestamp"))?;
         known.timestamp = timestamp;
@@ -326,6 +325,14 @@ impl<C: TrustCache> Trust<C> {
             Ok(()) | Err(StoreError::Transport(TransportError::NotFound { .. })) => Ok(known),
             Err(error) => Err(error),
         }
+    }
+
+    /// The newest root that a store leads to, with those on the way.
+    pub(crate) fn follow_all_roots<T: Transport + ?Sized>(&self, transport: &T) -> Result<Known, StoreError> {
+        let mut known = self.start()?;
+        // Nothing is kept of it, so that no later one could go on from there.
+        self.follow_roots(&mut known, transport, MAX_KEPT_ROOTS)?;
+        Ok(known)
     }
 
     /// From the trusted root to the newest that the cache leads to.
@@ -345,15 +352,20 @@ impl<C: TrustCache> Trust<C> {
     }
 
     /// Follows the store's roots, one by one, until there is no next one (TUF 5.3).
-    fn follow_roots<T: Transport + ?Sized>(&self, known: &mut Known, transport: &T) -> Result<(), StoreError> {
-        for followed in 0..=MAX_NEW_ROOTS {
+    fn follow_roots<T: Transport + ?Sized>(
+        &self,
+        known: &mut Known,
+        transport: &T,
+        limit: u32,
+    ) -> Result<(), StoreError> {
+        for followed in 0..=limit {
             let next = known.set.root().version.saturating_add(1);
             let bytes = match get_all(transport, &format!("metadata/{}", root_name(next)), MAX_ROOT_BYTES) {
                 Ok(bytes) => bytes,
                 Err(TransportError::NotFound { .. }) => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
-            if followed == MAX_NEW_ROOTS {
+            if followed == limit {
                 break;
             }
             known.set.update_root(&bytes).map_err(tuf("root"))?;
@@ -363,8 +375,8 @@ impl<C: TrustCache> Trust<C> {
         Err(StoreError::TooLarge {
             object: "the TUF root".into(),
             what: "the number of new versions",
-            limit: MAX_NEW_ROOTS.into(),
-            found: u64::from(MAX_NEW_ROOTS) + 1,
+            limit: limit.into(),
+            found: u64::from(limit) + 1,
         })
     }
 
