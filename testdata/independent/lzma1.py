@@ -103,12 +103,12 @@ class _Encoder:
             self.reverse_tree("align", rest & 15, 4)
 
 
-def compress(data, lc=3, lp=0, pb=2):
+def compress(data, lc=3, lp=0, pb=2, window=1 << 12):
     encoder, state, repeat, seen, at = _Encoder(lc, lp, pb), 0, 1, {}, 0
     while at < len(data):
         position = at & ((1 << pb) - 1)
         candidates = [repeat] if at >= repeat else []
-        if data[at : at + 4] in seen:
+        if at - seen.get(data[at : at + 4], at - window - 1) <= window:
             candidates.append(at - seen[data[at : at + 4]])
         length, distance = 0, 0
         for candidate in candidates:

@@ -368,6 +368,30 @@ class Numbers:
         return len(self.reader.data) - self.reader.at
 
 
+class Added:
+    """What is added, from pairs of zeros and a byte."""
+
+    def __init__(self, pairs):
+        self.pairs, self.at, self.zeros, self.byte = pairs, 0, 0, None
+
+    def take(self, count):
+        out = bytearray()
+        while len(out) < count:
+            if self.byte is None:
+                if self.at == len(self.pairs):
+                    return out + bytes(count - len(out))
+                require(self.at + 1 < len(self.pairs), "stream too short", "residual")
+                self.zeros, self.byte = self.pairs[self.at : self.at + 2]
+                self.at += 2
+            run = min(self.zeros, count - len(out))
+            out += bytes(run)
+            self.zeros -= run
+            if len(out) < count:
+                out.append(self.byte)
+                self.byte = None
+        return out
+
+
 def copies_of(count, gaps, steps, lengths, old_bytes, new_bytes, in_step=False):
     found, new, old = [], 0, 0
     for _ in range(count):
@@ -428,7 +452,7 @@ def apply(patch, old, new_bytes):
         require(windows <= MOST_WINDOWS, "over a limit", "windows")
     if head["method"] == "edits":
         return apply_edits(head, sizes, patch, at, old, new_bytes)
-    require(sizes["residual"]["raw"] + sizes["literals"]["raw"] <= head["new"], "does not add up", "new length")
+    require(sizes["residual"]["raw"] // 2 + sizes["literals"]["raw"] <= head["new"], "does not add up", "new length")
     require(sum(stream["packed"] for stream in head["streams"]) <= MOST_BYTES, "does not add up", "packed")
     require(sizes["modes"]["raw"] <= head["new"] - sizes["literals"]["raw"], "does not add up", "modes")
     spaces = head["spaces"] or (Space(), Space())
@@ -448,7 +472,8 @@ def apply(patch, old, new_bytes):
     made = sum(length for _, _, length in copies) + len(streams["literals"])
     require(made == new_bytes, "does not add up", "copies")
     corrector, new = Corrector(old, spaces, copies), bytearray()
-    used = {"modes": 0, "residual": 0, "literals": 0}
+    used = {"modes": 0, "literals": 0}
+    added = Added(streams["residual"])
 
     def take(name, count):
         used[name] += count
@@ -456,7 +481,7 @@ def apply(patch, old, new_bytes):
         return streams[name][used[name] - count : used[name]]
 
     def add(guess):
-        new.extend((a + b) % 256 for a, b in zip(guess, take("residual", len(guess)) if adds else bytes(len(guess))))
+        new.extend((a + b) % 256 for a, b in zip(guess, added.take(len(guess)) if adds else bytes(len(guess))))
 
     def literals(end):
         for _, size, behind in literal_fields(spaces[1], len(new), end, new):
@@ -475,6 +500,7 @@ def apply(patch, old, new_bytes):
             corrector.block(mode, old_at, new_at, size, new, add)
     literals(new_bytes)
     require(all(used[name] == len(streams[name]) for name in used), "not used up")
+    require(added.at == len(added.pairs) and added.byte is None, "not used up")
     return bytes(new)
 
 
@@ -540,11 +566,24 @@ def edits(old, new, copies, codecs=None, **changes):
     return framed(head, *bodies, literals)
 
 
+def pairs(residual):
+    """What is added, as zeros in front and a byte."""
+    out, zeros = bytearray(), 0
+    for byte in residual:
+        if byte or zeros == 255:
+            out += bytes((zeros, byte))
+            zeros = 0
+        else:
+            zeros += 1
+    return out
+
+
 def raw_streams(old, new, copies, modes=None, spaces=None, zeros=False):
     """The content of all streams; `modes` gives the mode of the n-th block, `zeros` leaves none of the residual out."""
     out = {name: bytearray() for name in STREAMS}
     both = spaces or (Space(), Space())
     corrector, new_end, old_end, number = Corrector(old, both, copies), 0, 0, 0
+    residual = bytearray()
 
     def literals(start, end):
         for at, size, behind in literal_fields(both[1], start, end, new):
@@ -554,8 +593,8 @@ def raw_streams(old, new, copies, modes=None, spaces=None, zeros=False):
             out["literals"] += data
 
     def add(guess):
-        at = new_at + len(out["residual"]) - before
-        out["residual"] += bytes((a - b) % 256 for a, b in zip(new[at:], guess))
+        at = new_at + len(residual) - before
+        residual.extend((a - b) % 256 for a, b in zip(new[at:], guess))
 
     for copy in copies:
         out["gaps"] += postcard.varint(copy[0] - new_end)
@@ -564,15 +603,16 @@ def raw_streams(old, new, copies, modes=None, spaces=None, zeros=False):
         literals(new_end, copy[0])
         corrector.carried = b""
         for old_at, new_at, size in blocks(copy):
-            mode, before = modes(number) if spaces else 0, len(out["residual"])
+            mode, before = modes(number) if spaces else 0, len(residual)
             corrector.block(mode, old_at, new_at, size, new, add)
-            added = zeros or any(out["residual"][before:])
+            added = zeros or any(residual[before:])
             out["modes"].append(mode if added else mode | 128)
             if not added:
-                del out["residual"][before:]
+                del residual[before:]
             number += 1
         new_end, old_end = copy[0] + copy[2], copy[1] + copy[2]
     literals(new_end, len(new))
+    out["residual"] = pairs(residual)
     return {name: bytes(data) for name, data in out.items()}
 
 

@@ -9,6 +9,7 @@ use super::fields::{X86_BEFORE, X86_FIELD, x86_literal};
 use super::head::{Copies, Head, Matches, Method, Stream};
 use super::predict::{AFTER, BEFORE, BLOCK_BYTES, Images, MODES, Mode, NOTHING_ADDED, OVERHANG, Place};
 use super::space::{Region, RegionKind, Spaces};
+use super::residual::ResidualReader;
 use super::streams::{Shared, StreamReader, read_at};
 use super::{MAX_HEAD_BYTES, PatchError, ReadAt};
 
@@ -87,7 +88,7 @@ fn apply_matches(
         images: Images { old: &spaces.old, new: &spaces.new, map: &map },
         old: OldWindow { source: old, len: head.old_len, start: 0, bytes: Vec::new() },
         modes: modes?,
-        residual: residual?,
+        residual: ResidualReader::new(residual?),
         literals: literals?,
         out: vec![0; BEFORE],
         given: BEFORE,
@@ -193,7 +194,7 @@ struct Writer<'a, 's> {
     images: Images<'a>,
     old: OldWindow<'a>,
     modes: StreamReader<'a>,
-    residual: StreamReader<'a>,
+    residual: ResidualReader<'a>,
     literals: StreamReader<'a>,
     /// The last new bytes; at least [`BEFORE`] of them (zeros at the start) stay.
     out: Vec<u8>,
@@ -274,10 +275,9 @@ impl Writer<'_, '_> {
                 .get(usize::from(mode[0] & !NOTHING_ADDED))
                 .ok_or(PatchError::Malformed("a block has no such mode"))?;
             let residual = &mut residual[..len];
+            residual.fill(0);
             if adds {
-                self.residual.read_exact(residual)?;
-            } else {
-                residual.fill(0);
+                self.residual.put(residual)?;
             }
             if mode.is_causal() {
                 self.causal_block(mode, place, &old, residual);

@@ -55,7 +55,8 @@ pub(super) struct Matches {
     pub copies: Copies,
     /// Per block of a copy: how the old bytes are corrected, and whether anything is added.
     pub modes: Stream,
-    /// Per byte of all copies to which anything is added: what.
+    /// What is added to the blocks to which anything is: per byte that is not zero, or behind 255 zeros, how many zeros are in
+    /// front of it, and the byte.
     pub residual: Stream,
     /// All literal bytes.
     pub literals: Stream,
@@ -189,7 +190,7 @@ impl Head {
                 matches.copies.check()?;
                 check(&matches.streams())?;
                 let packed = matches.copies.packed().saturating_add(packed(&matches.streams()));
-                let bytes = matches.residual.raw.saturating_add(matches.literals.raw);
+                let bytes = (matches.residual.raw / 2).saturating_add(matches.literals.raw);
                 if bytes > self.new_len || packed > MAX_IMAGE_BYTES {
                     return malformed("its streams do not add up to what it makes");
                 }

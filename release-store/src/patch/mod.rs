@@ -21,6 +21,7 @@ mod make;
 mod mixed;
 mod mixer;
 mod predict;
+mod residual;
 mod space;
 mod streams;
 

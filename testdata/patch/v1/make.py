@@ -254,7 +254,7 @@ def broken(name, shows, reason, streams=STREAMS, count=len(x86.copies), spaces=x
     bad(name, shows, patches.matches(old, new, count, streams, spaces, codec, **changes), reason, outcome)
 
 
-def with_copies(copies, residual=None):
+def with_copies(copies, copied=None):
     """Streams of copies that need not fit."""
     out, ends = {name: b"" for name in patches.STREAMS}, [0, 0]
     for to, start, length in copies:
@@ -262,8 +262,8 @@ def with_copies(copies, residual=None):
         out["steps"] += patches.zigzag(start - ends[1])
         out["lengths"] += patches.postcard.varint(length)
         ends = [to + length, start + length]
-    count = min(sum(length for _, _, length in copies) if residual is None else residual, NEW)
-    return {**out, "residual": bytes(count), "literals": bytes(NEW - count)}
+    count = min(sum(length for _, _, length in copies) if copied is None else copied, NEW)
+    return {**out, "literals": bytes(NEW - count)}
 
 
 good = patches.matches(OLD, NEW, len(x86.copies), STREAMS, x86.spaces, PACKED)
@@ -282,7 +282,7 @@ longer = {**STREAMS, "literals": STREAMS["literals"] + b"x"}
 broken("other-new-length", "gives a byte more than is asked for", "other lengths", streams=longer, new=NEW + 1)
 broken("old-over-4-gib", "2^32 old bytes", "over a limit", old=2**32)
 broken("new-over-4-gib", "2^32 new bytes", "over a limit", streams={**STREAMS, "literals": b""}, new=2**32,
-       literals={"raw": 2**32 - len(STREAMS["residual"])})
+       literals={"raw": 2**32 - sum(length for _, _, length in x86.copies)})
 broken("copies-over-limit", "2^18 copies and one", "over a limit", count=2**18 + 1)
 broken("streams-do-not-add-up", "a byte less than the new length", "does not add up", streams={**STREAMS,
        "literals": STREAMS["literals"][1:]})
@@ -310,8 +310,15 @@ broken("number-without-end", "eleven bytes that go on", "number too long", {**ST
 broken("fewer-lengths-than-copies", "a stream ends early", "stream too short", {**STREAMS, "lengths":
        STREAMS["lengths"][:-1]})
 broken("more-steps-than-copies", "a stream holds more", "not used up", {**STREAMS, "steps": STREAMS["steps"] + b"\0"})
-broken("residual-is-not-of-the-copies", "a byte moved from one stream to the other", "does not add up", {**STREAMS,
-       "residual": STREAMS["residual"] + b"x", "literals": STREAMS["literals"][1:]})
+copied = NEW - len(STREAMS["literals"])
+broken("residual-over-limit", "pairs for a byte more than is copied", "does not add up", {**STREAMS,
+       "residual": bytes(2 * copied + 2)})
+broken("residual-ends-in-a-pair", "a byte without the next", "stream too short", {**STREAMS,
+       "residual": STREAMS["residual"] + b"\0"})
+broken("residual-behind-the-copies", "a pair for what is not there", "not used up", {**STREAMS,
+       "residual": STREAMS["residual"] + b"\xff\1" * 8})
+broken("residual-across-the-end", "zeros that go on behind the last block", "not used up", {**STREAMS,
+       "residual": STREAMS["residual"] + b"\xff\1" * 3})
 broken("fewer-modes-than-blocks", "a stream ends early", "stream too short", {**STREAMS, "modes": STREAMS["modes"][:-1]})
 broken("more-modes-than-blocks", "a stream holds more", "not used up", {**STREAMS, "modes": STREAMS["modes"] + b"\0"})
 broken("unknown-mode", "mode 20", "unknown mode", {**STREAMS, "modes": STREAMS["modes"][:-1] + b"\x14"})

@@ -4,6 +4,7 @@ use super::super::address_map::{AddressMap, Match};
 use super::super::apply::block;
 use super::super::fields::{X86_BEFORE, X86_FIELD, x86_literal};
 use super::super::predict::{AFTER, BEFORE, BLOCK_BYTES, Images, MODES, Mode, NOTHING_ADDED, OVERHANG, Place};
+use super::super::residual::ResidualWriter;
 use super::super::space::{AddressSpace, RegionKind, Spaces};
 
 /// Streams before they are compressed.
@@ -19,7 +20,7 @@ pub(super) struct Raw {
 
 /// The streams that make `new` of `old` by way of `copies`.
 pub(super) fn streams(old: &[u8], new: &[u8], copies: &[Match], spaces: Option<&Spaces>) -> Raw {
-    let mut raw = Raw::default();
+    let (mut raw, mut residual) = (Raw::default(), ResidualWriter::default());
     let nowhere = Spaces::default();
     let Spaces { old: old_space, new: new_space, .. } = spaces.unwrap_or(&nowhere);
     let map = AddressMap::new(copies, spaces.unwrap_or(&nowhere));
@@ -42,13 +43,14 @@ pub(super) fn streams(old: &[u8], new: &[u8], copies: &[Match], spaces: Option<&
                 raw.modes.push(mode as u8 | NOTHING_ADDED);
             } else {
                 raw.modes.push(mode as u8);
-                raw.residual.extend(wanted.iter().zip(&guess).map(|(new, guess)| new.wrapping_sub(*guess)));
+                wanted.iter().zip(&guess).for_each(|(new, guess)| residual.push(new.wrapping_sub(*guess)));
             }
             done += place.len as u32;
         }
         (new_end, old_end) = (copy.new + copy.len, copy.old + copy.len);
     }
     literals(new, new_end, new.len() as u32, new_space, &mut raw.literals);
+    raw.residual = residual.finish();
     raw
 }
 

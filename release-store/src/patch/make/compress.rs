@@ -15,12 +15,12 @@ const MAX_ZSTD_BYTES: usize = 256 << 10;
 /// Longer streams get those of LZMA's literal bits that suit three pieces of them best: from the beginning, middle, end.
 const MAX_TRIED_BYTES: usize = 64 << 10;
 const SAMPLE_BYTES: usize = 20 << 10;
-/// Streams are long that are residuals of programs. Most is zero: looking further for matches takes half as long again for
-/// one byte in forty.
-const LONG_BYTES: usize = 1 << 20;
+/// Long are the literals of what has little in common with anything old: looking further for matches takes half as long again
+/// for one byte in forty.
+const LONG_BYTES: usize = 4 << 20;
 const LONG_SEARCH_DEPTH: i32 = 24;
-/// Literal context bits, literal position bits, position bits: for text and code, for numbers of a byte, for words.
-const LITERAL_BITS: [(u32, u32, u32); 3] = [(3, 0, 0), (0, 0, 0), (0, 2, 2)];
+/// Literal context bits, literal position bits, position bits: for text and code, for numbers of a byte, for words, for pairs.
+const LITERAL_BITS: [(u32, u32, u32); 4] = [(3, 0, 0), (0, 0, 0), (0, 2, 2), (3, 1, 1)];
 /// LZMA's own limits.
 const MIN_WINDOW_LOG: u8 = 12;
 const NICE_LENGTH: u32 = 273;
