@@ -8,8 +8,8 @@ use super::edits::apply_edits;
 use super::fields::{X86_BEFORE, X86_FIELD, x86_literal};
 use super::head::{Copies, Head, Matches, Method, Stream};
 use super::predict::{AFTER, BEFORE, BLOCK_BYTES, Images, MODES, Mode, NOTHING_ADDED, OVERHANG, Place};
-use super::space::{Region, RegionKind, Spaces};
 use super::residual::ResidualReader;
+use super::space::{Region, RegionKind, Spaces};
 use super::streams::{Shared, StreamReader, read_at};
 use super::{MAX_HEAD_BYTES, PatchError, ReadAt};
 
