@@ -19,8 +19,12 @@ const SAMPLE_BYTES: usize = 20 << 10;
 /// for one byte in forty.
 const LONG_BYTES: usize = 4 << 20;
 const LONG_SEARCH_DEPTH: i32 = 24;
-/// Literal context bits, literal position bits, position bits: for text and code, for numbers of a byte, for words, for pairs.
-const LITERAL_BITS: [(u32, u32, u32); 4] = [(3, 0, 0), (0, 0, 0), (0, 2, 2), (3, 1, 1)];
+/// How LZMA tells literals: literal context bits, literal position bits, position bits.
+type LiteralBits = (u32, u32, u32);
+/// What suits a kind of stream, to be tried.
+pub(super) const LITERALS: &[LiteralBits] = &[(4, 0, 2), (3, 0, 0), (0, 0, 0), (0, 2, 2)];
+pub(super) const NUMBERS: &[LiteralBits] = &[(3, 0, 0), (1, 0, 0), (0, 0, 0)];
+pub(super) const PAIRS: &[LiteralBits] = &[(3, 1, 1)];
 /// LZMA's own limits.
 const MIN_WINDOW_LOG: u8 = 12;
 const NICE_LENGTH: u32 = 273;
@@ -29,8 +33,8 @@ fn failed(_: impl std::fmt::Display) -> PatchError {
     PatchError::Refused("a stream does not compress")
 }
 
-/// Compresses `raw` with a window of at most `1 << max_window_log` bytes.
-pub(super) fn smallest(raw: &[u8], max_window_log: u8) -> Result<(Stream, Vec<u8>), PatchError> {
+/// Compresses `raw` with a window of at most `1 << max_window_log` bytes, and one of `bits`.
+pub(super) fn smallest(raw: &[u8], max_window_log: u8, bits: &[LiteralBits]) -> Result<(Stream, Vec<u8>), PatchError> {
     let mut best: Option<(Codec, Vec<u8>)> = None;
     let window_log = window_log(raw.len(), max_window_log);
     let mut offer = |codec, packed: Vec<u8>| {
@@ -40,12 +44,12 @@ pub(super) fn smallest(raw: &[u8], max_window_log: u8) -> Result<(Stream, Vec<u8
     };
     if !raw.is_empty() {
         if raw.len() <= MAX_TRIED_BYTES {
-            for bits in LITERAL_BITS {
-                let (props, packed) = lzma(raw, window_log, bits)?;
+            for bits in bits {
+                let (props, packed) = lzma(raw, window_log, *bits)?;
                 offer(Codec::Lzma { window_log, props }, packed);
             }
         } else {
-            let (props, packed) = lzma(raw, window_log, best_bits(raw, window_log)?)?;
+            let (props, packed) = lzma(raw, window_log, best_bits(raw, window_log, bits)?)?;
             offer(Codec::Lzma { window_log, props }, packed);
         }
         if raw.len() <= MAX_ZSTD_BYTES {
@@ -59,19 +63,22 @@ pub(super) fn smallest(raw: &[u8], max_window_log: u8) -> Result<(Stream, Vec<u8
     Ok((Stream { codec, packed: packed.len() as u64, raw: raw.len() as u64 }, packed))
 }
 
-/// Which literal bits suit `raw`, as pieces of it tell.
-fn best_bits(raw: &[u8], window_log: u8) -> Result<(u32, u32, u32), PatchError> {
+/// Which of `all` suit `raw`, as pieces of it tell.
+fn best_bits(raw: &[u8], window_log: u8, all: &[LiteralBits]) -> Result<LiteralBits, PatchError> {
+    if let [bits] = all {
+        return Ok(*bits);
+    }
     let last = raw.len() - SAMPLE_BYTES;
     let sample: Vec<u8> = [0, last / 2, last].iter().flat_map(|from| &raw[*from..][..SAMPLE_BYTES]).copied().collect();
-    let mut best = (usize::MAX, LITERAL_BITS[0]);
-    for bits in LITERAL_BITS {
-        best = best.min((lzma(&sample, window_log, bits)?.1.len(), bits));
+    let mut best = (usize::MAX, LiteralBits::default());
+    for bits in all {
+        best = best.min((lzma(&sample, window_log, *bits)?.1.len(), *bits));
     }
     Ok(best.1)
 }
 
 /// The properties byte and the stream.
-fn lzma(raw: &[u8], window_log: u8, (lc, lp, pb): (u32, u32, u32)) -> Result<(u8, Vec<u8>), PatchError> {
+fn lzma(raw: &[u8], window_log: u8, (lc, lp, pb): LiteralBits) -> Result<(u8, Vec<u8>), PatchError> {
     // 0: as the length that is good enough suggests.
     let depth = if raw.len() > LONG_BYTES { LONG_SEARCH_DEPTH } else { 0 };
     // Searching takes eight bytes of memory for each of its window, and a table for the next power of two. What stands so

@@ -40,9 +40,9 @@ pub(super) fn edits(old: &[u8], new: &[u8], matches: &[Match]) -> Result<Option<
         signed(&mut steps, i64::from(copy.old) - i64::from(run.old) - i64::from(run.len));
         number(&mut lengths, copy.len.into());
     }
-    let (gaps, gaps_bytes) = compress::smallest(&gaps, CONTROL_WINDOW_LOG)?;
-    let (steps, steps_bytes) = compress::smallest(&steps, CONTROL_WINDOW_LOG)?;
-    let (lengths, lengths_bytes) = compress::smallest(&lengths, CONTROL_WINDOW_LOG)?;
+    let (gaps, gaps_bytes) = compress::smallest(&gaps, CONTROL_WINDOW_LOG, compress::NUMBERS)?;
+    let (steps, steps_bytes) = compress::smallest(&steps, CONTROL_WINDOW_LOG, compress::NUMBERS)?;
+    let (lengths, lengths_bytes) = compress::smallest(&lengths, CONTROL_WINDOW_LOG, compress::NUMBERS)?;
     let literals = literals.finish();
     let copies = Copies { count: copies.len() as u32, gaps, steps, lengths };
     let edits = Edits { copies, packed: literals.len() as u64, raw };

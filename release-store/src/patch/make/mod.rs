@@ -14,6 +14,7 @@ use super::address_map::{AddressMap, Match};
 use super::head::{Copies, Head, Matches, Method};
 use super::space::{AddressSpace, Region, RegionKind, Spaces};
 use super::{MAX_IMAGE_BYTES, MAX_MATCHES, MAX_REGIONS, MAX_WINDOW_LOG, PatchError};
+use compress::{LITERALS, NUMBERS, PAIRS};
 use matcher::Suffixes;
 use normal::{Label, normalised};
 
@@ -74,16 +75,16 @@ fn by_matches(old: &[u8], new: &[u8], copies: &[Match], spaces: Option<Spaces>) 
     }
     let raw = blocks::streams(old, new, &copies, spaces.as_ref());
     // The longest first, each as long as it must be, and gone when the next one is compressed.
-    let packed = |mut raw: Vec<u8>, window_log| {
+    let packed = |mut raw: Vec<u8>, window_log, bits| {
         raw.shrink_to_fit();
-        compress::smallest(&raw, window_log)
+        compress::smallest(&raw, window_log, bits)
     };
-    let (residual, residual_bytes) = packed(raw.residual, MAX_WINDOW_LOG)?;
-    let (literals, literals_bytes) = packed(raw.literals, MAX_WINDOW_LOG)?;
-    let (gaps, gaps_bytes) = packed(raw.gaps, CONTROL_WINDOW_LOG)?;
-    let (steps, steps_bytes) = packed(raw.steps, CONTROL_WINDOW_LOG)?;
-    let (lengths, lengths_bytes) = packed(raw.lengths, CONTROL_WINDOW_LOG)?;
-    let (modes, modes_bytes) = packed(raw.modes, MODES_WINDOW_LOG)?;
+    let (residual, residual_bytes) = packed(raw.residual, MAX_WINDOW_LOG, PAIRS)?;
+    let (literals, literals_bytes) = packed(raw.literals, MAX_WINDOW_LOG, LITERALS)?;
+    let (gaps, gaps_bytes) = packed(raw.gaps, CONTROL_WINDOW_LOG, NUMBERS)?;
+    let (steps, steps_bytes) = packed(raw.steps, CONTROL_WINDOW_LOG, NUMBERS)?;
+    let (lengths, lengths_bytes) = packed(raw.lengths, CONTROL_WINDOW_LOG, NUMBERS)?;
+    let (modes, modes_bytes) = packed(raw.modes, MODES_WINDOW_LOG, NUMBERS)?;
     let copies = Copies { count: copies.len() as u32, gaps, steps, lengths };
     let matches = Matches { copies, modes, residual, literals, spaces };
     let streams = [gaps_bytes, steps_bytes, lengths_bytes, modes_bytes, residual_bytes, literals_bytes];
