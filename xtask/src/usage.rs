@@ -29,6 +29,11 @@ impl Usage {
         Self { cpu_secs: self.cpu_secs + other.cpu_secs, peak_bytes: self.peak_bytes.max(other.peak_bytes) }
     }
 
+    /// Of two that did the same, the one that was disturbed less.
+    pub fn least(self, other: Self) -> Self {
+        if other.cpu_secs < self.cpu_secs { other } else { self }
+    }
+
     /// What `other` takes of the time, too, is left out.
     pub fn without(self, other: Self) -> Self {
         Self { cpu_secs: (self.cpu_secs - other.cpu_secs).max(0.0), ..self }

@@ -86,6 +86,12 @@ impl Device {
         Ok(Self { dir: dir.to_path_buf(), updater })
     }
 
+    /// The same device once more, in `dir`.
+    pub fn copied(&self, dir: &Path) -> Result<Self> {
+        super::trees::copy(&self.dir, dir)?;
+        Ok(Self { updater: dir.join(self.updater.strip_prefix(&self.dir)?), dir: dir.to_path_buf() })
+    }
+
     /// The device's updater, at work on it.
     pub fn updater(&self, arguments: &[&str]) -> Command {
         let mut updater = Command::new(&self.updater);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::outcome::{Base, OURS, Publishing, Row, Update};
-use super::peers::Release;
+use super::peers::{RUNS, Release};
 use crate::bench::device::{Device, Vendor};
 use crate::bench::trees;
 use crate::programs::Programs;
@@ -53,9 +53,14 @@ pub fn measure(programs: &Programs, dir: &Path, releases: &[Release], steps: &[B
     let mut row = Row { program: OURS.to_owned(), ..Row::default() };
     let mut idle = None;
     for ((base, device, _), made) in devices.into_iter().zip(edges) {
-        let mut update = update(&device, &server, new)?;
+        let twin = |n: usize| device.copied(&dir.join(format!("{}-{n}", base.describe())));
+        let twins = (1..RUNS).map(twin).collect::<Result<Vec<_>>>()?;
+        let mut update = update(&device, &twins, &server, new)?;
         update.maker = Some(made.without(bare));
-        idle = Some(usage::measure(&mut device.updater(&["update"]))?.0);
+        for device in std::iter::once(&device).chain(&twins) {
+            let took = usage::measure(&mut device.updater(&["update"]))?.0;
+            idle = Some(idle.map_or(took, |idle: Usage| idle.least(took)));
+        }
         match base {
             Base::Near => row.near = Some(update),
             Base::Far => row.far = Some(update),
@@ -79,12 +84,17 @@ fn edge(vendor: &Vendor, dir: &Path, old: &str, new: &Release) -> Result<Usage> 
     Ok(took)
 }
 
-fn update(device: &Device, server: &Server, new: &Release) -> Result<Update> {
+/// The update of a device; of the times that it and its `twins` take, the least.
+fn update(device: &Device, twins: &[Device], server: &Server, new: &Release) -> Result<Update> {
     let planned: Value = serde_json::from_str(&run::text(&mut device.updater(&["update", "--dry-run", "--json"]))?)?;
     let bytes = planned["plan"]["fetch_bytes"].as_u64().context("the updater does not say what it would download")?;
     let before = server.total()?;
-    let (client, said) = usage::measure(&mut device.updater(&["update", "--json"]))?;
+    let (mut client, said) = usage::measure(&mut device.updater(&["update", "--json"]))?;
     let after = server.total()?;
+    for twin in twins {
+        client = client.least(usage::measure(&mut twin.updater(&["update"]))?.0);
+        trees::ensure_same(&twin.client(), &new.tree)?;
+    }
     let said: Value = serde_json::from_str(&said)?;
     ensure!(said["version"] == new.version.as_str(), "the updater installed {} instead", said["version"]);
     trees::ensure_same(&device.client(), &new.tree)?;

@@ -5,11 +5,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{Case, Peer, has, took};
+use super::{Case, Peer, has, least, took};
 use crate::bench::deltas::outcome::{Base, Update};
 use crate::bench::deltas::tools::Tools;
 use crate::bench::trees;
-use crate::usage::{self, Usage};
+use crate::usage::Usage;
 
 /// A tool as two commands.
 struct Single {
@@ -25,13 +25,13 @@ impl Peer for Single {
     fn update(&mut self, case: &Case, base: Base) -> Result<Update> {
         let solid = case.solid(base)?;
         let (patch, made) = (case.dir.join("patch"), case.dir.join("made"));
-        for file in [&patch, &made] {
-            if file.exists() {
-                std::fs::remove_file(file)?;
-            }
-        }
+        let remove = |file: &Path| if file.exists() { std::fs::remove_file(file) } else { Ok(()) };
+        remove(&patch)?;
         let maker = took(&mut (self.encode)(case.tools, &solid.old, &solid.new, &patch)?)?;
-        let client = took(&mut (self.decode)(case.tools, &solid.old, &patch, &made)?)?;
+        let client = least(|| {
+            remove(&made)?;
+            (self.decode)(case.tools, &solid.old, &patch, &made)
+        })?;
         solid.check(&made)?;
         Ok(Update {
             bytes: Some(trees::stored_bytes(&patch)?),
@@ -130,7 +130,7 @@ pub(super) fn hdiffpatch(case: &Case) -> Result<Box<dyn Peer>> {
         decode: |tools, old, patch, made| {
             python(tools, "write(hdiffpatch.apply(read(1), read(2)))", [old, patch, made])
         },
-        start: usage::measure(&mut python(case.tools, "", ["", "", ""])?)?.0,
+        start: least(|| python(case.tools, "", ["", "", ""]))?,
     }))
 }
 
