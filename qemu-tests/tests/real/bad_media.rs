@@ -115,7 +115,9 @@ fn a_hidden_zone_that_cannot_be_written_does_not_keep_the_client_from_its_update
     let cable = Cable { unruly: Some(unruly.socket().to_owned()), ..Cable::default() };
     stick.publish(NEW);
     let session = machine.plug_session_with(&stick, &cable);
-    session.expect(&format!("CLIENT {NEW} says hello")).expect("cannot write the hidden");
+    // Where failing writes take the updater longer than the launcher waits, the release that is there starts first.
+    assert!(session.says(&format!("CLIENT {NEW} says hello")) || session.says(&format!("CLIENT {OLD} says hello")));
+    session.expect("cannot write the hidden");
     machine.pull_and_settle(&stick);
     client_is(&stick, NEW);
     let session = machine.plug_session_with(&stick, &cable);
