@@ -21,7 +21,7 @@ use crate::transport::{Directory, Transport};
 use crate::trust::{
     ARCHIVE, MAX_ARCHIVE_BYTES, MAX_ROOT_BYTES, MAX_TARGETS_BYTES, MemoryCache, Release, Releases, Trust,
 };
-use crate::tuf::{self, TufPublicKey};
+use crate::tuf;
 
 /// The longest reason of a withdrawal, in bytes.
 pub const MAX_REASON_BYTES: usize = 500;
@@ -165,10 +165,7 @@ impl<'k> Repository<'k> {
         let signed = keys.signed_last(root).unwrap_or_default();
         let online = keys.tuf_key(KeyKind::Online, passphrase)?;
         let targets_key = keys.tuf_key(KeyKind::Targets, passphrase)?;
-        let roots = keys.roots()?;
-        if let Some(missing) = (1..roots[0].0).find(|version| roots.iter().all(|(known, _)| known != version)) {
-            return Err(missing_root(keys, missing));
-        }
+        check_line(&keys.roots()?, keys)?;
         write_roots(&writer, keys)?;
         let none = Map::new();
         let (archive_version, archive) = write_numbered(&writer, ARCHIVE, signed.archive + 1, |version| {
@@ -492,9 +489,7 @@ impl State {
         let (known, is_under_older_keys) = match under(&newest.1, &store) {
             Ok(known) => (known, false),
             Err(error) => {
-                if let Some(missing) = (1..newest.0).find(|version| roots.iter().all(|(known, _)| known != version)) {
-                    return Err(missing_root(keys, missing));
-                }
+                check_line(&roots, keys)?;
                 // Signed with the keys of before: what the store has of newer roots does not count for it.
                 let others = older.iter().filter(|(_, root)| names_others(root, keys));
                 let before = others
@@ -537,13 +532,17 @@ impl State {
     }
 }
 
-/// What is said where one root is missing in the line that leads to the newest.
-fn missing_root(keys: &KeyDir, version: u64) -> StoreError {
-    StoreError::Refused(format!(
-        "{0}/root-{version}.json is not there, and devices that have an older root could not follow: bring it back from a \
-         copy of {0}, or of a store's metadata/{version}.root.json",
-        keys.path().display()
-    ))
+/// Refuses `roots` of which one is missing in the line from the first to the newest.
+fn check_line(roots: &[(u64, Vec<u8>)], keys: &KeyDir) -> Result<(), StoreError> {
+    let newest = roots.first().map_or(0, |(version, _)| *version);
+    let missing = (1..newest).find(|version| roots.iter().all(|(known, _)| known != version));
+    missing.map_or(Ok(()), |version| {
+        Err(StoreError::Refused(format!(
+            "{0}/root-{version}.json is not there, and devices that have an older root could not follow: bring it back from \
+             a copy of {0}, or of a store's metadata/{version}.root.json",
+            keys.path().display()
+        )))
+    })
 }
 
 /// Whether this root names other keys for what a store says than there are now.
@@ -551,9 +550,7 @@ fn names_others(root: &[u8], keys: &KeyDir) -> bool {
     let [_, targets_key, online_key] = keys.tuf_keys();
     let parsed = sigstore_tuf::Metadata::<sigstore_tuf::Root>::from_slice(root);
     parsed.is_ok_and(|root| {
-        let names =
-            |role: &str, key: &TufPublicKey| root.signed().role(role).is_some_and(|role| role.keyids == [key.id()]);
-        !names("targets", targets_key) || !names("timestamp", online_key)
+        !tuf::names(root.signed(), "targets", targets_key) || !tuf::names(root.signed(), "timestamp", online_key)
     })
 }
 
@@ -572,8 +569,7 @@ fn after(version: u64) -> Result<u64, StoreError> {
 fn check_keys(root: &sigstore_tuf::Root, keys: &KeyDir, store: &Path) -> Result<(), StoreError> {
     let [root_key, targets_key, online_key] = keys.tuf_keys();
     let roles = [("root", root_key), ("targets", targets_key), ("snapshot", online_key), ("timestamp", online_key)];
-    let is_ours = |(role, key): &(&str, &TufPublicKey)| root.role(role).is_some_and(|role| role.keyids == [key.id()]);
-    if roles.iter().all(is_ours) {
+    if roles.iter().all(|(role, key)| tuf::names(root, role, key)) {
         return Ok(());
     }
     Err(not_its_keys(keys, store))

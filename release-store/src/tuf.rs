@@ -105,6 +105,11 @@ pub fn root_version(root: &[u8]) -> Result<u64, StoreError> {
     Ok(parsed.map_err(|source| StoreError::Tuf { role: "root".into(), source })?.signed().version)
 }
 
+/// Whether `root` names this key, and no other, for `role`.
+pub fn names(root: &sigstore_tuf::Root, role: &str, key: &TufPublicKey) -> bool {
+    root.role(role).is_some_and(|role| role.keyids == [key.id()])
+}
+
 /// The name of the delegated role that vouches for what is not current.
 pub const ARCHIVE: &str = crate::trust::ARCHIVE;
 

@@ -157,9 +157,8 @@ fn take_newer_roots(keys: &KeyDir, kinds: &[KeyKind]) -> Result<(), StoreError> 
         let newest = known.set.root();
         let roles = [("root", KeyKind::Root), ("targets", KeyKind::Targets), ("timestamp", KeyKind::Online)];
         for ((role, kind), key) in roles.into_iter().zip(&keys.tuf) {
-            let is_named = newest.role(role).is_some_and(|role| role.keyids == [key.id()]);
             // The root's key has to sign.
-            if !is_named && (kind == KeyKind::Root || !kinds.contains(&kind)) {
+            if !tuf::names(newest, role, key) && (kind == KeyKind::Root || !kinds.contains(&kind)) {
                 return Err(StoreError::Refused(format!(
                     "the root of {} names another {} key than {} has: it was changed in another copy of that directory, which counts",
                     store.display(),

@@ -21,7 +21,7 @@ with the release. Each series is one run, and only ratios within it mean anythin
 - Tools for single files get all contents that changed, each once, sorted by extension and path, as one file, old and new. They know no names, no trees and no servers.
 - Processor time is that of whole programs, on a file system in memory where that has room. The updater's is more than applying patches: trust, hashing
   every file of the client and the hidden zone's copies of the updater, flushing, keeping what it replaces. What it takes at every start, also where nothing is new, is left
-  out of the ratio and told behind it. HDiffPatch is a module of Python: without what Python takes to start. It gets contents that changed only; files that moved cost it nothing.
+  out of the ratio and told behind it. Of the updater and of tools for single files the least of three runs counts. HDiffPatch is a module of Python: without what Python takes to start. It gets contents that changed only; files that moved cost it nothing.
 - Our maker's time is what publishing takes with patches from that one release, less what it takes without any, one patch at a time (`--jobs 1`; each
   further one takes as much memory again). A peer's is what the newest release takes, its delta included.";
 
