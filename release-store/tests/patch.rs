@@ -93,6 +93,15 @@ fn text_with_a_changed_line_costs_about_that_line() {
 }
 
 #[test]
+fn a_copy_goes_on_over_the_pieces_that_old_bytes_are_sorted_in() {
+    let old = noise(3, 9 << 20);
+    let (front, back) = old.split_at((5 << 20) + 1);
+    let new = [back, b"sixteen bytes or so", front].concat();
+    let bytes = round_trip(&old, &new);
+    assert!(bytes < 150, "{bytes} bytes");
+}
+
+#[test]
 fn more_literals_than_edits_may_have_are_made_without_them() {
     let old = noise(1, 300_000);
     let mut new = old.clone();

@@ -6,36 +6,80 @@ use super::super::address_map::Match;
 /// Longer matches are taken as found: comparing on costs more than it tells.
 const LONG_ENOUGH: usize = 1 << 16;
 
-/// A suffix array over old bytes.
+/// In how many pieces old bytes are sorted where memory counts, and what is not worth a piece. Sorting takes four bytes of
+/// memory for each of a piece, and a search looks into all of them.
+const PIECES: usize = 4;
+const MIN_PIECE_BYTES: usize = 4 << 20;
+
+/// Suffix arrays over old bytes.
 pub(super) struct Suffixes<'a> {
     old: &'a [u8],
-    order: Vec<i32>,
-    /// For each two bytes: how many suffixes are smaller than all that begin with them.
-    starts: Vec<u32>,
+    pieces: Vec<Piece<'a>>,
 }
 
 impl<'a> Suffixes<'a> {
     /// Sorts the suffixes of `old`, which has fewer than 2³¹ bytes.
     pub(super) fn new(old: &'a [u8]) -> Self {
-        let mut order = vec![0; old.len()];
-        divsufsort::sort_in_place(old, &mut order);
-        let mut starts = vec![0_u32; (1 << 16) + 1];
-        for pair in old.windows(2) {
-            starts[pair_number(pair) + 1] += 1;
+        Self { old, pieces: vec![Piece::new(0, old, 1)] }
+    }
+
+    /// As [`Self::new`] in half the memory: only every other suffix counts, so that a match may be found a byte late.
+    pub(super) fn sparse(old: &'a [u8]) -> Self {
+        let bytes = old.len().div_ceil(PIECES).max(MIN_PIECE_BYTES);
+        let pieces = old.chunks(bytes).enumerate().map(|(n, piece)| Piece::new(n * bytes, piece, 2));
+        Self { old, pieces: pieces.collect() }
+    }
+
+    /// Where the longest match of `new`'s beginning stands, and its length.
+    fn longest(&self, new: &[u8]) -> (usize, usize) {
+        let mut best = (0, 0);
+        for piece in &self.pieces {
+            let (at, mut len) = piece.longest(new);
+            if at + len == piece.start + piece.bytes.len() {
+                len += common(&self.old[at + len..], &new[len..]);
+            }
+            if len > best.1 {
+                best = (at, len);
+            }
         }
-        if let Some(last) = old.last() {
-            // The last suffix is a single byte: the first of those that begin with it.
-            starts[pair_number(&[*last, 0])] += 1;
+        best
+    }
+}
+
+/// The suffix array of some of the old bytes.
+struct Piece<'a> {
+    start: usize,
+    bytes: &'a [u8],
+    order: Vec<i32>,
+    /// For each two bytes: how many suffixes are smaller than all that begin with them.
+    starts: Vec<u32>,
+}
+
+impl<'a> Piece<'a> {
+    /// Sorts the suffixes of `bytes`, and keeps those that begin at one in `every` places.
+    fn new(start: usize, bytes: &'a [u8], every: usize) -> Self {
+        let mut order = vec![0; bytes.len()];
+        divsufsort::sort_in_place(bytes, &mut order);
+        order.retain(|at| (*at as usize).is_multiple_of(every));
+        order.shrink_to_fit();
+        let mut starts = vec![0_u32; (1 << 16) + 1];
+        for at in &order {
+            let suffix = &bytes[*at as usize..];
+            starts[match suffix {
+                [first, second, ..] => pair_number(&[*first, *second]) + 1,
+                // A single byte: the first of those that begin with it.
+                _ => pair_number(&[suffix[0], 0]),
+            }] += 1;
         }
         let mut sum = 0;
         for start in &mut starts {
             sum += *start;
             *start = sum;
         }
-        Self { old, order, starts }
+        Self { start, bytes, order, starts }
     }
 
-    /// Where the longest match of `new`'s beginning stands, and its length.
+    /// Where in the old bytes the longest match of `new`'s beginning stands, and its length, up to the end of this piece.
     fn longest(&self, new: &[u8]) -> (usize, usize) {
         let (mut low, mut high) = (0, self.order.len().saturating_sub(1));
         let (mut low_len, mut high_len) = (0, 0);
@@ -48,10 +92,10 @@ impl<'a> Suffixes<'a> {
             let middle = low + (high - low) / 2;
             let at = self.order[middle] as usize;
             let known = low_len.min(high_len);
-            let suffix = &self.old[at..];
+            let suffix = &self.bytes[at..];
             let len = known + common(suffix.get(known..).unwrap_or_default(), new.get(known..).unwrap_or_default());
             if len > LONG_ENOUGH {
-                return (at, len);
+                return (self.start + at, len);
             }
             let smaller = match (suffix.get(len), new.get(len)) {
                 (None, _) => true,
@@ -66,7 +110,7 @@ impl<'a> Suffixes<'a> {
         }
         let candidate = |place: usize| {
             let at = self.order[place] as usize;
-            (at, common(&self.old[at..], new))
+            (self.start + at, common(&self.bytes[at..], new))
         };
         let (first, second) = (candidate(low), candidate(high));
         if first.1 > second.1 { first } else { second }

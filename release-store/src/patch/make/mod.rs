@@ -42,7 +42,7 @@ pub fn make(old: &[u8], new: &[u8]) -> Result<Vec<u8>, PatchError> {
         spaces.moves = moves::found(old, new, &copies, &spaces);
         return by_matches(old, new, &copies, Some(spaces));
     }
-    let copies = matcher::matches(&Suffixes::new(old), new, PLAIN_THRESHOLD);
+    let copies = matcher::matches(&Suffixes::sparse(old), new, PLAIN_THRESHOLD);
     match edits::edits(old, new, &copies)? {
         Some((edits, streams)) => assemble(old, new, Method::Edits(Box::new(edits)), &streams),
         None => by_matches(old, new, &copies, None),
