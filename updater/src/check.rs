@@ -2,9 +2,9 @@
 
 use firmware_image::free_zone::FreeZone;
 use firmware_image::{RawZone, paths};
+use release_store::StoreError;
 use release_store::manifest::{MAX_ENCODED_BYTES, Manifest};
 use release_store::trust::{Release, Releases, VerifiedManifest};
-use release_store::{StoreError, TransportError};
 
 use crate::engine::Engine;
 use crate::error::{EngineError, FailureKind};
@@ -12,6 +12,9 @@ use crate::plan::Installed;
 use crate::servers::pause;
 use crate::state::KnownRelease;
 use crate::zone_io;
+
+/// How many releases are named to whoever wishes for one that is none: the newest.
+const NAMED_RELEASES: usize = 10;
 
 /// Which release is wished for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +41,17 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 Ok(refreshed) => break refreshed,
                 Err(error) if error.kind() == FailureKind::Offline && round + 1 < self.limits.rounds => {
                     let wait = pause(round, self.host);
-                    if self.servers.meter().time_left().is_some_and(|left| left <= wait) || self.servers.is_empty() {
+                    let left = self.servers.meter().time_left();
+                    if left.is_some_and(|left| left <= wait) || self.servers.is_empty() {
                         return Err(error);
                     }
-                    self.watch.detail(&format!("no server answers; trying again in {:.1} s", wait.as_secs_f64()));
+                    let text = format!("No server answers; trying again in {:.1} s.", wait.as_secs_f64());
+                    // Without a limit a person may wait for a minute.
+                    if left.is_none() {
+                        self.watch.note(&text)
+                    } else {
+                        self.watch.detail(&text)
+                    }
                     self.host.sleep(wait);
                     round += 1;
                 }
@@ -131,7 +141,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 newest.ok_or_else(|| EngineError::NoRelease(format!("the store has no release for channel {channel}")))
             }
             Wish::Version(version) => releases.by_version(channel, version).cloned().ok_or_else(|| {
-                EngineError::NoRelease(format!("there is no release {version} in channel {channel}: see `check`"))
+                let there = releases.iter().rev().filter(|release| release.channel == *channel);
+                let there: Vec<&str> = there.take(NAMED_RELEASES).map(|release| release.version.as_str()).collect();
+                let there =
+                    if there.is_empty() { "none is known".into() } else { format!("there are {}", there.join(", ")) };
+                EngineError::NoRelease(format!("there is no release {version} in channel {channel}: {there}"))
             }),
             Wish::Previous => {
                 let none = || EngineError::NoRelease("no earlier release is known: name one with --to VERSION".into());
@@ -261,7 +275,7 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let missing = matches!(&error, EngineError::Store(StoreError::Transport(TransportError::NotFound { .. })));
+            let missing = matches!(&error, EngineError::NotThere { .. });
             let hopeless = missing || !matches!(error.kind(), FailureKind::Offline | FailureKind::NotAuthentic);
             if hopeless || round + 1 >= self.limits.rounds || self.servers.is_empty() {
                 return Err(error);

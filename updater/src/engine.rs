@@ -140,9 +140,7 @@ impl<'z, F: FreeZone, H: RawZone, C: RawZone> Engine<'z, F, H, C> {
             Origin::KeySlots(place) => {
                 engine.alarm(format!("no version record opens; this device was known again by its {place}"));
             }
-            Origin::Minted => {
-                engine.alarm(format!("nothing on this device says who it is: it is now {}", engine.state.device_id))
-            }
+            Origin::Minted => engine.alarm("nothing on this device says who it is: it gets a new identity"),
         }
         Ok(engine)
     }

@@ -64,6 +64,12 @@ pub enum EngineError {
         /// Which servers failed, and why.
         tried: String,
     },
+    /// Every server answered, and none has it.
+    #[error("no server has it ({tried}): is this the store's address? If it is, tell the vendor")]
+    NotThere {
+        /// Which servers, and what.
+        tried: String,
+    },
     /// Something is not on the device, and no server may be asked for it.
     #[error("it is not all on this device, and no server could be reached")]
     OutOfReach,
@@ -181,7 +187,7 @@ impl EngineError {
     /// Its kind.
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::Offline { .. } | Self::OutOfReach | Self::NoServers => FailureKind::Offline,
+            Self::Offline { .. } | Self::NotThere { .. } | Self::OutOfReach | Self::NoServers => FailureKind::Offline,
             Self::OutOfDate { .. } | Self::Store(StoreError::Expired { .. } | StoreError::Rollback { .. }) => {
                 FailureKind::OutOfDate
             }

@@ -300,7 +300,11 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 // The messages name servers, which the log does not.
                 match error.kind() {
                     FailureKind::Offline if goes_on => {
-                        self.watch.note("No server could be reached: the device goes on with what it has.");
+                        let why = match error {
+                            EngineError::NotThere { .. } => "No store is where it should be",
+                            _ => "No server could be reached",
+                        };
+                        self.watch.note(&format!("{why}: the device goes on with what it has."));
                         self.watch.detail(&error.to_string());
                     }
                     FailureKind::Offline => self.watch.note(&error.to_string()),

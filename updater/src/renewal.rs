@@ -311,7 +311,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         }
         let standing = self.whole_backups();
         if let Some(image) = self.higher_floors(&standing) {
-            self.lines.push(format!("note updaters before {} may no longer run", image.floors.version));
+            let (before, now) = (self.floors(), image.floors);
+            if now.version > before.version {
+                self.lines.push(format!("note updaters before {} may no longer run", now.version));
+            }
+            if now.key_serial > before.key_serial {
+                self.lines
+                    .push(format!("note updaters signed by a key before serial {} may no longer run", now.key_serial));
+            }
             self.state.statement = image.statement;
         }
         Ok(())

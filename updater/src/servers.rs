@@ -83,7 +83,7 @@ impl Servers {
     ///
     /// # Errors
     /// `NoServers`; `LimitReached`; `NotAuthentic` where one answered with something that is not accepted; `OutOfDate` where all
-    /// have only metadata that was; else `Offline`. An object that no server has is the last server's `Store` error.
+    /// have only metadata that was; `NotThere` where all answered and none has it; else `Offline`.
     pub fn ask<R>(&self, mut ask: impl FnMut(&dyn Transport) -> Result<R, StoreError>) -> Result<R, EngineError> {
         let mut failures = Failures::default();
         for (at, server) in self.in_order() {
@@ -106,7 +106,8 @@ pub(crate) struct Failures {
     forged: bool,
     /// How many have only what is out of date.
     out_of_date: usize,
-    missing: Option<StoreError>,
+    /// How many do not have it.
+    missing: usize,
 }
 
 impl Failures {
@@ -128,7 +129,7 @@ impl Failures {
                 Err(_) => self.forged = true,
             }
         } else if matches!(error, StoreError::Transport(TransportError::NotFound { .. })) {
-            self.missing = Some(error);
+            self.missing += 1;
         } else if matches!(error, StoreError::Expired { .. } | StoreError::Rollback { .. }) {
             // Signed by whom it should be, once.
             self.out_of_date += 1;
@@ -144,11 +145,11 @@ impl Failures {
     /// What the round came to.
     pub fn into_error(self) -> EngineError {
         let tried = self.tried.join("; ");
-        match self.missing {
-            _ if self.tried.is_empty() => EngineError::NoServers,
+        match self.tried.len() {
+            0 => EngineError::NoServers,
             _ if self.forged => EngineError::NotAuthentic { tried },
-            _ if self.out_of_date == self.tried.len() => EngineError::OutOfDate { tried },
-            Some(error) if self.tried.len() == 1 => error.into(),
+            all if self.out_of_date == all => EngineError::OutOfDate { tried },
+            all if self.missing == all => EngineError::NotThere { tried },
             _ => EngineError::Offline { tried },
         }
     }

@@ -2,7 +2,6 @@
 
 use firmware_image::free_zone::FreeZone;
 use firmware_image::record::Health;
-use firmware_image::updater_image::UpdaterVersion;
 use firmware_image::{RawZone, paths};
 use serde::Serialize;
 
@@ -10,6 +9,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::log;
 use crate::operations::VerifyReport;
+use crate::record_store::Origin;
 
 /// Lines of the log that are shown.
 const LOG_LINES: usize = 12;
@@ -21,8 +21,8 @@ pub struct StatusReport {
     pub product: String,
     /// The channel.
     pub channel: String,
-    /// The device's id.
-    pub device_id: String,
+    /// The device's id; `None`: nothing on the device says who it is.
+    pub device_id: Option<String>,
     /// The installed release's version.
     pub version: Option<String>,
     /// Its serial.
@@ -45,6 +45,8 @@ pub struct StatusReport {
     pub updaters: Vec<UpdaterStanding>,
     /// The lowest updater version that may run.
     pub floor: String,
+    /// The lowest serial of an updater key that may have signed it.
+    pub key_floor: u32,
     /// Programs that were set aside.
     pub quarantined: Vec<String>,
     /// The files, compared with the installed release.
@@ -124,12 +126,12 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         alarms.drain(..alarms.len().saturating_sub(LOG_LINES));
         alarms.extend(self.alarms.iter().cloned());
         let quarantined = crate::zone_io::files_in(self.free, paths::QUARANTINE_DIR)?;
-        let floor: UpdaterVersion = self.floors().version;
+        let floors = self.floors();
         let state = &self.state;
         Ok(StatusReport {
             product: self.config.product.clone(),
             channel: self.config.channel.clone(),
-            device_id: state.device_id.to_string(),
+            device_id: (self.records.origin != Origin::Minted).then(|| state.device_id.to_string()),
             version: state.release.as_ref().map(|release| release.version.clone()),
             serial: state.release.as_ref().map(|release| release.serial),
             previous: state.previous.as_ref().map(|release| release.version.clone()),
@@ -156,7 +158,8 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                 })
                 .collect(),
             updaters,
-            floor: floor.to_string(),
+            floor: floors.version.to_string(),
+            key_floor: floors.key_serial,
             quarantined: quarantined.into_iter().map(|(name, _)| name).collect(),
             files,
             files_unknown,

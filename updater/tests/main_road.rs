@@ -126,14 +126,14 @@ fn the_hidden_zone_comes_back_from_its_mirrors() {
     let outcome = run();
     assert_eq!(outcome.action, Action::None);
     let status = world.engine(&[], |engine| engine.status().unwrap());
-    assert_eq!(status.device_id, id.to_string());
+    assert_eq!(status.device_id, Some(id.to_string()));
     assert!(status.records.iter().any(|record| record.place.starts_with("hidden")), "{:?}", status.records);
     assert!(status.backups.iter().any(|backup| backup.place.starts_with("hidden")), "{:?}", status.backups);
     // And without its mirrors.
     fs::remove_dir_all(world.free().join(".holdfast/mirror")).unwrap();
     run();
     let status = world.engine(&[], |engine| engine.status().unwrap());
-    assert_eq!(status.device_id, id.to_string());
+    assert_eq!(status.device_id, Some(id.to_string()));
 }
 
 #[test]

@@ -109,6 +109,23 @@ fn without_the_list_of_its_files_nobody_says_that_the_client_is_whole() {
 }
 
 #[test]
+fn what_only_looks_leaves_a_device_that_knows_nothing_as_it_is() {
+    let (world, program, server) = published();
+    world.wipe_free();
+    world.wipe_hidden();
+    let before = (read_tree(&world.free()), fs::read(world.path("hidden.img")).unwrap());
+    for args in [&["status", "--json"][..], &["verify"], &["probe"], &["update", "--dry-run"]] {
+        let output = run(&world, &program, args);
+        if args[0] == "status" {
+            assert_eq!(json(&output)["device_id"], serde_json::Value::Null, "{output:?}");
+        }
+        let after = (read_tree(&world.free()), fs::read(world.path("hidden.img")).unwrap());
+        assert!(before == after, "{args:?}: {output:?}");
+    }
+    drop(server);
+}
+
+#[test]
 fn an_updater_without_a_vendor_key_or_with_another_vendors_does_nothing() {
     let (world, _) = device(&[]);
     let output = run(&world, Path::new(env!("CARGO_BIN_EXE_updater")), &["update"]);
@@ -382,6 +399,11 @@ fn a_whole_image_is_installed_broken_and_mended_without_mounting() {
         free.close().unwrap();
     }
     assert_status(&run(&["verify"]), 3);
+    // Where no write succeeds, what it saw of the client goes before what it could not close.
+    let mut stuck = Command::new("sh");
+    stuck.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"]).arg(&program).arg("--device").arg(&image);
+    let output = stuck.arg("run").output().unwrap();
+    assert_status(&output, 3);
     let output = run(&["run", "--json"]);
     assert_status(&output, 0);
     assert_eq!(json(&output)["action"], "repaired");
@@ -492,4 +514,28 @@ fn output_that_nobody_reads_stops_nothing() {
     for args in [&["status"][..], &["status", "--json"], &["check"], &["repair"]] {
         assert_eq!(deaf(args), Some(0), "{args:?}");
     }
+    // What cannot be written where it was to go is said once, and is no success.
+    for args in [&["status"][..], &["status", "--json"], &["check"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = command(&world, &program).args(args).stdout(full).output().unwrap();
+        assert_status(&output, 1);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(said.matches("standard output cannot be written").count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn who_asks_for_what_is_not_there_hears_what_is() {
+    let (world, program, server) = published();
+    let failed = |args: &[&str], status: i32, words: &[&str]| {
+        let output = run(&world, &program, args);
+        assert_status(&output, status);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    };
+    world.publish("2.0.0", &second());
+    failed(&["update", "--to", "9.9"], 15, &["there is no release 9.9", "there are 2.0.0, 1.0.0"]);
+    world.write_config(&[(format!("{}/elsewhere", server.url()), 1)]);
+    failed(&["check"], 10, &["no server has it", "/elsewhere: metadata/", "is not there"]);
+    failed(&["run"], 3, &["no server has it", "/elsewhere"]);
 }

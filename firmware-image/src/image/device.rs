@@ -4,7 +4,7 @@
 //! nothing about the hidden one. A device opened for writing is locked, since two writers in one raw FAT destroy it; the
 //! operating system's own driver is such a writer.
 
-use std::fs::{OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -103,9 +103,29 @@ fn open(path: &Path, access: Access) -> Result<FileZone, DeviceError> {
     });
     let file = file.map_err(|error| failed(error.into()))?;
     let file = file.ok_or_else(|| DeviceError::InUse { path: path.to_owned() })?;
+    if is_write_protected(&file) {
+        return Err(failed(ZoneError::ReadOnly));
+    }
     let zone = FileZone::from_file(file, access).map_err(failed)?;
     lock(&zone).map_err(failed)?;
     Ok(zone)
+}
+
+/// Whether no write to this block device would succeed: Linux opens it for writing all the same.
+fn is_write_protected(file: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+        let Ok(found) = file.metadata() else { return false };
+        let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
+        let says = || std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro")).ok();
+        found.file_type().is_block_device() && says().is_some_and(|says| says.trim() == "1")
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        false
+    }
 }
 
 /// Lets a block device be opened only where nothing of it is mounted, and nothing be mounted meanwhile (open(2), `O_EXCL`). A file,

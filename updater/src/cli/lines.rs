@@ -3,6 +3,10 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether data was lost on its way to whoever wanted it.
+static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Prints a line of data on standard output.
 macro_rules! outln {
@@ -18,6 +22,7 @@ macro_rules! errln {
 pub fn out(line: fmt::Arguments<'_>) {
     if let Err(error) = writeln!(io::stdout().lock(), "{line}")
         && error.kind() != io::ErrorKind::BrokenPipe
+        && !LOST.swap(true, Ordering::Relaxed)
     {
         err(format_args!("error: standard output cannot be written: {error}"));
     }
@@ -27,4 +32,9 @@ pub fn out(line: fmt::Arguments<'_>) {
 pub fn err(line: fmt::Arguments<'_>) {
     // There is no other place to say it.
     let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Whether standard output could not be written, for another reason than that its reader has gone away.
+pub fn were_lost() -> bool {
+    LOST.load(Ordering::Relaxed)
 }

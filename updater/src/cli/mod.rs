@@ -170,13 +170,16 @@ impl Session<'_> {
             engine.set_limits(Limits { dry_run: globals.dry_run, ..Limits::default() });
             let result = f(&mut engine);
             // What was found is worth keeping, whatever came of it.
-            engine.write_log();
+            if access == Access::ReadWrite {
+                engine.write_log();
+            }
             result
         };
-        if access == Access::ReadWrite {
-            free.close().context("the free zone could not be closed cleanly")?;
-        }
-        result
+        let closed = if access == Access::ReadWrite { free.close() } else { Ok(()) };
+        // Where both failed, what failed first says why.
+        let found = result?;
+        closed.context("the free zone could not be closed cleanly")?;
+        Ok(found)
     }
 
     /// Prints an outcome: for people on stderr, for scripts on stdout.
@@ -246,6 +249,7 @@ pub fn main() -> u8 {
         Command::Probe => run::probe(&session),
     };
     match result {
+        Ok(exit::FINE) if lines::were_lost() => exit::FAILED,
         Ok(status) => status,
         Err(error) => {
             print_error(&error);

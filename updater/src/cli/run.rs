@@ -93,39 +93,59 @@ pub fn main(session: &Session<'_>, args: &RunArgs) -> u8 {
 }
 
 fn attempt(session: &Session<'_>, args: &RunArgs, launcher: &mut PipedLauncher) -> Result<u8> {
-    session.with_engine(Access::ReadWrite, |engine| {
-        if args.recover {
-            launcher.ready();
-            let status = match engine.recover_updater() {
-                Ok(outcome) => {
-                    session.print_outcome(&outcome)?;
-                    exit::FINE
-                }
-                // Where nothing newer is to be had, the client may be whole all the same.
-                Err(error) => {
-                    print_error(&error.into());
-                    exit::FAILED
-                }
-            };
-            let whole = engine.is_whole();
-            return Ok(verdict(engine, whole, status));
+    let mut seen = None;
+    let ended = session.with_engine(Access::ReadWrite, |engine| {
+        let status = attempt_with(engine, session, args, launcher)?;
+        seen = Some(status);
+        Ok(status)
+    });
+    match ended {
+        // What was seen of the client stays true where the device cannot be closed cleanly.
+        Err(error) if seen == Some(exit::NOT_WHOLE) => {
+            print_error(&error);
+            Ok(exit::NOT_WHOLE)
         }
-        if std::env::var_os(platform::ALL_BACKUPS).is_some() {
-            engine.set_limits(Limits { turn: Some(Turn::Everything), ..engine.limits() });
-        }
-        match engine.run(launcher) {
+        ended => ended,
+    }
+}
+
+fn attempt_with(
+    engine: &mut DeviceEngine<'_>,
+    session: &Session<'_>,
+    args: &RunArgs,
+    launcher: &mut PipedLauncher,
+) -> Result<u8> {
+    if args.recover {
+        launcher.ready();
+        let status = match engine.recover_updater() {
             Ok(outcome) => {
                 session.print_outcome(&outcome)?;
-                Ok(verdict(engine, outcome.whole, exit::FINE))
+                exit::FINE
             }
+            // Where nothing newer is to be had, the client may be whole all the same.
             Err(error) => {
-                let status = if error.kind() == FailureKind::Busy { exit::BUSY } else { exit::FAILED };
                 print_error(&error.into());
-                let whole = engine.is_whole();
-                Ok(verdict(engine, whole, status))
+                exit::FAILED
             }
+        };
+        let whole = engine.is_whole();
+        return Ok(verdict(engine, whole, status));
+    }
+    if std::env::var_os(platform::ALL_BACKUPS).is_some() {
+        engine.set_limits(Limits { turn: Some(Turn::Everything), ..engine.limits() });
+    }
+    match engine.run(launcher) {
+        Ok(outcome) => {
+            session.print_outcome(&outcome)?;
+            Ok(verdict(engine, outcome.whole, exit::FINE))
         }
-    })
+        Err(error) => {
+            let status = if error.kind() == FailureKind::Busy { exit::BUSY } else { exit::FAILED };
+            print_error(&error.into());
+            let whole = engine.is_whole();
+            Ok(verdict(engine, whole, status))
+        }
+    }
 }
 
 /// `status`, if the client is whole and nothing stands beside it that no release lists and could be run; nothing is written.

@@ -19,7 +19,7 @@ pub fn run(session: &Session<'_>) -> Result<u8> {
 fn print(report: &StatusReport) {
     let field = |name: &str, text: &str| outln!("{name:<12} {text}");
     field("product", &format!("{} (channel {})", report.product, report.channel));
-    field("device", &report.device_id);
+    field("device", report.device_id.as_deref().unwrap_or("unknown: nothing on it says who it is"));
     let mut release = match (&report.version, report.serial) {
         (Some(version), Some(serial)) => format!("{version} (serial {serial})"),
         _ => "none".to_owned(),
@@ -54,6 +54,9 @@ fn print(report: &StatusReport) {
     }
     if report.floor != "0.0.0" {
         field("floor", &report.floor);
+    }
+    if report.key_floor > 0 {
+        field("key floor", &report.key_floor.to_string());
     }
     match &report.files {
         Some(files) => {
