@@ -364,7 +364,14 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
                     return self.report(outcome);
                 }
                 // The new release is not to be had now: the old one must at least be whole.
-                self.note_once(&format!("release {} could not be installed yet", release.version));
+                // Without numbers and names: what stays as it is stays one line of the log.
+                let why = match error.kind() {
+                    FailureKind::NoSpace => ": there is no room for it",
+                    FailureKind::Busy => ": the client was running",
+                    FailureKind::Offline => ": it could not be fetched",
+                    _ => "",
+                };
+                self.note_once(&format!("release {} could not be installed yet{why}", release.version));
                 let (installed, _) = self.installed_manifest(true)?;
                 let mended = self.bring_to(&installed, Intent::Repair, None)?;
                 match mended.action == Action::None {

@@ -538,4 +538,10 @@ fn who_asks_for_what_is_not_there_hears_what_is() {
     world.write_config(&[(format!("{}/elsewhere", server.url()), 1)]);
     failed(&["check"], 10, &["no server has it", "/elsewhere: metadata/", "is not there"]);
     failed(&["run"], 3, &["no server has it", "/elsewhere"]);
+    // Of all reasons, that the client is not whole goes first.
+    world.write_config(&[(server.url(), 1)]);
+    assert_status(&run(&world, &program, &["update"]), 0);
+    drop(server);
+    fs::write(world.client().join("run.sh"), "virus").unwrap();
+    failed(&["repair"], 3, &["the client is not whole", "no server could be reached"]);
 }

@@ -234,7 +234,8 @@ pub fn main() -> u8 {
     let cli = Cli::parse();
     let Some(vendor) = stamp::vendor_key() else {
         errln!("error: this updater carries no vendor key, so there is nobody it could trust");
-        errln!("       publish it with `release-store publish --updater`, or sign it with `partition-tools create`");
+        errln!("       publish it with `release-store publish --updater`, or sign it with `partition-tools create`;");
+        errln!("       a device has a signed one: `partition-tools virtual cat DEVICE updater-PLATFORM > updater`");
         return exit::NOT_AUTHENTIC;
     };
     let session = Session { globals: &cli.globals, vendor, screen: Screen::new(cli.globals.verbose, cli.globals.json) };
@@ -270,9 +271,8 @@ pub fn print_error(error: &anyhow::Error) {
     errln!("error: {}", causes.join(": "));
 }
 
-/// The failure of an operation that may have left the client damaged: status 3 goes before all others then.
-fn judged(engine: &mut DeviceEngine<'_>, error: EngineError) -> anyhow::Error {
-    let open = engine.has_open_commit();
+/// A failure; where the client `is_damaged`, status 3 goes before all others.
+fn judged(error: EngineError, is_damaged: bool) -> anyhow::Error {
     let error = anyhow::Error::from(error);
-    if open { error.context(Status(exit::NOT_WHOLE, "the client is not whole".into())) } else { error }
+    if is_damaged { error.context(Status(exit::NOT_WHOLE, "the client is not whole".into())) } else { error }
 }

@@ -7,7 +7,10 @@ use super::{Session, exit, judged};
 
 pub fn run(session: &Session<'_>) -> Result<u8> {
     session.with_engine(Access::ReadWrite, |engine| {
-        let outcome = engine.repair().map_err(|error| judged(engine, error))?;
+        let outcome = engine.repair().map_err(|error| {
+            let is_damaged = engine.state().release.is_some() && !engine.is_whole();
+            judged(error, is_damaged)
+        })?;
         session.print_outcome(&outcome)?;
         Ok(exit::FINE)
     })

@@ -23,7 +23,7 @@ pub fn run(session: &Session<'_>, args: &UpdateArgs) -> Result<u8> {
 /// Goes to the release that is wished for.
 pub fn go(session: &Session<'_>, wish: &Wish) -> Result<u8> {
     session.with_engine(Access::ReadWrite, |engine| {
-        let outcome = engine.update(wish).map_err(|error| judged(engine, error))?;
+        let outcome = engine.update(wish).map_err(|error| judged(error, engine.has_open_commit()))?;
         session.print_outcome(&outcome)?;
         Ok(exit::FINE)
     })
