@@ -228,7 +228,9 @@ impl Site {
         self.counters.bytes.fetch_add(sent, Ordering::Relaxed);
         if self.options.verbose {
             let range = request.range.as_deref().unwrap_or("-");
-            eprintln!("{}", log_line(&request.method, &request.target, range, status, sent));
+            let line = log_line(&request.method, &request.target, range, status, sent);
+            // Who looked on may have gone; the server goes on.
+            let _ = writeln!(io::stderr(), "{line}");
         }
         Ok(())
     }

@@ -5,12 +5,17 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn run(dir: &Path, passphrase: Option<&str>, arguments: &[&str]) -> Output {
+    command(dir, passphrase, arguments).output().unwrap()
+}
+
+fn command(dir: &Path, passphrase: Option<&str>, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_release-store"));
     command.args(arguments).current_dir(dir).env_remove("HOLDFAST_PASSPHRASE").env("SOURCE_DATE_EPOCH", "1790000000");
     if let Some(passphrase) = passphrase {
         command.env("HOLDFAST_PASSPHRASE", passphrase);
     }
-    command.stdin(std::process::Stdio::null()).output().unwrap()
+    command.stdin(std::process::Stdio::null());
+    command
 }
 
 fn status(output: &Output) -> (i32, String) {
@@ -164,6 +169,53 @@ fn what_a_client_asks_for_cannot_steer_the_terminal() {
     server.wait().unwrap();
     assert!(!line.chars().any(char::is_control) && !line.contains('\u{202e}'), "{line:?}");
     assert!(line.contains("GET /\\u{1b}[2J") && line.contains("\\u{1b}]0;x"), "{line:?}");
+}
+
+#[test]
+fn whoever_reads_may_go_and_what_cannot_be_written_is_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let go = |arguments: &[&str]| run(at, Some("correct horse"), arguments);
+    assert_eq!(status(&go(&["init", "store", "--product", "Acme", "--keys", "keys"])).0, 0);
+    fs::create_dir(at.join("tree")).unwrap();
+    fs::write(at.join("tree/run.sh"), "#!/bin/sh\n").unwrap();
+    let publish = |version| {
+        ["publish", "store", "--keys", "keys", "--json", "--release-version", version, "--level", "3", "tree"]
+    };
+    // Nobody reads either stream any more.
+    let alone = |arguments: &[&str]| {
+        let [out, err] = [0, 1].map(|_| std::io::pipe().unwrap().1);
+        command(at, Some("correct horse"), arguments).stdout(out).stderr(err).status().unwrap().code()
+    };
+    assert_eq!(alone(&publish("1.0.0")), Some(0));
+    assert_eq!(alone(&publish("1.0.0")), Some(6));
+    let reading: [&[&str]; 6] = [
+        &["list", "store"],
+        &["list", "store", "--json"],
+        &["stats", "store", "--keys", "keys"],
+        &["gc", "store", "--keys", "keys", "--dry-run"],
+        &["verify", "store", "--keys", "keys"],
+        &["keys", "show", "keys"],
+    ];
+    for arguments in reading {
+        assert_eq!(alone(arguments), Some(0), "{arguments:?}");
+    }
+    assert_eq!(alone(&["gc", "store", "--keys", "keys"]), Some(0));
+
+    if cfg!(target_os = "linux") {
+        let full = |arguments: &[&str]| {
+            let full = fs::File::options().write(true).open("/dev/full").unwrap();
+            status(&command(at, Some("correct horse"), arguments).stdout(full).output().unwrap())
+        };
+        for arguments in reading.iter().filter(|arguments| arguments[0] != "verify") {
+            let (code, text) = full(arguments);
+            assert!(code == 1 && text.matches("error: cannot write to stdout").count() == 1, "{code} {text}");
+        }
+        assert_eq!(full(&publish("1.1.0")).0, 1);
+        assert!(String::from_utf8(go(&["list", "store"]).stdout).unwrap().contains("1.1.0"), "the work is done");
+    }
+    fs::write(walk(&at.join("store/packs")), "damage").unwrap();
+    assert_eq!(alone(&["verify", "store", "--keys", "keys"]), Some(1));
 }
 
 /// Some file below `directory`.

@@ -10,6 +10,7 @@ use release_store::keys::KeyDir;
 use release_store::repository::Repository;
 use serde_json::json;
 
+use super::streams::{out, say};
 use super::{KeysArgument, terminal};
 
 /// Keep a store from growing: old releases as patches, and what nothing needs away
@@ -74,7 +75,7 @@ impl Gc {
         if self.json {
             terminal::print_json(&as_json(&collected, self.dry_run))?;
         } else {
-            explain(&collected, self.dry_run, self.grace);
+            explain(&collected, self.dry_run, self.grace)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -96,8 +97,8 @@ impl Gc {
     }
 }
 
-fn explain(collected: &Collected, dry_run: bool, grace_secs: i64) {
-    println!("{:>6}  {:<16} {:<12} kept", "serial", "version", "channel");
+fn explain(collected: &Collected, dry_run: bool, grace_secs: i64) -> anyhow::Result<()> {
+    out!("{:>6}  {:<16} {:<12} kept", "serial", "version", "channel")?;
     for release in &collected.releases {
         let kept = match release.fate {
             Fate::Whole => "whole".to_owned(),
@@ -105,21 +106,22 @@ fn explain(collected: &Collected, dry_run: bool, grace_secs: i64) {
             Fate::Thinned { base } => format!("as patches on {base}"),
             Fate::Forgotten => "not any more".to_owned(),
         };
-        println!("{:>6}  {:<16} {:<12} {kept}", release.serial, release.version, release.channel);
+        out!("{:>6}  {:<16} {:<12} {kept}", release.serial, release.version, release.channel)?;
     }
     let bytes = terminal::bytes;
     let (would, goes) = if dry_run { ("would be ", "would go") } else { ("", "went") };
     let (before, after) = (bytes(collected.bytes_before), bytes(collected.bytes_after));
-    eprintln!("The store: {before}, {after} once everything is gone that nothing names.");
+    say!("The store: {before}, {after} once everything is gone that nothing names.");
     if collected.new_bytes > 0 {
-        eprintln!("  {} {would}written anew", bytes(collected.new_bytes));
+        say!("  {} {would}written anew", bytes(collected.new_bytes));
     }
     let (files, deleted) = (collected.deleted_files, bytes(collected.deleted_bytes));
-    eprintln!("  {deleted} in {files} files {goes} now");
+    say!("  {deleted} in {files} files {goes} now");
     if collected.doomed_files > 0 {
         let (files, doomed) = (collected.doomed_files, bytes(collected.doomed_bytes));
-        eprintln!("  {doomed} in {files} files: at the first run after {} unnamed", duration(grace_secs));
+        say!("  {doomed} in {files} files: at the first run after {} unnamed", duration(grace_secs));
     }
+    Ok(())
 }
 
 fn as_json(collected: &Collected, dry_run: bool) -> serde_json::Value {

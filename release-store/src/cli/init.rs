@@ -7,6 +7,7 @@ use anyhow::bail;
 use release_store::keys::KeyDir;
 use release_store::repository::Repository;
 
+use super::streams::say;
 use super::{KeysArgument, terminal};
 
 /// Make a product's keys and an empty store
@@ -45,18 +46,16 @@ impl Init {
         };
         let repository = Repository::init(&self.store, &keys, &passphrase, now)?;
         let keys_made = if existing { "used" } else { "made" };
-        eprintln!("Keys of {:?} {keys_made}: {}", self.product, self.keys.dir.display());
-        eprintln!("Empty store made: {} (fresh until {})", self.store.display(), repository.fresh_until());
+        say!("Keys of {:?} {keys_made}: {}", self.product, self.keys.dir.display());
+        say!("Empty store made: {} (fresh until {})", self.store.display(), repository.fresh_until());
         terminal::say_after_signing(&repository, now);
         if repository.signed_last().timestamp > 1 {
-            eprintln!(
+            say!(
                 "There was a store here before: its numbers are gone on with, so that devices which knew it take this one."
             );
         }
         if !existing {
-            eprintln!(
-                "Keep root.key and vendor.key offline, and a copy of all keys elsewhere: nobody can make them again."
-            );
+            say!("Keep root.key and vendor.key offline, and a copy of all keys elsewhere: nobody can make them again.");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -12,6 +12,7 @@ use release_store::repository::NoObserver;
 use serde_json::json;
 
 use super::publish::{platform_file, updater_version};
+use super::streams::{out, say};
 use super::terminal;
 
 /// Show a product's keys, export what a factory needs, or put new ones in the place of lost or stolen ones
@@ -124,7 +125,7 @@ impl Rotate {
         let now = terminal::now()?;
         let finished = rotation::finish(&self.keys, &mut NoObserver)?;
         if finished.is_some() {
-            eprintln!("The change that was interrupted is finished.");
+            say!("The change that was interrupted is finished.");
         }
         let kinds: Vec<KeyKind> = self.kinds.iter().copied().map(KeyKind::from).collect();
         let rotation = match finished {
@@ -150,22 +151,20 @@ impl Rotate {
             return Ok(ExitCode::SUCCESS);
         }
         let dir = self.keys.display();
-        eprintln!("New: {}. The old ones are replaced in {dir}.", rotation.keys.join(", "));
+        say!("New: {}. The old ones are replaced in {dir}.", rotation.keys.join(", "));
         if let Some(version) = rotation.root_version {
-            eprintln!(
-                "Root {version} says so. Sign every store anew, then bring it to your file servers; devices follow:"
-            );
+            say!("Root {version} says so. Sign every store anew, then bring it to your file servers; devices follow:");
             for store in &stores {
-                eprintln!("  release-store renew {} --keys {dir}", store.display());
+                say!("  release-store renew {} --keys {dir}", store.display());
             }
         }
         if rotation.keys.iter().any(|name| name == KeyKind::Updater.name()) {
-            eprintln!(
+            say!(
                 "Updaters are signed with key {serial} from now on: publish them with `--updater PLATFORM=FILE`, and with"
             );
-            eprintln!("`--retire-updater-keys` if devices are to run none of the older keys any more.");
+            say!("`--retire-updater-keys` if devices are to run none of the older keys any more.");
         }
-        eprintln!(
+        say!(
             "Every copy of {dir} is out of date now. Keep root.key and vendor.key offline; export again for factories."
         );
         Ok(ExitCode::SUCCESS)
@@ -203,15 +202,15 @@ impl Export {
             policies: Policies::default(),
         };
         FactoryExport::create(&self.factory, &keys, &passphrase, &request, &updaters)?;
-        eprintln!("Exported for the factory: {}", self.factory.display());
+        say!("Exported for the factory: {}", self.factory.display());
         for SignedUpdater { platform, version, newly_signed, .. } in &updaters {
             let signed = if *newly_signed { "signed now" } else { "signed before" };
-            eprintln!("  updater {platform} {version}, {signed}");
+            say!("  updater {platform} {version}, {signed}");
         }
         if request.servers.is_empty() || request.client_commands.is_empty() {
-            eprintln!("  The devices will have no server or no client command: give --server and --client-command.");
+            say!("  The devices will have no server or no client command: give --server and --client-command.");
         }
-        eprintln!("  Who holds it can read releases, as every device can; it signs nothing.");
+        say!("  Who holds it can read releases, as every device can; it signs nothing.");
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -230,12 +229,12 @@ impl Show {
             }))?;
             return Ok(ExitCode::SUCCESS);
         }
-        println!("product             {}", keys.product());
-        println!("vendor key          {}", hex::encode(keys.vendor_key().0));
-        println!("updater key serial  {}", keys.certificate().serial);
+        out!("product             {}", keys.product())?;
+        out!("vendor key          {}", hex::encode(keys.vendor_key().0))?;
+        out!("updater key serial  {}", keys.certificate().serial)?;
         for kind in KeyKind::ALL {
             let state = if present(kind) { "here, encrypted" } else { "elsewhere" };
-            println!("{:<20}{state}", kind.file_name());
+            out!("{:<20}{state}", kind.file_name())?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -9,6 +9,7 @@ use release_store::mirror::first_root;
 use release_store::trust::{MemoryCache, Trust};
 use serde_json::json;
 
+use super::streams::{out, say};
 use super::terminal;
 
 /// List a store's releases
@@ -53,7 +54,7 @@ impl List {
             terminal::print_json(&json!({"releases": releases.collect::<Vec<_>>(), "stale": stale}))?;
             return Ok(ExitCode::SUCCESS);
         }
-        println!("{:>6}  {:<16} {:<12} {:<22} state", "serial", "version", "channel", "published");
+        out!("{:>6}  {:<16} {:<12} {:<22} state", "serial", "version", "channel", "published")?;
         for release in releases.iter() {
             let newest = releases.newest(&release.channel).is_some_and(|newest| newest.serial == release.serial);
             let state = match &release.withdrawn {
@@ -72,10 +73,10 @@ impl List {
                 "{:>6}  {:<16} {:<12} {published:<22} {state}",
                 release.serial, release.version, release.channel
             );
-            println!("{}", line.trim_end());
+            out!("{}", line.trim_end())?;
         }
         if let Some(stale) = stale {
-            eprintln!("warning: {stale}: run `renew`");
+            say!("warning: {stale}: run `renew`");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use release_store::mirror::mirror;
 
+use super::streams::say;
 use super::terminal;
 
 /// Bring a copy of a store in step
@@ -27,7 +28,7 @@ impl Mirror {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let mirrored = mirror(&self.store, &self.destination, self.check, &mut terminal::Bar::new("copying"))?;
         let (files, bytes) = (mirrored.files, terminal::bytes(mirrored.bytes));
-        eprintln!("{}: {files} files copied ({bytes}), {} were there", self.destination.display(), mirrored.kept);
+        say!("{}: {files} files copied ({bytes}), {} were there", self.destination.display(), mirrored.kept);
         Ok(ExitCode::SUCCESS)
     }
 }

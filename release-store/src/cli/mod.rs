@@ -12,6 +12,7 @@ mod publish;
 mod renew;
 mod serve;
 mod stats;
+mod streams;
 mod terminal;
 mod verify;
 mod withdraw;

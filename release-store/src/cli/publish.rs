@@ -11,6 +11,7 @@ use release_store::publish::{
 use release_store::repository::Repository;
 use serde_json::json;
 
+use super::streams::say;
 use super::{KeysArgument, terminal};
 
 /// Publish a directory as a release
@@ -97,32 +98,34 @@ impl Publish {
             request.deltas = DeltaFrom::Versions(versions);
         }
         let published = publish(&mut repository, &passphrase, &request, &mut terminal::Bar::new("publishing"))?;
-        if self.json {
-            terminal::print_json(&as_json(&published, &repository.fresh_until()))?;
-        } else {
+        if !self.json {
             explain(&published, &repository.fresh_until());
         }
         terminal::say_after_signing(&repository, now);
+        if self.json {
+            terminal::print_json(&as_json(&published, &repository.fresh_until()))?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
 
 fn explain(published: &Published, fresh_until: &str) {
     let release = &published.release;
-    eprintln!("Published {} to {} (serial {}).", release.version, release.channel, release.serial);
+    say!("Published {} to {} (serial {}).", release.version, release.channel, release.serial);
     let (content, new) = (terminal::bytes(published.bytes), terminal::bytes(published.new_bytes));
     let added = terminal::bytes(published.pack_bytes + release.chunks.bytes + release.sealed.bytes);
-    eprintln!(
+    say!(
         "  {} files, {content}; {} new chunks of {new}; {added} added to the store",
-        published.files, published.new_chunks
+        published.files,
+        published.new_chunks
     );
     for step in &published.steps {
-        eprintln!("  update from serial {}: {}", step.from, terminal::bytes(step_bytes(step)));
+        say!("  update from serial {}: {}", step.from, terminal::bytes(step_bytes(step)));
     }
     for updater in &published.updaters {
-        eprintln!("  with updater {} {}", updater.platform, updater.version);
+        say!("  with updater {} {}", updater.platform, updater.version);
     }
-    eprintln!("  The store is fresh until {fresh_until}.");
+    say!("  The store is fresh until {fresh_until}.");
 }
 
 /// What a device takes by a step, if it needs all of its patches.

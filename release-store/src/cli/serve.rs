@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use release_store::serve::{ServeOptions, serve};
 
+use super::streams::{out, say};
+
 /// Serve a store over HTTP, to try things with
 ///
 /// Any file server does as well. Prints its address to stdout once it listens (port 0 takes a free one), and runs until it
@@ -32,8 +34,8 @@ impl Serve {
         let listener = TcpListener::bind(self.listen).with_context(|| format!("cannot listen at {}", self.listen))?;
         let options = ServeOptions { ranges: !self.no_ranges, verbose: self.verbose };
         let server = serve(listener, &self.store, options)?;
-        println!("{}", server.url());
-        eprintln!("Serving {} until Ctrl-C.", self.store.display());
+        out!("{}", server.url())?;
+        say!("Serving {} until Ctrl-C.", self.store.display());
         server.wait();
         Ok(ExitCode::SUCCESS)
     }

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use release_store::stats::{ReleaseStats, StoreStats, UpdateStats, Way, stats};
 use serde_json::json;
 
+use super::streams::out;
 use super::{KeysArgument, chart, terminal};
 
 /// Show what a store's releases hold, and what updates download
@@ -47,20 +48,28 @@ impl Stats {
         if self.json {
             terminal::print_json(&as_json(&stats))?;
         } else {
-            print(&stats);
+            print(&stats)?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn print(stats: &StoreStats) {
+fn print(stats: &StoreStats) -> anyhow::Result<()> {
     let bytes = terminal::bytes;
-    println!(
+    out!(
         "{:>6}  {:<16} {:<12} {:>12} {:>12} {:>5} {:>12} {:>11} {:>11}  kept",
-        "serial", "version", "channel", "content", "new chunks", "steps", "bytes", "manifest", "chunk list"
-    );
+        "serial",
+        "version",
+        "channel",
+        "content",
+        "new chunks",
+        "steps",
+        "bytes",
+        "manifest",
+        "chunk list"
+    )?;
     for release in &stats.releases {
-        println!(
+        out!(
             "{:>6}  {:<16} {:<12} {:>12} {:>12} {:>5} {:>12} {:>11} {:>11}  {}",
             release.serial,
             release.version,
@@ -72,17 +81,23 @@ fn print(stats: &StoreStats) {
             bytes(release.manifest_bytes),
             bytes(release.chunk_list_bytes),
             kept(release),
-        );
+        )?;
     }
     if !stats.updates.is_empty() {
-        println!();
-        println!(
+        out!("")?;
+        out!(
             "{:<16} {:<12} {:<16} {:<10} {:>12} {:>12} {:>7}",
-            "from", "channel", "to", "by", "download", "whole", ""
-        );
+            "from",
+            "channel",
+            "to",
+            "by",
+            "download",
+            "whole",
+            ""
+        )?;
     }
     for update in &stats.updates {
-        println!(
+        out!(
             "{:<16} {:<12} {:<16} {:<10} {:>12} {:>12} {:>6.2}%",
             update.version,
             update.channel,
@@ -91,18 +106,19 @@ fn print(stats: &StoreStats) {
             bytes(update.bytes),
             bytes(update.whole_bytes),
             100.0 * update.bytes as f64 / update.whole_bytes.max(1) as f64,
-        );
+        )?;
     }
-    println!();
+    out!("")?;
     let (content, chunks) = (bytes(stats.content_bytes), bytes(stats.chunk_bytes));
-    println!("store   {}", bytes(stats.store_bytes));
+    out!("store   {}", bytes(stats.store_bytes))?;
     if let Some(ratio) = stats.dedup_ratio() {
-        println!("chunks  {chunks} for {content} of content: {ratio:.1} to 1");
+        out!("chunks  {chunks} for {content} of content: {ratio:.1} to 1")?;
     }
     if let Some(ratio) = stats.delta_ratio() {
         let (steps, instead) = (bytes(stats.step_bytes), bytes(stats.instead_of_step_bytes));
-        println!("steps   {steps} instead of {instead} by chunks: {:.1}%", 100.0 * ratio);
+        out!("steps   {steps} instead of {instead} by chunks: {:.1}%", 100.0 * ratio)?;
     }
+    Ok(())
 }
 
 fn kept(release: &ReleaseStats) -> String {

@@ -1,6 +1,6 @@
 //! What a person sees and types: errors, progress, passphrases; and the time.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -8,16 +8,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use release_store::keys::Passphrase;
 use release_store::repository::{Observer, Repository};
 
+use super::streams::{out, say};
+
 const PASSPHRASE_VARIABLE: &str = "HOLDFAST_PASSPHRASE";
 
 /// Prints an error and what led to it, one line each.
 pub(super) fn report(error: &anyhow::Error) {
-    eprintln!("error: {error}");
+    say!("error: {error}");
     let mut last = error.to_string();
     for cause in error.chain().skip(1) {
         let text = cause.to_string();
         if text != last {
-            eprintln!("  because: {text}");
+            say!("  because: {text}");
         }
         last = text;
     }
@@ -25,10 +27,7 @@ pub(super) fn report(error: &anyhow::Error) {
 
 /// Prints `value` to stdout as JSON.
 pub(super) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
-    Ok(())
+    out!("{value:#}")
 }
 
 /// The passphrase of existing keys.
@@ -83,18 +82,18 @@ pub(super) fn now() -> anyhow::Result<i64> {
 /// signed.
 pub(super) fn say_after_signing(repository: &Repository<'_>, now: i64) {
     if let Some(reason) = repository.not_remembered() {
-        eprintln!("What was signed is not remembered beside the keys: {reason}");
+        say!("What was signed is not remembered beside the keys: {reason}");
     }
     if repository.signed_with_new_keys() {
         let releases = repository.releases();
         let newest: Vec<_> = releases.iter().rev().take(5).map(|release| release.version.as_str()).collect();
         let all = releases.iter().count();
-        eprintln!("Signed with new keys: all that stood here, {all} releases, the newest {}.", newest.join(", "));
-        eprintln!("If a key was stolen, compare `list` with what you published, and withdraw what is not yours.");
+        say!("Signed with new keys: all that stood here, {all} releases, the newest {}.", newest.join(", "));
+        say!("If a key was stolen, compare `list` with what you published, and withdraw what is not yours.");
     }
     if repository.root_is_due(now) {
         let keys = repository.keys().path().display();
-        eprintln!("The root is more than half over: run `renew` once with root.key in {keys}.");
+        say!("The root is more than half over: run `renew` once with root.key in {keys}.");
     }
 }
 
@@ -131,7 +130,7 @@ impl Observer for Bar {
     }
 
     fn note(&mut self, text: &str) {
-        self.0.suspend(|| eprintln!("{text}"));
+        self.0.suspend(|| say!("{text}"));
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use release_store::verify::{Verified, verify};
 use serde_json::json;
 
+use super::streams::{out, say};
 use super::{KeysArgument, terminal};
 
 /// Check that every frame decrypts to what its manifest says
@@ -36,26 +37,26 @@ impl Verify {
         if self.json {
             terminal::print_json(&as_json(&verified))?;
         } else {
-            explain(&verified);
+            explain(&verified)?;
         }
         Ok(if verified.damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
-fn explain(verified: &Verified) {
+fn explain(verified: &Verified) -> anyhow::Result<()> {
     for orphan in &verified.orphans {
-        eprintln!("not named by any release: {}", orphan.escape_debug());
+        say!("not named by any release: {}", orphan.escape_debug());
     }
     for (object, error) in &verified.damage {
-        println!("damaged: {object}: {error}");
+        out!("damaged: {object}: {error}")?;
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {
-            println!("  because: {error}");
+            out!("  because: {error}")?;
             cause = error.source();
         }
     }
     if verified.doomed > 0 {
-        eprintln!("{} files that no release names any more wait for `gc` to delete them", verified.doomed);
+        say!("{} files that no release names any more wait for `gc` to delete them", verified.doomed);
     }
     let (releases, packs, frames) = (verified.releases, verified.packs, verified.frames);
     let bytes = terminal::bytes(verified.bytes);
@@ -63,7 +64,8 @@ fn explain(verified: &Verified) {
         0 => "whole".to_owned(),
         n => format!("{n} objects are damaged; repair with `mirror --check` from a sound copy"),
     };
-    eprintln!("{releases} releases, {packs} packs, {frames} frames, {bytes} of content: {found}");
+    say!("{releases} releases, {packs} packs, {frames} frames, {bytes} of content: {found}");
+    Ok(())
 }
 
 fn as_json(verified: &Verified) -> serde_json::Value {

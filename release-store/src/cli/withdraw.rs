@@ -7,6 +7,7 @@ use release_store::keys::KeyDir;
 use release_store::publish::DEFAULT_CHANNEL;
 use release_store::repository::Repository;
 
+use super::streams::say;
 use super::{KeysArgument, terminal};
 
 /// Withdraw a release, or let it stand again
@@ -46,12 +47,12 @@ impl Withdraw {
         let passphrase = terminal::passphrase()?;
         let release = repository.withdraw(&self.channel, &self.release_version, reason, &passphrase, now)?;
         let done = if self.restore { "stands again" } else { "is withdrawn" };
-        eprintln!("Release {} (serial {}) {done}.", release.version, release.serial);
+        say!("Release {} (serial {}) {done}.", release.version, release.serial);
         match repository.releases().newest(&self.channel) {
-            Some(newest) => eprintln!("Newest in {}: {} (serial {}).", self.channel, newest.version, newest.serial),
-            None => eprintln!("No release stands in {}: devices stay at what they have.", self.channel),
+            Some(newest) => say!("Newest in {}: {} (serial {}).", self.channel, newest.version, newest.serial),
+            None => say!("No release stands in {}: devices stay at what they have.", self.channel),
         }
-        eprintln!("The store is fresh until {}.", repository.fresh_until());
+        say!("The store is fresh until {}.", repository.fresh_until());
         terminal::say_after_signing(&repository, now);
         Ok(ExitCode::SUCCESS)
     }
