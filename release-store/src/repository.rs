@@ -16,6 +16,7 @@ use crate::keys::signed::SignedLast;
 use crate::keys::{KeyDir, KeyKind, Passphrase};
 use crate::mirror;
 use crate::sealed::ObjectRef;
+use crate::stats::Lengths;
 use crate::store_files::{StoreWriter, TIMESTAMP, check_apart, read_small};
 use crate::transport::{Directory, Transport};
 use crate::trust::{
@@ -124,6 +125,7 @@ struct State {
     snapshot_file: Vec<u8>,
     timestamp_version: u64,
     timestamp_expires: jiff::Timestamp,
+    timestamp_bytes: u64,
     releases: Releases,
 }
 
@@ -309,6 +311,12 @@ impl<'k> Repository<'k> {
     pub(crate) fn metadata_versions(&self) -> [(&'static str, u64); 3] {
         let state = &self.state;
         [("targets", state.targets.version), (ARCHIVE, state.archive.version), ("snapshot", state.snapshot_version)]
+    }
+
+    pub(crate) fn lengths(&self) -> Lengths {
+        let state = &self.state;
+        let fresh = state.timestamp_bytes + (state.snapshot_file.len() + state.targets.file.len()) as u64;
+        Lengths { fresh, archive: state.archive.file.len() as u64 }
     }
 
     /// Until when devices take it as fresh, RFC 3339.
@@ -526,6 +534,7 @@ impl State {
             snapshot_expires: snapshot.expires(),
             timestamp_version: timestamp.version,
             timestamp_expires: timestamp.expires(),
+            timestamp_bytes: known.timestamp.len() as u64,
             releases: known.releases()?,
             snapshot_file: known.snapshot,
         })

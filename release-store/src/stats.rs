@@ -1,6 +1,6 @@
 //! What is in a store, and what devices download from it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::Path;
 
 use firmware_image::Digest;
@@ -10,7 +10,7 @@ use crate::contents::MAX_LINE;
 use crate::error::StoreError;
 use crate::gc::doomed;
 use crate::gc::survey::{Known, KnownStep, survey};
-use crate::repository::Observer;
+use crate::repository::{NoObserver, Observer, Repository};
 use crate::transport::Directory;
 use crate::trust::{ARCHIVE, MemoryCache, Releases, Trust};
 use crate::update_cost::{by_chunks, by_steps, whole};
@@ -152,12 +152,36 @@ pub fn stats(
     Ok(stats)
 }
 
+/// What devices download that have one of the releases numbered `from`, and take the one numbered `to`, the newest of its channel.
+pub(crate) fn updates_to(
+    to: u64,
+    from: &[u64],
+    repository: &Repository<'_>,
+    keys: &ContentKeys,
+) -> Result<Vec<UpdateStats>, StoreError> {
+    let releases = repository.releases();
+    let ways = from.iter().filter_map(|from| chain(releases, *from, to)).flatten();
+    let wanted: BTreeSet<u64> =
+        ways.flat_map(|(before, after)| [before, after]).chain([to]).chain(from.iter().copied()).collect();
+    let mut on_the_way = releases.clone();
+    releases
+        .iter()
+        .filter(|release| !wanted.contains(&release.serial))
+        .for_each(|other| on_the_way.remove(other.serial));
+    let known = survey(&on_the_way, &repository.transport(), repository.keys().product(), keys, &mut NoObserver)?;
+    let by_serial: HashMap<u64, &Known> = known.iter().map(|known| (known.release.serial, known)).collect();
+    let missing = || StoreError::NoSuchRelease { wanted: format!("with the serial {to}") };
+    let newest = by_serial.get(&to).ok_or_else(missing)?;
+    let old = from.iter().filter_map(|from| by_serial.get(from));
+    Ok(old.map(|old| update(old, newest, releases, &by_serial, &repository.lengths())).collect())
+}
+
 /// The lengths of the metadata that devices ask for.
-struct Lengths {
+pub(crate) struct Lengths {
     /// At every update: timestamp, snapshot, targets.
-    fresh: u64,
+    pub fresh: u64,
     /// Where no step leads to the newest release directly.
-    archive: u64,
+    pub archive: u64,
 }
 
 fn numbers(known: &Known, named: &mut HashSet<(Digest, u64)>) -> ReleaseStats {

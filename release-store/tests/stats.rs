@@ -109,3 +109,45 @@ fn the_program_prints_a_table_json_and_a_chart() {
     assert_eq!(json["releases"].as_array().unwrap().len(), 7);
     assert!(json["delta_ratio"].as_f64().unwrap() < 0.2);
 }
+
+/// What `publish` says of updates is what `stats` says then: also of what no patch gives, as most of a release that is new.
+#[test]
+fn publish_says_what_devices_really_download() {
+    let vendor = vendor();
+    let tree = vendor.path("tree");
+    fs::write(tree.join("another"), content(300_000, 9)).unwrap();
+    fs::write(vendor.path("updater"), common::program(1)).unwrap();
+    let publish = |version: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_release-store"));
+        command.arg("publish").arg(vendor.store()).arg("--keys").arg(vendor.keys.path()).args(more);
+        command.args(["--updater", &format!("linux-x86_64={}", vendor.path("updater").display())]);
+        command
+            .args(["--level", "3", "--release-version", version])
+            .arg(&tree)
+            .env("SOURCE_DATE_EPOCH", NOW.to_string());
+        let output = command.env("HOLDFAST_PASSPHRASE", "correct horse").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap())
+    };
+    let said: serde_json::Value = serde_json::from_str(&publish("2.0", &["--json"])[0]).unwrap();
+    let updates: Vec<_> = numbers(&vendor)
+        .updates
+        .into_iter()
+        .filter(|update| said["updates"].as_array().unwrap().iter().any(|said| said["version"] == update.version))
+        .collect();
+    assert_eq!(said["updates"].as_array().unwrap().len(), 5, "the last four and the keyframe: {said}");
+    for (update, said) in updates.iter().zip(said["updates"].as_array().unwrap()) {
+        assert!(update.bytes > 100_000 && said["bytes"] == update.bytes && said["to"] == "2.0", "{update:?} {said}");
+    }
+    assert_eq!((&said["files"], &said["bytes"]), (&3.into(), &480_000.into()), "{said}");
+    assert_eq!(said["updater_bytes"], said["updaters"][0]["bytes"], "{said}");
+
+    fs::write(tree.join("one more"), content(200_000, 10)).unwrap();
+    let [_, text] = publish("2.1", &[]);
+    let bytes = numbers(&vendor).updates.iter().find(|update| update.version == "2.0").unwrap().bytes;
+    assert!(
+        bytes > 50_000 && text.contains(&format!("update from 2.0: {} to download", indicatif::HumanBytes(bytes))),
+        "{text}"
+    );
+    assert!(text.contains("4 files of ") && text.contains("with updater linux-x86_64 0.1.0, "), "{text}");
+}

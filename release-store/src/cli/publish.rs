@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use firmware_image::updater_image::{Floors, UpdaterVersion};
 use release_store::keys::KeyDir;
 use release_store::publish::{
-    DEFAULT_CHANNEL, DEFAULT_LEVEL, DEFAULT_MODULE, DeltaFrom, PublishRequest, Published, StepMade, publish,
+    DEFAULT_CHANNEL, DEFAULT_LEVEL, DEFAULT_MODULE, DeltaFrom, PublishRequest, Published, publish,
 };
 use release_store::repository::Repository;
 use serde_json::json;
 
+use super::stats::update_json;
 use super::streams::say;
+use super::terminal::counted;
 use super::{KeysArgument, terminal};
 
 /// Publish a directory as a release
@@ -114,33 +116,26 @@ fn explain(published: &Published, fresh_until: &str) {
     say!("Published {} to {} (serial {}).", release.version, release.channel, release.serial);
     let (content, new) = (terminal::bytes(published.bytes), terminal::bytes(published.new_bytes));
     let added = terminal::bytes(published.pack_bytes + release.chunks.bytes + release.sealed.bytes);
-    say!(
-        "  {} files, {content}; {} new chunks of {new}; {added} added to the store",
-        published.files,
-        published.new_chunks
-    );
-    for step in &published.steps {
-        say!("  update from serial {}: {}", step.from, terminal::bytes(step_bytes(step)));
-    }
+    let (files, chunks) = (counted(published.files, "file"), counted(published.new_chunks, "new chunk"));
+    say!("  {files} of {content}; {chunks} of {new}; {added} added to the store");
     for updater in &published.updaters {
-        say!("  with updater {} {}", updater.platform, updater.version);
+        say!("  with updater {} {}, {}", updater.platform, updater.version, terminal::bytes(updater.size));
+    }
+    for update in &published.updates {
+        say!("  update from {}: {} to download", update.version, terminal::bytes(update.bytes));
     }
     say!("  The store is fresh until {fresh_until}.");
-}
-
-/// What a device takes by a step, if it needs all of its patches.
-fn step_bytes(step: &StepMade) -> u64 {
-    step.bytes + step.pack.map_or(0, |pack| pack.bytes)
 }
 
 fn as_json(published: &Published, fresh_until: &str) -> serde_json::Value {
     let release = &published.release;
     let updaters = published.updaters.iter().map(|updater| {
-        json!({"platform": updater.platform, "version": updater.version.to_string(), "sha256": updater.sha256.to_string()})
+        let (version, sha256) = (updater.version.to_string(), updater.sha256.to_string());
+        json!({"platform": updater.platform, "version": version, "bytes": updater.size, "sha256": sha256})
     });
     let steps = published.steps.iter().map(|step| {
         let patch_bytes = step.pack.map_or(0, |pack| pack.bytes);
-        json!({"from": step.from, "bytes": step_bytes(step), "patch_bytes": patch_bytes})
+        json!({"from": step.from, "bytes": step.bytes + patch_bytes, "patch_bytes": patch_bytes})
     });
     json!({
         "serial": release.serial,
@@ -149,12 +144,14 @@ fn as_json(published: &Published, fresh_until: &str) -> serde_json::Value {
         "published": release.published,
         "files": published.files,
         "bytes": published.bytes,
+        "updater_bytes": published.updater_bytes,
         "new_chunks": published.new_chunks,
         "new_bytes": published.new_bytes,
         "pack_bytes": published.pack_bytes,
         "chunk_list_bytes": release.chunks.bytes,
         "manifest_bytes": release.sealed.bytes,
         "steps": steps.collect::<Vec<_>>(),
+        "updates": published.updates.iter().map(update_json).collect::<Vec<_>>(),
         "updaters": updaters.collect::<Vec<_>>(),
         "fresh_until": fresh_until,
     })

@@ -136,6 +136,22 @@ fn way(update: &UpdateStats) -> String {
     }
 }
 
+pub(super) fn update_json(update: &UpdateStats) -> serde_json::Value {
+    let steps = match update.way {
+        Way::Steps(count) => Some(count),
+        Way::Chunks => None,
+    };
+    json!({
+        "channel": update.channel,
+        "serial": update.serial,
+        "version": update.version,
+        "to": update.to,
+        "steps": steps,
+        "bytes": update.bytes,
+        "whole_bytes": update.whole_bytes,
+    })
+}
+
 fn as_json(stats: &StoreStats) -> serde_json::Value {
     let releases = stats.releases.iter().map(|release| {
         json!({
@@ -153,24 +169,9 @@ fn as_json(stats: &StoreStats) -> serde_json::Value {
             "chunk_list_bytes": release.chunk_list_bytes,
         })
     });
-    let updates = stats.updates.iter().map(|update| {
-        let steps = match update.way {
-            Way::Steps(count) => Some(count),
-            Way::Chunks => None,
-        };
-        json!({
-            "channel": update.channel,
-            "serial": update.serial,
-            "version": update.version,
-            "to": update.to,
-            "steps": steps,
-            "bytes": update.bytes,
-            "whole_bytes": update.whole_bytes,
-        })
-    });
     json!({
         "releases": releases.collect::<Vec<_>>(),
-        "updates": updates.collect::<Vec<_>>(),
+        "updates": stats.updates.iter().map(update_json).collect::<Vec<_>>(),
         "store_bytes": stats.store_bytes,
         "content_bytes": stats.content_bytes,
         "chunk_bytes": stats.chunk_bytes,

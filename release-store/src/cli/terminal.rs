@@ -107,6 +107,11 @@ pub(super) fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
 }
 
+/// So many of a thing, for people.
+pub(super) fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A progress bar on stderr; nothing where that is no terminal.
 pub(super) struct Bar(ProgressBar);
 

@@ -34,6 +34,7 @@ use crate::manifest::{
 };
 use crate::repository::{Observer, Repository, Step, step};
 use crate::sealed;
+use crate::stats::{self, UpdateStats};
 use crate::store_files::{check_apart, read_small};
 use crate::trust::{CHUNKS_PREFIX, MANIFEST_PREFIX, MAX_STEPS, Release, Releases};
 use index::{Index, KnownUpdater};
@@ -131,8 +132,10 @@ pub struct Published {
     pub release: Release,
     /// Its files.
     pub files: u64,
-    /// Bytes of its files and updaters.
+    /// Their bytes.
     pub bytes: u64,
+    /// Bytes of its updaters.
+    pub updater_bytes: u64,
     /// Chunks that no release had before.
     pub new_chunks: u64,
     /// Bytes of content of those.
@@ -141,6 +144,8 @@ pub struct Published {
     pub pack_bytes: u64,
     /// The steps that lead to it.
     pub steps: Vec<StepMade>,
+    /// What devices download to have it that have a release which patches were to be made from.
+    pub updates: Vec<UpdateStats>,
     /// The updaters that travel with it.
     pub updaters: Vec<UpdaterEntry>,
 }
@@ -187,6 +192,7 @@ pub fn publish(
     check_apart(&request.tree, "the directory to publish", repository.writer().root(), "the store")?;
     let content_keys = keys.secrets(passphrase)?.content_keys;
     let key = content_keys.newest().ok_or_else(|| StoreError::Refused("there is no content key".into()))?;
+    let bases: Vec<u64> = delta_bases(repository.releases(), request)?.iter().map(|base| base.serial).collect();
 
     let files = tree::scan(&request.tree)?;
     let transport = repository.transport();
@@ -284,25 +290,32 @@ pub fn publish(
     let mut made = Vec::new();
     let reader = ContentReader::new(repository.releases(), &transport, product, &content_keys)?;
     let reader = RefCell::new(reader);
-    for base in delta_bases(repository.releases(), request)? {
-        let Some(edge) = patcher.step(base.serial, &reader, observer)? else { continue };
+    for base in &bases {
+        let Some(edge) = patcher.step(*base, &reader, observer)? else { continue };
         edge.write_pack(repository.writer())?;
-        let object = repository.write_object(&release.step_name(base.serial), &edge.sealed)?;
-        release.steps.push((base.serial, object));
-        made.push(StepMade { from: base.serial, bytes: object.bytes, pack: edge.step.pack });
+        let object = repository.write_object(&release.step_name(*base), &edge.sealed)?;
+        release.steps.push((*base, object));
+        made.push(StepMade { from: *base, bytes: object.bytes, pack: edge.step.pack });
     }
     step(observer, Step::StepsWritten)?;
     let mut releases = repository.releases().clone();
     releases.put(release.clone());
     repository.set_releases(releases, passphrase, request.now, observer)?;
+    // It is published by now, whatever is to be said of it.
+    let updates = stats::updates_to(serial, &bases, repository, &content_keys).unwrap_or_else(|error| {
+        observer.note(&format!("what updates download cannot be said: {error}"));
+        Vec::new()
+    });
     Ok(Published {
         files: files.len() as u64,
-        bytes: manifest.total_bytes() + updater_entries.iter().map(|updater| updater.size).sum::<u64>(),
+        bytes: manifest.total_bytes(),
+        updater_bytes: updater_entries.iter().map(|updater| updater.size).sum(),
         new_chunks,
         new_bytes,
         pack_bytes: pack.map_or(0, |pack| pack.bytes),
         release,
         steps: made,
+        updates,
         updaters: updater_entries,
     })
 }
