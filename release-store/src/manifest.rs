@@ -290,6 +290,9 @@ pub fn check_module(name: &str) -> Result<(), String> {
     check_word("module", name, MAX_MODULE_BYTES)
 }
 
+/// The platforms that Holdfast's own updaters run on. A board may have one of its own.
+pub const PLATFORMS: [&str; 3] = ["linux-x86_64", "linux-aarch64", "windows-x86_64"];
+
 /// Checks a platform's name.
 ///
 /// # Errors

@@ -1,7 +1,9 @@
 //! The program as people and scripts meet it.
 
+mod common;
+
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn run(dir: &Path, passphrase: Option<&str>, arguments: &[&str]) -> Output {
@@ -20,6 +22,17 @@ fn command(dir: &Path, passphrase: Option<&str>, arguments: &[&str]) -> Command 
 
 fn status(output: &Output) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8(output.stderr.clone()).unwrap())
+}
+
+/// Keys, an empty store, and a tree to publish.
+fn with_store() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().to_owned();
+    let init = ["init", "store", "--product", "Acme", "--keys", "keys"];
+    assert_eq!(status(&run(&at, Some("correct horse"), &init)).0, 0);
+    fs::create_dir(at.join("tree")).unwrap();
+    fs::write(at.join("tree/run.sh"), "#!/bin/sh\n").unwrap();
+    (dir, at)
 }
 
 #[test]
@@ -64,6 +77,30 @@ fn each_failure_has_its_exit_status_and_names_its_object() {
     }
     let help = go(&["--help"]).stdout;
     assert!(String::from_utf8(help).unwrap().contains("Exit status"));
+}
+
+#[test]
+fn a_platform_that_no_updater_runs_on_is_told_from_a_board_of_ones_own() {
+    let (_dir, at) = with_store();
+    let go = |arguments: &[&str]| run(&at, Some("correct horse"), arguments);
+    fs::write(at.join("program"), common::program(1)).unwrap();
+    let publish = |version: &str, more: &[&str]| {
+        let named = ["publish", "store", "--keys", "keys", "--level", "3", "--release-version", version, "tree"];
+        status(&go(&[&named, more].concat()))
+    };
+    for platform in ["linux", "linux-x86-64", "windows-x64"] {
+        let updater = format!("{platform}=program");
+        let (code, text) = publish("1.0.0", &["--updater", &updater]);
+        assert!(code == 2 && text.contains("linux-x86_64, linux-aarch64, windows-x86_64"), "{code} {text}");
+        let export = ["keys", "export", "keys", "--factory", "factory", "--updater", &updater];
+        assert_eq!(status(&go(&export)).0, 2);
+    }
+    let (code, text) = publish("1.0.0", &["--updater", "mps2-an386=program"]);
+    assert!(code == 0 && text.contains("Only a board of your own takes an updater for mps2-an386"), "{code} {text}");
+    let (code, text) = publish("1.1.0", &[]);
+    assert!(code == 0 && text.contains("with updater mps2-an386"), "{code} {text}");
+    let (code, text) = publish("1.2.0", &["--drop-updater", "mps2-an386"]);
+    assert!(code == 0 && !text.contains("mps2-an386"), "{code} {text}");
 }
 
 #[test]
@@ -185,7 +222,7 @@ fn whoever_reads_may_go_and_what_cannot_be_written_is_said_once() {
     // Nobody reads either stream any more.
     let alone = |arguments: &[&str]| {
         let [out, err] = [0, 1].map(|_| std::io::pipe().unwrap().1);
-        command(at, Some("correct horse"), arguments).stdout(out).stderr(err).status().unwrap().code()
+        command(&at, Some("correct horse"), arguments).stdout(out).stderr(err).status().unwrap().code()
     };
     assert_eq!(alone(&publish("1.0.0")), Some(0));
     assert_eq!(alone(&publish("1.0.0")), Some(6));
@@ -205,7 +242,7 @@ fn whoever_reads_may_go_and_what_cannot_be_written_is_said_once() {
     if cfg!(target_os = "linux") {
         let full = |arguments: &[&str]| {
             let full = fs::File::options().write(true).open("/dev/full").unwrap();
-            status(&command(at, Some("correct horse"), arguments).stdout(full).output().unwrap())
+            status(&command(&at, Some("correct horse"), arguments).stdout(full).output().unwrap())
         };
         for arguments in reading.iter().filter(|arguments| arguments[0] != "verify") {
             let (code, text) = full(arguments);

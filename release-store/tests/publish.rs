@@ -340,6 +340,49 @@ fn updaters_travel_are_signed_once_and_carried_on() {
 }
 
 #[test]
+fn an_updater_for_another_machine_is_refused_and_one_that_is_dropped_is_in_no_later_release() {
+    let (vendor, tree) = Vendor::with_release();
+    let place = vendor.path("updater");
+    let mut request = vendor.request(&tree, "1.1.0");
+    let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0".to_vec();
+    elf.extend(62_u16.to_le_bytes());
+    let mut pe = b"MZ".to_vec();
+    pe.resize(0x3c, 0);
+    pe.extend(0x40_u32.to_le_bytes());
+    pe.extend(b"PE\0\0\x64\x86");
+    let mut elf_32 = elf.clone();
+    elf_32[4] = 1;
+    let programs = [(elf, "linux-x86_64"), (pe, "windows-x86_64"), (elf_32, "another machine")];
+    for (head, runs_on) in &programs {
+        fs::write(&place, [head.clone(), program(1)].concat()).unwrap();
+        for platform in release_store::manifest::PLATFORMS.into_iter().filter(|platform| platform != runs_on) {
+            request.updaters = vec![(platform.into(), place.clone())];
+            let refused =
+                publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver).unwrap_err().to_string();
+            assert!(refused.contains(platform) && refused.contains(runs_on), "{refused}");
+        }
+    }
+    // What a board of one's own runs is its own affair.
+    request.updaters = vec![("mps2-an386".into(), place.clone())];
+    for (head, platform) in &programs[..2] {
+        let place = vendor.path(platform);
+        fs::write(&place, [head.clone(), program(2)].concat()).unwrap();
+        request.updaters.push(((*platform).into(), place));
+    }
+    let published = publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver).unwrap();
+    assert_eq!(published.updaters.len(), 3);
+    let mut dropping = vendor.request(&tree, "1.2.0");
+    dropping.dropped_updaters = vec!["mps2-an386".into()];
+    publish(&mut vendor.open(), &passphrase(), &dropping, &mut NoObserver).unwrap();
+    dropping.version = "1.3.0".into();
+    let refused = publish(&mut vendor.open(), &passphrase(), &dropping, &mut NoObserver).unwrap_err();
+    assert!(refused.to_string().contains("mps2-an386"), "{refused}");
+    let platforms: Vec<String> =
+        vendor.publish(&tree, "1.3.0").updaters.into_iter().map(|updater| updater.platform).collect();
+    assert_eq!(platforms, ["linux-x86_64", "windows-x86_64"]);
+}
+
+#[test]
 fn verify_finds_each_kind_of_damage_and_names_orphans() {
     let (vendor, tree) = Vendor::with_release();
     fs::write(tree.join("new.bin"), content(300_000, 42)).unwrap();

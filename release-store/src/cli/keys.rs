@@ -11,7 +11,7 @@ use release_store::keys::{ConfigRequest, FactoryExport, KeyDir, KeyKind, SignedU
 use release_store::repository::NoObserver;
 use serde_json::json;
 
-use super::publish::{platform_file, updater_version};
+use super::publish::{platform_file, say_foreign_platforms, updater_version};
 use super::streams::{out, say};
 use super::terminal;
 
@@ -184,6 +184,7 @@ impl Keys {
 impl Export {
     fn run(self) -> anyhow::Result<ExitCode> {
         let keys = KeyDir::open(&self.keys)?;
+        say_foreign_platforms(&self.updater);
         let passphrase = terminal::passphrase()?;
         let mut updaters = Vec::new();
         if !self.updater.is_empty() {

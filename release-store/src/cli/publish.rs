@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use firmware_image::updater_image::{Floors, UpdaterVersion};
 use release_store::keys::KeyDir;
+use release_store::manifest::{PLATFORMS, check_platform};
 use release_store::publish::{
     DEFAULT_CHANNEL, DEFAULT_LEVEL, DEFAULT_MODULE, DeltaFrom, PublishRequest, Published, publish,
 };
@@ -45,6 +46,9 @@ pub(super) struct Publish {
     /// An updater to travel with the release; stamped and signed unless it is. Repeatable. Platforms not named keep theirs
     #[arg(long, value_name = "PLATFORM=FILE", value_parser = platform_file)]
     updater: Vec<(String, PathBuf)>,
+    /// Take the updater for this platform over no longer; devices keep theirs. Repeatable
+    #[arg(long, value_name = "PLATFORM")]
+    drop_updater: Vec<String>,
     /// The version of updaters signed now [default: one after the newest, or the same where nothing changed]
     #[arg(long, value_name = "X.Y.Z", value_parser = updater_version)]
     updater_version: Option<UpdaterVersion>,
@@ -87,7 +91,9 @@ impl Publish {
         request.channel = self.channel;
         request.module = self.module;
         request.ignore = self.ignore;
+        say_foreign_platforms(&self.updater);
         request.updaters = self.updater;
+        request.dropped_updaters = self.drop_updater;
         request.updater_version = self.updater_version;
         let key_serial = if self.retire_updater_keys { keys.certificate().serial } else { 0 };
         request.updater_floors = Floors { version: self.updater_floor.unwrap_or_default(), key_serial };
@@ -159,8 +165,20 @@ fn as_json(published: &Published, fresh_until: &str) -> serde_json::Value {
 
 pub(super) fn platform_file(text: &str) -> Result<(String, PathBuf), String> {
     let (platform, file) = text.split_once('=').ok_or("write it like linux-x86_64=path/to/updater")?;
-    release_store::manifest::check_platform(platform)?;
+    check_platform(platform)?;
+    // What Holdfast has an updater for is named so; a board of one's own has another name.
+    if !PLATFORMS.contains(&platform) && (platform.starts_with("linux") || platform.starts_with("windows")) {
+        return Err(format!("no updater runs on {platform:?}; there are {}", PLATFORMS.join(", ")));
+    }
     Ok((platform.to_owned(), file.into()))
+}
+
+/// Says of updaters that no computer asks for.
+pub(super) fn say_foreign_platforms(updaters: &[(String, PathBuf)]) {
+    for (platform, _) in updaters.iter().filter(|(platform, _)| !PLATFORMS.contains(&platform.as_str())) {
+        let known = PLATFORMS.join(", ");
+        say!("Only a board of your own takes an updater for {platform}: Holdfast's run on {known}.");
+    }
 }
 
 pub(super) fn updater_version(text: &str) -> Result<UpdaterVersion, String> {

@@ -14,6 +14,8 @@ use firmware_image::updater_image::{
 
 use super::{FactoryExport, KeyDir, KeyKind, Passphrase, ProductSecrets};
 use crate::error::StoreError;
+use crate::manifest::{PLATFORMS, check_platform};
+use crate::patch;
 
 /// A key directory of either kind.
 #[derive(Debug)]
@@ -114,7 +116,7 @@ impl KeySource {
     /// stamped and signed with `version` and `floors`, which only the release machine's keys can do.
     ///
     /// # Errors
-    /// `Refused` names what is wrong with the program; `Key`, `WrongPassphrase`.
+    /// `Refused` names what is wrong with the program, as one for another platform; `Key`, `WrongPassphrase`.
     pub fn updater(
         &self,
         passphrase: Option<&Passphrase>,
@@ -191,7 +193,12 @@ fn already_signed(
     platform: &str,
     program: &[u8],
 ) -> Result<Option<SignedUpdater>, StoreError> {
-    crate::manifest::check_platform(platform).map_err(StoreError::Refused)?;
+    check_platform(platform).map_err(StoreError::Refused)?;
+    if let Some(found) = patch::platform(program).filter(|found| PLATFORMS.contains(&platform) && *found != platform) {
+        let reason =
+            format!("the updater for {platform} is a program for {found}: name the one that was built for {platform}");
+        return Err(StoreError::Refused(reason));
+    }
     let refuse = |error: ImageError| StoreError::Refused(format!("the updater for {platform}: {error}"));
     let mut buffer = [0; MAX_TRAILER_BYTES];
     let trailer = match updater_image::verify_bytes(program, vendor, &mut buffer) {

@@ -27,7 +27,7 @@ mod streams;
 
 pub use apply::apply;
 #[cfg(feature = "publish")]
-pub use make::{is_program, make};
+pub use make::{is_program, make, platform};
 
 /// The most bytes of all sources, and of all targets, of a patch: FAT32's limit for a file.
 pub const MAX_IMAGE_BYTES: u64 = u32::MAX as u64;

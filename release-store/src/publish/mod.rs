@@ -74,6 +74,8 @@ pub struct PublishRequest {
     pub ignore: Vec<String>,
     /// Updaters, by platform. Platforms that are not named keep the updater of the channel's newest release.
     pub updaters: Vec<(String, PathBuf)>,
+    /// Platforms whose updater the release does not take over from there.
+    pub dropped_updaters: Vec<String>,
     /// The version of updaters that are signed now; `None`: the one after the newest, unless nothing changed.
     pub updater_version: Option<UpdaterVersion>,
     /// What updaters signed now no longer let run.
@@ -112,6 +114,7 @@ impl PublishRequest {
             module: DEFAULT_MODULE.into(),
             ignore: Vec::new(),
             updaters: Vec::new(),
+            dropped_updaters: Vec::new(),
             updater_version: None,
             updater_floors: Floors::default(),
             level: DEFAULT_LEVEL,
@@ -198,6 +201,13 @@ pub fn publish(
     let transport = repository.transport();
     let product = keys.product();
     let mut index = Index::read(repository.releases(), &transport, product, &request.channel, &content_keys)?;
+    for platform in &request.dropped_updaters {
+        if index.carried.remove(platform).is_none() {
+            let reason =
+                format!("the newest release of {} has no updater for {platform} to be dropped", request.channel);
+            return Err(StoreError::Refused(reason));
+        }
+    }
     let updaters = make_updaters(repository, passphrase, request, &index)?;
 
     let total = files.iter().map(|file| file.size).chain(updaters.iter().map(|u| u.image.len() as u64)).sum();

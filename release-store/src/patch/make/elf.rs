@@ -10,6 +10,16 @@ const EH_FRAME_HEADER: u32 = 0x6474_e550;
 const SYMBOL_TABLE: u32 = 2;
 const EXECUTABLE: u32 = 1;
 
+/// What an ELF program runs on, as platforms are named; `None` for what is no ELF file.
+pub(super) fn platform(file: &[u8]) -> Option<&'static str> {
+    let [b'\x7f', b'E', b'L', b'F', class @ 1..=2, order @ 1..=2] = *file.get(..6)? else { return None };
+    Some(match (class, order, Bytes(file).u16(18)?) {
+        (2, 1, MACHINE_X86_64) => "linux-x86_64",
+        (2, 1, MACHINE_ARM64) => "linux-aarch64",
+        _ => "another machine",
+    })
+}
+
 /// The address space of a little-endian ELF64 program for a machine that is known; `None` for anything else.
 pub(super) fn space(file: &[u8]) -> Option<AddressSpace> {
     let bytes = Bytes(file);

@@ -54,6 +54,11 @@ pub fn is_program(file: &[u8]) -> bool {
     space(file).is_some()
 }
 
+/// The platform that a program runs on, by its head; `None` for what is no ELF or PE file.
+pub fn platform(file: &[u8]) -> Option<&'static str> {
+    elf::platform(file).or_else(|| pe::platform(file))
+}
+
 /// Matches of what is left when no address stands in the way: first with all of them blank, then with each field naming
 /// its target in the new image.
 fn executable_matches(old: &[u8], new: &[u8], spaces: &Spaces) -> Vec<Match> {

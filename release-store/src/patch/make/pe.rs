@@ -8,16 +8,28 @@ const MACHINE_ARM64: u16 = 0xaa64;
 const MAGIC_PE32_PLUS: u16 = 0x20b;
 const EXECUTABLE: u32 = 0x2000_0000;
 
-/// The address space of a PE32+ program for a machine that is known; `None` for anything else.
-pub(super) fn space(file: &[u8]) -> Option<AddressSpace> {
+/// What a PE program runs on, as platforms are named; `None` for what is no PE file.
+pub(super) fn platform(file: &[u8]) -> Option<&'static str> {
     let bytes = Bytes(file);
+    Some(match bytes.u16(header(file)? + 4)? {
+        MACHINE_X86_64 => "windows-x86_64",
+        _ => "another machine with Windows",
+    })
+}
+
+/// Where a PE file's header stands.
+fn header(file: &[u8]) -> Option<usize> {
     if file.get(..2)? != b"MZ" {
         return None;
     }
-    let header = bytes.u32(0x3c)? as usize;
-    if file.get(header..header.checked_add(4)?)? != b"PE\0\0" {
-        return None;
-    }
+    let header = Bytes(file).u32(0x3c)? as usize;
+    (file.get(header..header.checked_add(4)?)? == b"PE\0\0").then_some(header)
+}
+
+/// The address space of a PE32+ program for a machine that is known; `None` for anything else.
+pub(super) fn space(file: &[u8]) -> Option<AddressSpace> {
+    let bytes = Bytes(file);
+    let header = header(file)?;
     let code = match bytes.u16(header + 4)? {
         MACHINE_X86_64 => RegionKind::X86,
         MACHINE_ARM64 => RegionKind::Arm64,
