@@ -178,6 +178,15 @@ pub enum StoreError {
         /// What it is.
         kind: &'static str,
     },
+    /// A tree that no release can hold, for what is in it.
+    #[cfg(feature = "publish")]
+    #[error("{}: {problem}", path.display())]
+    Tree {
+        /// The tree, or an entry of it.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// A key file that is missing, damaged, or not of this kind.
     #[cfg(feature = "publish")]
     #[error("the key file {}: {reason}", path.display())]

@@ -151,8 +151,8 @@ impl<'k> Repository<'k> {
     /// # Errors
     /// `Refused` where there is a store already.
     pub fn init(root: &Path, keys: &'k KeyDir, passphrase: &Passphrase, now: i64) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(root).map_err(StoreError::io("create", root))?;
         check_apart(root, "the store", keys.path(), "the keys")?;
+        std::fs::create_dir_all(root).map_err(StoreError::io("create", root))?;
         let held = keys.hold()?;
         let writer = StoreWriter::lock(root)?;
         if writer.at(TIMESTAMP).exists() {

@@ -179,23 +179,54 @@ fn create_dirs(root: &Path, directory: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Refuses two directories of which one holds the other, or is it; each has its name for people. What is not there is apart.
+/// A path without links, of which the end need not be there yet; `None` for one that leads nowhere.
+fn real(path: &Path) -> Result<Option<PathBuf>, StoreError> {
+    match fs::canonicalize(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            Ok(real(parent)?.map(|parent| parent.join(name)))
+        }
+        found => found.map(Some).map_err(StoreError::io("find", path)),
+    }
+}
+
+/// Refuses a directory that is, or is to be, in one that `is_other` knows as something to be kept apart from it.
+///
+/// # Errors
+/// `Refused`; `Io`.
+pub(crate) fn check_not_in(
+    directory: &Path,
+    name: &str,
+    is_other: impl Fn(&Path) -> bool,
+    other_name: &str,
+) -> Result<(), StoreError> {
+    let above = real(directory)?.and_then(|real| real.ancestors().find(|above| is_other(above)).map(Path::to_owned));
+    above.map_or(Ok(()), |above| Err(not_apart(directory, name, &above, other_name)))
+}
+
+/// Whether a directory is a store.
+pub(crate) fn is_store(directory: &Path) -> bool {
+    directory.join(TIMESTAMP).is_file()
+}
+
+/// Refuses two directories of which one holds the other, or is it; each has its name for people.
 ///
 /// # Errors
 /// `Refused`; `Io`.
 pub(crate) fn check_apart(a: &Path, a_name: &str, b: &Path, b_name: &str) -> Result<(), StoreError> {
-    let real = |path: &Path| match fs::canonicalize(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        found => found.map(Some).map_err(StoreError::io("find", path)),
-    };
     let (Some(real_a), Some(real_b)) = (real(a)?, real(b)?) else { return Ok(()) };
     if !real_a.starts_with(&real_b) && !real_b.starts_with(&real_a) {
         return Ok(());
     }
+    Err(not_apart(a, a_name, b, b_name))
+}
+
+fn not_apart(a: &Path, a_name: &str, b: &Path, b_name: &str) -> StoreError {
     let (a, b) = (a.display(), b.display());
-    Err(StoreError::Refused(format!(
+    StoreError::Refused(format!(
         "{a_name} ({a}) and {b_name} ({b}) lie in one another: what is published is read by everybody, so keep them apart"
-    )))
+    ))
 }
 
 /// Makes the names in `directory` durable, where the platform lets a directory be flushed.

@@ -9,9 +9,10 @@ use std::fs;
 use std::path::Path;
 
 use common::{DAY, NOW, Vendor, copy_tree, files, grow, passphrase, program};
+use firmware_image::device_config::{Policies, Profile};
 use firmware_image::updater_image::{Floors, UpdaterVersion};
 use release_store::gc::{Policy, collect};
-use release_store::keys::KeyDir;
+use release_store::keys::{ConfigRequest, FactoryExport, KeyDir};
 use release_store::mirror::{mirror, mirror_quietly};
 use release_store::publish::publish;
 use release_store::repository::{NoObserver, Observer, Repository};
@@ -113,6 +114,47 @@ fn keys_store_and_tree_do_not_lie_in_one_another() {
     let said = refused(Repository::init(&vendor.path("web"), &keys, &passphrase(), NOW));
     assert!(said.contains("read by everybody"), "{said}");
     assert!(!vendor.path("web").join(TIMESTAMP).exists());
+    // Before anything is made.
+    let said = refused(Repository::init(&vendor.keys.path().join("new/store"), &vendor.keys, &passphrase(), NOW));
+    assert!(said.contains("the keys") && !vendor.keys.path().join("new").exists(), "{said}");
+    let said = refused(KeyDir::create(&vendor.store().join("keys"), "Acme Notes", &passphrase(), NOW));
+    assert!(said.contains("a store") && !vendor.store().join("keys").exists(), "{said}");
+}
+
+#[test]
+fn a_factory_export_lies_in_no_store() {
+    let (vendor, _) = Vendor::with_release();
+    let request = ConfigRequest {
+        channel: "stable".into(),
+        profile: Profile::Stick,
+        align_bytes: 4 << 20,
+        servers: Vec::new(),
+        client_commands: Vec::new(),
+        policies: Policies::default(),
+    };
+    let before = files(&vendor.store());
+    for place in ["store/factory", "store/packs/deep/factory", "keys/../store/factory"] {
+        let export = FactoryExport::create(&vendor.path(place), &vendor.keys, &passphrase(), &request, &[]);
+        let said = refused(export);
+        assert!(said.contains("a store") && said.contains("read by everybody"), "{place}: {said}");
+    }
+    assert_eq!(files(&vendor.store()), before);
+}
+
+#[test]
+fn keys_in_a_tree_are_known_by_what_they_hold_and_published_to_nobody() {
+    let (vendor, tree) = Vendor::with_release();
+    copy_tree(vendor.keys.path(), &tree.join("config"));
+    fs::rename(tree.join("config/vendor.key"), tree.join("part-0/notes.txt")).unwrap();
+    let before = files(&vendor.store());
+    let error = vendor.try_publish(&tree, "1.1.0").unwrap_err();
+    assert!(matches!(error, StoreError::Tree { .. }), "{error:?}");
+    let said = error.to_string();
+    for name in ["config/root.key", "config/content.key", "part-0/notes.txt"] {
+        assert!(said.contains(name), "{said}");
+    }
+    assert!(!said.contains("product.json"), "{said}");
+    assert_eq!(files(&vendor.store()), before);
 }
 
 #[test]

@@ -117,7 +117,7 @@ pub(crate) fn main() -> ExitCode {
 fn status(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<StoreError>() {
         Some(StoreError::Key { .. } | StoreError::WrongPassphrase { .. }) => 3,
-        Some(StoreError::Path { .. } | StoreError::NotAFile { .. }) => 4,
+        Some(StoreError::Path { .. } | StoreError::NotAFile { .. } | StoreError::Tree { .. }) => 4,
         Some(StoreError::Locked { .. }) => 5,
         Some(StoreError::AlreadyPublished { .. }) => 6,
         _ => 1,

@@ -23,7 +23,7 @@ use super::source::sign_config;
 use super::{ConfigRequest, KeyDir, KeyKind, Passphrase, ProductSecrets, SignedUpdater, decode_key};
 use crate::content_key::{ContentKey, ContentKeys};
 use crate::error::StoreError;
-use crate::store_files::{json, read_small, sync_dir, write_secret};
+use crate::store_files::{check_not_in, is_store, json, read_small, sync_dir, write_secret};
 use crate::trust::MAX_ROOT_BYTES;
 
 const FACTORY_FILE: &str = "factory.json";
@@ -106,6 +106,7 @@ impl FactoryExport {
         if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(StoreError::Refused(format!("{} is not empty; name a new directory", dir.display())));
         }
+        check_not_in(dir, "the factory export", is_store, "a store")?;
         super::create_private_dir(dir)?;
         let vendor = keys.signing_key(KeyKind::Vendor, passphrase)?;
         let secrets = keys.secrets(passphrase)?;

@@ -142,6 +142,12 @@ pub(super) fn write(
     store_files::write_secret(path, &store_files::json(&file))
 }
 
+/// Whether the file at `path` is a key file, whatever its name.
+pub(crate) fn is_at(path: &Path) -> Result<bool, StoreError> {
+    let bytes = store_files::read_small(path, MAX_KEY_FILE_BYTES)?.unwrap_or_default();
+    Ok(bytes.starts_with(b"{") && serde_json::from_slice::<KeyFile>(&bytes).is_ok())
+}
+
 /// Reads the secret of `kind` from `path`.
 pub(super) fn read(
     path: &Path,

@@ -32,7 +32,7 @@ pub use source::{ConfigRequest, KeySource, SignedUpdater, sign_updater};
 use crate::content_key::{CONTENT_KEY_BYTES, ContentKey, ContentKeys};
 use crate::error::StoreError;
 use crate::manifest::check_product;
-use crate::store_files::{self, Lock, json, read_small, sync_dir};
+use crate::store_files::{self, Lock, check_not_in, json, read_small, sync_dir};
 use crate::trust::{MAX_KEPT_ROOTS, MAX_ROOT_BYTES};
 use crate::tuf::{self, TufKey, TufPublicKey};
 
@@ -101,6 +101,7 @@ impl KeyDir {
                 dir.display()
             )));
         }
+        check_not_in(dir, "the keys", store_files::is_store, "a store")?;
         // Made in a directory of its own and moved out of it, the one last that makes them a directory of keys.
         create_private_dir(dir)?;
         let beside = dir.join(UNFINISHED);

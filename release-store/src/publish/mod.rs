@@ -168,7 +168,7 @@ pub struct StepMade {
 /// Publishes a release.
 ///
 /// # Errors
-/// `AlreadyPublished`; `Path`, `NotAFile`, `TooLarge` for a tree that no release can hold; `Refused`, also for a clock that
+/// `AlreadyPublished`; `Path`, `NotAFile`, `Tree` for a tree that no release can hold; `Refused`, also for a clock that
 /// cannot be right; `Key`, `WrongPassphrase`, `Io`; `Stopped` where `observer` said so. Nothing that was published changes.
 pub fn publish(
     repository: &mut Repository<'_>,
@@ -198,6 +198,7 @@ pub fn publish(
     let bases: Vec<u64> = delta_bases(repository.releases(), request)?.iter().map(|base| base.serial).collect();
 
     let files = tree::scan(&request.tree)?;
+    tree::check_no_keys(&request.tree, &files)?;
     let transport = repository.transport();
     let product = keys.product();
     let mut index = Index::read(repository.releases(), &transport, product, &request.channel, &content_keys)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::error::StoreError;
+use crate::keys::key_file::{self, MAX_KEY_FILE_BYTES};
 use crate::manifest::{MAX_FILE_BYTES, MAX_FILES};
 use crate::paths::{PathProblem, PathSet};
 
@@ -44,6 +45,22 @@ pub(super) fn scan(tree: &Path) -> Result<Vec<SourceFile>, StoreError> {
         paths.insert(&file.path)?;
     }
     Ok(files)
+}
+
+/// Refuses files that are keys: a release goes to every device.
+pub(super) fn check_no_keys(tree: &Path, files: &[SourceFile]) -> Result<(), StoreError> {
+    let mut keys = Vec::new();
+    for file in files.iter().filter(|file| file.size <= MAX_KEY_FILE_BYTES) {
+        if key_file::is_at(&file.source)? {
+            keys.push(file.path.as_str());
+        }
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let problem =
+        format!("there are keys in it, and a release goes to every device; take them out: {}", keys.join(", "));
+    Err(StoreError::Tree { path: tree.to_owned(), problem })
 }
 
 /// Whether `files`, which were read meanwhile, are still what is below `tree`. What would be signed else is a release that nobody made.
