@@ -1,7 +1,8 @@
 //! A copy of a store elsewhere, at every moment a sound one: what is named first, the timestamp last.
 //!
 //! Needs no keys: packs and targets are named by their digests, and the metadata must hang together under the store's
-//! own first root. A copy that is newer than its source, or of another store, is refused.
+//! own first root. Which packs there have to be is sealed, so only who has the keys can tell that one is missing. A copy
+//! that is newer than its source, or of another store, is refused.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -12,11 +13,17 @@ use firmware_image::Digest;
 use firmware_image::digest::Hasher;
 use sigstore_tuf::{Metadata, Timestamp};
 
+use crate::content_key::ContentKeys;
 use crate::error::StoreError;
+use crate::gc::survey::survey;
+use crate::keys::KeyDir;
 use crate::repository::{NoObserver, Observer};
-use crate::store_files::{DOOMED, LOCK, StoreWriter, TEMPORARY, TIMESTAMP, digest_of, read_small};
+use crate::store_files::{
+    DOOMED, LOCK, StoreWriter, TEMPORARY, TIMESTAMP, check_apart, check_not_in, digest_of, is_store, not_a_store,
+    read_small,
+};
 use crate::transport::{Directory, GetOutcome, Sink, Transport, TransportError};
-use crate::trust::{MAX_ROOT_BYTES, MAX_TIMESTAMP_BYTES, MemoryCache, Releases, Trust};
+use crate::trust::{MAX_ROOT_BYTES, MAX_TIMESTAMP_BYTES, MemoryCache, Release, Releases, Trust};
 
 /// What a mirror run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,6 +37,9 @@ pub struct Mirrored {
     pub kept: u64,
 }
 
+/// The directories of a store, in the order in which their files may appear.
+const PARTS: [&str; 3] = ["packs", "targets", "metadata"];
+
 /// A file of a store, and where its name says what it is.
 pub(crate) struct Item {
     pub path: String,
@@ -38,19 +48,22 @@ pub(crate) struct Item {
 }
 
 /// Brings `destination` (created where it does not exist) in step with `source`. With `check`, files that are there
-/// already are read and put right where they are damaged.
+/// already are read and put right where they are damaged. With `keys`, the product and its content keys, a copy that would
+/// lack a pack gets no timestamp.
 ///
 /// # Errors
-/// `WrongDigest` for a damaged source; `Rollback` for a copy that is newer; `Refused` for one of another store; `Io`.
+/// `WrongDigest` for a damaged source; `Refused` for one that lacks something, for a copy that is newer or of another store, and
+/// for a directory that is no copy or lies where none may; `Io`.
 pub fn mirror(
     source: &Path,
     destination: &Path,
     check: bool,
+    keys: Option<(&str, &ContentKeys)>,
     observer: &mut dyn Observer,
 ) -> Result<Mirrored, StoreError> {
     // Read first: all that it names is there by now, whatever is published meanwhile.
-    let timestamp = read_small(&source.join(TIMESTAMP), MAX_TIMESTAMP_BYTES)?
-        .ok_or_else(|| StoreError::Refused(format!("{} is not a store", source.display())))?;
+    let timestamp = read_small(&source.join(TIMESTAMP), MAX_TIMESTAMP_BYTES)?.ok_or_else(|| not_a_store(source))?;
+    check_place(source, destination)?;
     let root = first_root(source)?;
     Trust::new(&root, MemoryCache::new())?.offline(&Directory::new(source))?;
 
@@ -74,7 +87,10 @@ pub fn mirror(
             Ok(_) => {
                 let (known, offered) = (timestamp_version(&known)?, timestamp_version(&timestamp)?);
                 if known > offered {
-                    return Err(StoreError::Rollback { role: "timestamp".into(), known, offered });
+                    return Err(StoreError::Refused(format!(
+                        "{to} is newer than {from} (timestamp {known}, not {offered}): bring {from} in step first, \
+                         `mirror {to} {from}`, then do this again"
+                    )));
                 }
                 check_same_history(source, destination, &items)?;
             }
@@ -115,6 +131,9 @@ pub fn mirror(
     let promised = View { timestamp: Some(&timestamp), ..View::of(source, destination) };
     let releases = Trust::new(&root, MemoryCache::new())?.offline(&promised)?;
     check_objects(source, destination, &releases)?;
+    if let Some((product, keys)) = keys {
+        check_packs(source, &promised, &releases, product, keys)?;
+    }
     if read_small(&destination.join(TIMESTAMP), MAX_TIMESTAMP_BYTES)?.as_ref() != Some(&timestamp) {
         writer.replace(TIMESTAMP, &timestamp)?;
         result.files += 1;
@@ -151,19 +170,62 @@ fn check_same_history(source: &Path, destination: &Path, items: &[Item]) -> Resu
     Ok(())
 }
 
+/// Refuses a copy inside the store, or the other way round, one among keys, and one in a directory with something else in it.
+fn check_place(source: &Path, destination: &Path) -> Result<(), StoreError> {
+    check_apart(source, "the store", destination, "its copy")?;
+    check_not_in(destination, "the copy", |above| KeyDir::open(above).is_ok(), "a directory of keys")?;
+    let entries = match fs::read_dir(destination) {
+        Ok(entries) if !is_store(destination) => entries,
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(StoreError::io("read", destination)(error));
+        }
+        _ => return Ok(()),
+    };
+    // What an interrupted run leaves is gone on with.
+    let is_a_copys = |name: &str| is_writers_own(name) || PARTS.contains(&name);
+    let mut names = entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.find(|name| !is_a_copys(name)).map_or(Ok(()), |name| {
+        let to = destination.display();
+        Err(StoreError::Refused(format!("{to} is no copy of a store, and {name:?} is in it: name a new directory")))
+    })
+}
+
 /// Refuses a copy that lacks what its metadata names. Which packs there have to be is sealed.
 fn check_objects(source: &Path, destination: &Path, releases: &Releases) -> Result<(), StoreError> {
     for release in releases.iter() {
         let steps = release.steps.iter().map(|(from, object)| object.path(&release.step_name(*from)));
         let objects = [release.manifest_path(), release.chunks.path(&release.chunks_name())].into_iter().chain(steps);
         if let Some(missing) = objects.into_iter().find(|path| !destination.join(path).is_file()) {
-            let (from, version) = (source.display(), &release.version);
-            return Err(StoreError::Refused(format!(
-                "{missing} of release {version} is not in {from}: the store is damaged (see `verify`), and its copy stays as it was"
-            )));
+            return Err(lacks(source, &missing, release));
         }
     }
     Ok(())
+}
+
+/// Refuses a copy that lacks a pack which a chunk list or a step names.
+fn check_packs(
+    source: &Path,
+    copy: &View<'_>,
+    releases: &Releases,
+    product: &str,
+    keys: &ContentKeys,
+) -> Result<(), StoreError> {
+    for known in survey(releases, copy, product, keys, &mut NoObserver)? {
+        let of_steps = known.steps.iter().filter_map(|step| step.step.pack.as_ref());
+        for pack in known.list.packs.iter().chain(of_steps) {
+            if !copy.copy.root().join(pack.path()).is_file() {
+                return Err(lacks(source, &pack.path(), &known.release));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn lacks(source: &Path, missing: &str, release: &Release) -> StoreError {
+    let (from, version) = (source.display(), &release.version);
+    StoreError::Refused(format!(
+        "{missing} of release {version} is not in {from}: the store is damaged (see `verify`), and its copy stays as it was"
+    ))
 }
 
 /// A copy with its source's roots, up to this one, and with another timestamp: as it will be when these stand.
@@ -215,7 +277,7 @@ impl Transport for View<'_> {
 /// # Errors
 /// As there.
 pub fn mirror_quietly(source: &Path, destination: &Path) -> Result<Mirrored, StoreError> {
-    mirror(source, destination, false, &mut NoObserver)
+    mirror(source, destination, false, None, &mut NoObserver)
 }
 
 /// The lowest root of a store: what its copies are told apart by, and what whoever has no trusted root must take.
@@ -224,12 +286,15 @@ pub fn mirror_quietly(source: &Path, destination: &Path) -> Result<Mirrored, Sto
 /// `Refused` where there is none; `Io`.
 pub fn first_root(store: &Path) -> Result<Vec<u8>, StoreError> {
     let directory = store.join("metadata");
-    let entries = fs::read_dir(&directory).map_err(StoreError::io("read", &directory))?;
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(not_a_store(store)),
+        entries => entries.map_err(StoreError::io("read", &directory))?,
+    };
     let versions = entries
         .filter_map(Result::ok)
         .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".root.json")?.parse::<u64>().ok());
     let first = versions.min();
-    let missing = || StoreError::Refused(format!("{} has no root metadata: it is not a store", store.display()));
+    let missing = || StoreError::Refused(format!("{} has no root metadata: copy it from the store", store.display()));
     let path = directory.join(format!("{}.root.json", first.ok_or_else(missing)?));
     read_small(&path, MAX_ROOT_BYTES)?.ok_or_else(missing)
 }
@@ -243,7 +308,7 @@ fn timestamp_version(bytes: &[u8]) -> Result<u64, StoreError> {
 /// All immutable files of a store, in the order in which they may appear: packs, targets, metadata.
 pub(crate) fn list(store: &Path) -> Result<Vec<Item>, StoreError> {
     let mut items = Vec::new();
-    for directory in ["packs", "targets", "metadata"] {
+    for directory in PARTS {
         let mut found = Vec::new();
         walk(store, directory, &mut found)?;
         found.sort_by(|a, b| a.path.cmp(&b.path));

@@ -11,6 +11,7 @@ use crate::error::StoreError;
 use crate::gc::doomed;
 use crate::gc::survey::{Known, KnownStep, survey};
 use crate::repository::{NoObserver, Observer, Repository};
+use crate::store_files::{is_store, not_a_store};
 use crate::transport::Directory;
 use crate::trust::{ARCHIVE, MemoryCache, Releases, Trust};
 use crate::update_cost::{by_chunks, by_steps, whole};
@@ -117,8 +118,8 @@ pub fn stats(
     keys: &ContentKeys,
     observer: &mut dyn Observer,
 ) -> Result<StoreStats, StoreError> {
-    if !root.join(crate::store_files::TIMESTAMP).is_file() {
-        return Err(StoreError::Refused(format!("{} is not a store: it has no timestamp", root.display())));
+    if !is_store(root) {
+        return Err(not_a_store(root));
     }
     let transport = Directory::new(root);
     let metadata = Trust::new(trusted_root, MemoryCache::new())?.offline_known(&transport)?;

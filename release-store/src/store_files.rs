@@ -210,6 +210,11 @@ pub(crate) fn is_store(directory: &Path) -> bool {
     directory.join(TIMESTAMP).is_file()
 }
 
+/// What is said of a directory that has to be one.
+pub(crate) fn not_a_store(directory: &Path) -> StoreError {
+    StoreError::Refused(format!("{} is not a store: it has no {TIMESTAMP}", directory.display()))
+}
+
 /// Refuses two directories of which one holds the other, or is it; each has its name for people.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ use crate::manifest::Manifest;
 use crate::mirror::is_writers_own;
 use crate::repository::Observer;
 use crate::step::Step;
-use crate::store_files::{TIMESTAMP, digest_of};
+use crate::store_files::{TIMESTAMP, digest_of, is_store, not_a_store};
 use crate::transport::Directory;
 use crate::trust::{ARCHIVE, MemoryCache, Release, Trust, VerifiedManifest};
 
@@ -52,8 +52,8 @@ pub fn verify(
     keys: &ContentKeys,
     observer: &mut dyn Observer,
 ) -> Result<Verified, StoreError> {
-    if !root.join(TIMESTAMP).is_file() {
-        return Err(StoreError::Refused(format!("{} is not a store: it has no timestamp", root.display())));
+    if !is_store(root) {
+        return Err(not_a_store(root));
     }
     let transport = Directory::new(root);
     let known = Trust::new(trusted_root, MemoryCache::new())?.offline_known(&transport)?;

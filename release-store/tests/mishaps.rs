@@ -272,6 +272,51 @@ fn a_copy_gets_no_timestamp_for_what_it_lacks() {
     mirror_quietly(&vendor.store(), &copy).unwrap();
 }
 
+#[test]
+fn a_pack_that_the_store_lost_is_missed_by_whoever_has_the_keys_and_comes_back_from_the_copy() {
+    let (vendor, tree) = Vendor::with_release();
+    let (store, copy, keys) = (vendor.store(), vendor.path("copy"), vendor.content_keys());
+    let with_keys = Some(("Acme Notes", &keys));
+    mirror(&store, &copy, false, with_keys, &mut NoObserver).unwrap();
+    let packs = |at: &Path| -> Vec<String> {
+        files(at).into_iter().map(|(name, _)| name).filter(|name| name.starts_with("packs/")).collect()
+    };
+    let before = packs(&store);
+    fs::remove_file(store.join(&before[0])).unwrap();
+    fs::write(tree.join("new.bin"), "new").unwrap();
+    vendor.publish(&tree, "1.1.0");
+    // The copy has it still; a new one would lack it.
+    let new = vendor.path("new");
+    let said = refused(mirror(&store, &new, false, with_keys, &mut NoObserver));
+    assert!(said.contains(&before[0]) && said.contains("1.0.0") && !new.join(TIMESTAMP).exists(), "{said}");
+    let said = refused(mirror(&copy, &store, true, None, &mut NoObserver));
+    assert!(said.contains(&format!("mirror {} {}", store.display(), copy.display())), "{said}");
+    mirror(&store, &copy, false, with_keys, &mut NoObserver).unwrap();
+    assert_eq!(mirror(&copy, &store, true, None, &mut NoObserver).unwrap().files, 1);
+    assert!(packs(&store).contains(&before[0]));
+    mirror(&store, &new, false, with_keys, &mut NoObserver).unwrap();
+}
+
+#[test]
+fn a_copy_goes_into_nothing_that_is_something_else() {
+    let (vendor, tree) = Vendor::with_release();
+    let store = vendor.store();
+    let before = files(vendor.dir.path());
+    for (place, why) in
+        [("tree", "part-"), ("store/sub", "its copy"), ("keys/m", "a directory of keys"), (".", "its copy")]
+    {
+        let said = refused(mirror_quietly(&store, &vendor.path(place)));
+        assert!(said.contains(why), "{place}: {said}");
+    }
+    assert_eq!(files(vendor.dir.path()), before);
+    assert!(!tree.join(".lock").exists() && !vendor.keys.path().join("m").exists());
+    // What is a copy already may have other files beside it.
+    let copy = vendor.path("copy");
+    mirror_quietly(&store, &copy).unwrap();
+    fs::write(copy.join("index.html"), "").unwrap();
+    mirror_quietly(&store, &copy).unwrap();
+}
+
 #[cfg(unix)]
 #[test]
 fn a_link_in_a_store_is_no_file_of_it() {
@@ -299,7 +344,7 @@ fn of_two_stores_that_were_published_into_neither_replaces_the_other() {
     mirror_quietly(&store, &copy).unwrap();
     let before = files(&copy);
     for check in [false, true] {
-        let said = refused(mirror(&other, &copy, check, &mut NoObserver));
+        let said = refused(mirror(&other, &copy, check, None, &mut NoObserver));
         assert!(said.contains("two stores were published into"), "{said}");
         assert_eq!(files(&copy), before);
     }
@@ -316,7 +361,7 @@ fn a_damaged_copy_is_put_right_whatever_it_says_of_itself() {
     for torn in ["{}", "", newer.as_str()] {
         fs::write(copy.join(TIMESTAMP), torn).unwrap();
         assert!(refused(mirror_quietly(&vendor.store(), &copy)).contains("--check"));
-        mirror(&vendor.store(), &copy, true, &mut NoObserver).unwrap();
+        mirror(&vendor.store(), &copy, true, None, &mut NoObserver).unwrap();
         assert_eq!(files(&copy), sound);
     }
     let found = verify(&copy, &vendor.root(), "Acme Notes", &vendor.content_keys(), &mut NoObserver).unwrap();

@@ -6,19 +6,22 @@ use std::process::ExitCode;
 use release_store::mirror::mirror;
 
 use super::streams::say;
-use super::terminal;
+use super::{KeysArgument, terminal};
 
 /// Bring a copy of a store in step
 ///
-/// Copies what is missing, checks it by its name, and the timestamp last: the copy is a sound store at every moment. Needs
-/// no keys.
+/// Copies what is missing, checks it by its name, and the timestamp last: the copy is at every moment as sound as the store.
+/// Needs no keys; but only they tell which packs there have to be, and that one is missing.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  release-store mirror store /mnt/www/store")]
+#[command(after_help = "Example:\n  release-store mirror store /mnt/www/store --keys keys")]
 pub(super) struct Mirror {
     /// The store
     store: PathBuf,
     /// The copy; made where it is not there
     destination: PathBuf,
+    /// The directory of the product's keys: a copy that lacks a pack stays as it was
+    #[arg(long, value_name = "KEYS")]
+    keys: Option<PathBuf>,
     /// Read what is there already, too, and put right what is damaged
     #[arg(long)]
     check: bool,
@@ -26,9 +29,13 @@ pub(super) struct Mirror {
 
 impl Mirror {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let mirrored = mirror(&self.store, &self.destination, self.check, &mut terminal::Bar::new("copying"))?;
-        let (files, bytes) = (mirrored.files, terminal::bytes(mirrored.bytes));
-        say!("{}: {files} files copied ({bytes}), {} were there", self.destination.display(), mirrored.kept);
+        let opened = self.keys.map(|dir| KeysArgument { dir }.to_read()).transpose()?;
+        let keys = opened.as_ref().map(|(source, keys)| (source.product(), keys));
+        let mut bar = terminal::Bar::new("copying");
+        let mirrored = mirror(&self.store, &self.destination, self.check, keys, &mut bar)?;
+        drop(bar);
+        let (files, bytes) = (terminal::counted(mirrored.files, "file"), terminal::bytes(mirrored.bytes));
+        say!("{}: {files} copied ({bytes}), {} there before", self.destination.display(), mirrored.kept);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -30,6 +30,7 @@ use crate::contents::{ContentReader, MAX_LINE};
 use crate::error::StoreError;
 use crate::keys::Passphrase;
 use crate::repository::{Observer, Repository, Step, step};
+use crate::store_files::{is_store, not_a_store};
 use crate::transport::Directory;
 use crate::trust::{ARCHIVE, MemoryCache, Releases, Trust};
 use back::StepsBack;
@@ -188,8 +189,8 @@ pub fn preview(
     now: i64,
     observer: &mut dyn Observer,
 ) -> Result<Collected, StoreError> {
-    if !root.join(crate::store_files::TIMESTAMP).is_file() {
-        return Err(StoreError::Refused(format!("{} is not a store: it has no timestamp", root.display())));
+    if !is_store(root) {
+        return Err(not_a_store(root));
     }
     let transport = Directory::new(root);
     let metadata = Trust::new(trusted_root, MemoryCache::new())?.offline_known(&transport)?;
