@@ -20,7 +20,7 @@ use crate::stats::Lengths;
 use crate::store_files::{StoreWriter, TIMESTAMP, check_apart, read_small};
 use crate::transport::{Directory, Transport};
 use crate::trust::{
-    ARCHIVE, MAX_ARCHIVE_BYTES, MAX_ROOT_BYTES, MAX_TARGETS_BYTES, MemoryCache, Release, Releases, Trust,
+    ARCHIVE, Known, MAX_ARCHIVE_BYTES, MAX_ROOT_BYTES, MAX_TARGETS_BYTES, MemoryCache, Release, Releases, Trust,
 };
 use crate::tuf;
 
@@ -492,18 +492,11 @@ impl State {
     fn read(writer: &StoreWriter, keys: &KeyDir) -> Result<Self, StoreError> {
         let roots = keys.roots()?;
         let (newest, older) = roots.split_first().ok_or(StoreError::NothingKnown)?;
-        let store = Directory::new(writer.root());
-        let under = |root: &[u8], from: &dyn Transport| Trust::new(root, MemoryCache::new())?.offline_known(from);
-        let (known, is_under_older_keys) = match under(&newest.1, &store) {
+        let (known, is_under_older_keys) = match under(&newest.1, &Directory::new(writer.root())) {
             Ok(known) => (known, false),
             Err(error) => {
                 check_line(&roots, keys)?;
-                // Signed with the keys of before: what the store has of newer roots does not count for it.
-                let others = older.iter().filter(|(_, root)| names_others(root, keys));
-                let before = others
-                    .into_iter()
-                    .find_map(|(_, root)| under(root, &mirror::View::without_roots(writer.root())).ok());
-                (before.ok_or(error)?, true)
+                (known_before(writer.root(), older, keys).ok_or(error)?, true)
             }
         };
         if !is_under_older_keys {
@@ -539,6 +532,26 @@ impl State {
             snapshot_file: known.snapshot,
         })
     }
+}
+
+/// What the store at `store` says under a root.
+fn under(root: &[u8], store: &dyn Transport) -> Result<Known, StoreError> {
+    Trust::new(root, MemoryCache::new())?.offline_known(store)
+}
+
+/// What a store says that is signed with the keys of before, under one of these roots from then. What it has of newer roots does
+/// not count for it.
+fn known_before(store: &Path, older: &[(u64, Vec<u8>)], keys: &KeyDir) -> Option<Known> {
+    let others = older.iter().filter(|(_, root)| names_others(root, keys));
+    others.into_iter().find_map(|(_, root)| under(root, &mirror::View::without_roots(store)).ok())
+}
+
+/// Whether the store at `store` is signed with keys that were changed since, so that these keys do not vouch for it before it is
+/// signed anew.
+pub fn awaits_new_keys(store: &Path, keys: &KeyDir) -> bool {
+    let Ok(roots) = keys.roots() else { return false };
+    let Some((newest, older)) = roots.split_first() else { return false };
+    under(&newest.1, &Directory::new(store)).is_err() && known_before(store, older, keys).is_some()
 }
 
 /// Refuses `roots` of which one is missing in the line from the first to the newest.

@@ -142,8 +142,23 @@ fn keys_get_successors_and_retire_what_the_old_ones_signed() {
         "{code} {text}"
     );
     assert!(!text.contains("correct horse"));
+    let reading: [&[&str]; 3] = [
+        &["verify", "store", "--keys", "keys"],
+        &["stats", "store", "--keys", "keys"],
+        &["gc", "store", "--keys", "keys", "--dry-run"],
+    ];
+    for arguments in reading {
+        fails(
+            arguments,
+            1,
+            "store is not signed yet with the new keys in keys: `release-store renew store --keys keys`",
+        );
+    }
     let (code, text) = status(&go(&["renew", "store", "--keys", "keys"]));
     assert!(code == 0 && text.contains("new keys") && text.contains("1.0.0"), "{code} {text}");
+    for arguments in reading {
+        assert_eq!(status(&go(arguments)).0, 0);
+    }
 
     // The same program, signed by the new key, is another updater.
     let before = firmware_image::updater_image::UpdaterVersion::parse(env!("CARGO_PKG_VERSION")).unwrap();

@@ -81,10 +81,9 @@ impl Gc {
     }
 
     fn preview(&self, policy: &Policy, now: i64) -> anyhow::Result<Collected> {
-        let (source, keys) = self.keys.to_read()?;
-        let (root, product) = (source.root_json()?, source.product());
-        let mut bar = terminal::Bar::new("reading");
-        Ok(preview(&self.store, &root, product, &keys, policy, now, &mut bar)?)
+        self.keys.read(&self.store, |root, product, keys| {
+            preview(&self.store, root, product, keys, policy, now, &mut terminal::Bar::new("reading"))
+        })
     }
 
     fn collect(&self, policy: &Policy, now: i64) -> anyhow::Result<Collected> {

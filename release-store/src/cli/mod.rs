@@ -17,12 +17,14 @@ mod terminal;
 mod verify;
 mod withdraw;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use release_store::ContentKeys;
 use release_store::keys::{KeyDir, KeySource};
+use release_store::repository::awaits_new_keys;
 
+use anyhow::bail;
 use clap::{Parser, Subcommand};
 use release_store::StoreError;
 
@@ -90,6 +92,23 @@ impl KeysArgument {
         };
         let keys = source.secrets(passphrase.as_ref())?.content_keys;
         Ok((source, keys))
+    }
+
+    /// What `read` finds in a store, given the trusted root, the product and its content keys.
+    fn read<T>(
+        &self,
+        store: &Path,
+        read: impl FnOnce(&[u8], &str, &ContentKeys) -> Result<T, StoreError>,
+    ) -> anyhow::Result<T> {
+        let (source, content_keys) = self.to_read()?;
+        let found = read(&source.root_json()?, source.product(), &content_keys);
+        if let (Err(StoreError::Tuf { .. }), KeySource::Keys(keys)) = (&found, &source)
+            && awaits_new_keys(store, keys)
+        {
+            let (store, keys) = (store.display(), self.dir.display());
+            bail!("{store} is not signed yet with the new keys in {keys}: `release-store renew {store} --keys {keys}`");
+        }
+        Ok(found?)
     }
 }
 

@@ -37,12 +37,12 @@ pub(super) struct Stats {
 
 impl Stats {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let (source, keys) = self.keys.to_read()?;
-        let mut bar = terminal::Bar::new("reading");
-        let stats = stats(&self.store, &source.root_json()?, source.product(), &keys, &mut bar)?;
-        drop(bar);
+        let (product, stats) = self.keys.read(&self.store, |root, product, keys| {
+            let stats = stats(&self.store, root, product, keys, &mut terminal::Bar::new("reading"))?;
+            Ok((product.to_owned(), stats))
+        })?;
         if let Some(path) = &self.chart {
-            let svg = chart::updates(source.product(), &stats.updates)?;
+            let svg = chart::updates(&product, &stats.updates)?;
             std::fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))?;
         }
         if self.json {

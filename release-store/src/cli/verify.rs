@@ -30,10 +30,9 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let (source, keys) = self.keys.to_read()?;
-        let mut bar = terminal::Bar::new("verifying");
-        let verified = verify(&self.store, &source.root_json()?, source.product(), &keys, &mut bar)?;
-        drop(bar);
+        let verified = self.keys.read(&self.store, |root, product, keys| {
+            verify(&self.store, root, product, keys, &mut terminal::Bar::new("verifying"))
+        })?;
         if self.json {
             terminal::print_json(&as_json(&verified))?;
         } else {
