@@ -51,14 +51,34 @@ fn each_failure_has_its_exit_status_and_names_its_object() {
     let (code, text) = status(&run(at, Some("wrong"), &["renew", "store", "--keys", "keys"]));
     assert!(code == 3 && text.contains("online.key"), "{code} {text}");
     let (code, text) = status(&run(at, None, &["renew", "store", "--keys", "keys"]));
-    assert!(code == 1 && text.contains("HOLDFAST_PASSPHRASE"), "{code} {text}");
+    assert!(code == 3 && text.contains("HOLDFAST_PASSPHRASE"), "{code} {text}");
     let (code, text) = status(&run(at, Some(""), &["renew", "store", "--keys", "keys"]));
-    assert!(code == 1 && text.contains("empty"), "{code} {text}");
+    assert!(code == 3 && text.contains("empty"), "{code} {text}");
     let (code, text) = status(&go(&["renew", "store", "--keys", "nokeys"]));
     assert!(code == 3 && text.contains("nokeys"), "{code} {text}");
     fs::write(at.join("tree/aux.c"), "").unwrap();
     let (code, text) = status(&publish("1.1.0"));
     assert!(code == 4 && text.contains("aux.c") && text.contains("rename"), "{code} {text}");
+    fs::remove_file(at.join("tree/aux.c")).unwrap();
+    // Not one byte of it is there.
+    fs::File::create(at.join("tree/disk.img")).unwrap().set_len(5 << 30).unwrap();
+    let (code, text) = status(&publish("1.1.0"));
+    assert!(
+        code == 4 && text.contains("disk.img") && text.contains("FAT32") && text.contains("split"),
+        "{code} {text}"
+    );
+    fs::remove_file(at.join("tree/disk.img")).unwrap();
+    let wrong: [(&str, &[&str]); 4] = [
+        ("1 0", &[]),
+        ("1.1.0", &["--channel", "a b"]),
+        ("1.1.0", &["--module", ""]),
+        ("1.1.0", &["--updater-version", "abc"]),
+    ];
+    for (version, more) in wrong {
+        let named = ["publish", "store", "--keys", "keys", "--release-version", version, "tree"];
+        let (code, text) = status(&go(&[&named, more].concat()));
+        assert!(code == 2 && text.contains(more.first().unwrap_or(&"--release-version")), "{code} {text}");
+    }
     let (code, text) = status(&go(&["verify", "nowhere", "--keys", "keys"]));
     assert!(code == 1 && text.contains("nowhere is not a store"), "{code} {text}");
 

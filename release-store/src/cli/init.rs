@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use release_store::keys::KeyDir;
+use release_store::manifest::check_product;
 use release_store::repository::Repository;
 
 use super::streams::say;
-use super::{KeysArgument, terminal};
+use super::{KeysArgument, checked, terminal};
 
 /// Make a product's keys and an empty store
 ///
@@ -20,7 +21,7 @@ pub(super) struct Init {
     /// The directory to become a store
     store: PathBuf,
     /// The product's name
-    #[arg(long)]
+    #[arg(long, value_parser = checked(check_product))]
     product: String,
     #[command(flatten)]
     keys: KeysArgument,

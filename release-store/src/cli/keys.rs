@@ -8,12 +8,13 @@ use clap::Subcommand;
 use firmware_image::device_config::{Policies, Profile};
 use firmware_image::updater_image::{Floors, MAX_IMAGE_BYTES, UpdaterVersion};
 use release_store::keys::{ConfigRequest, FactoryExport, KeyDir, KeyKind, SignedUpdater, rotation, sign_updater};
+use release_store::manifest::check_channel;
 use release_store::repository::NoObserver;
 use serde_json::json;
 
 use super::publish::{platform_file, say_foreign_platforms, updater_version};
 use super::streams::{out, say};
-use super::terminal;
+use super::{checked, terminal};
 
 /// Show a product's keys, export what a factory needs, or put new ones in the place of lost or stolen ones
 #[derive(clap::Args)]
@@ -45,7 +46,7 @@ struct Export {
     #[arg(long, value_name = "DIR")]
     factory: PathBuf,
     /// The channel whose releases the devices take
-    #[arg(long, default_value = release_store::publish::DEFAULT_CHANNEL)]
+    #[arg(long, default_value = release_store::publish::DEFAULT_CHANNEL, value_parser = checked(check_channel))]
     channel: String,
     /// Where devices find the store, with how often it is tried first. Repeatable
     #[arg(long, value_name = "URL[=WEIGHT]", value_parser = server)]

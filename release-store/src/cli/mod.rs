@@ -33,7 +33,7 @@ Exit status:
   0  done
   1  failed; `verify`: damage was found
   2  wrong usage
-  3  a key is missing or damaged, or the passphrase is wrong
+  3  a key is missing or damaged, or the passphrase is missing or wrong
   4  the tree holds something that no release can hold
   5  another program works on the store
   6  the version was published before
@@ -112,6 +112,11 @@ impl KeysArgument {
     }
 }
 
+/// An argument that `check` has nothing against.
+fn checked(check: fn(&str) -> Result<(), String>) -> impl Fn(&str) -> Result<String, String> + Clone {
+    move |text| check(text).map(|()| text.to_owned())
+}
+
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
@@ -134,6 +139,9 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn status(error: &anyhow::Error) -> u8 {
+    if error.is::<terminal::NoPassphrase>() {
+        return 3;
+    }
     match error.downcast_ref::<StoreError>() {
         Some(StoreError::Key { .. } | StoreError::WrongPassphrase { .. }) => 3,
         Some(StoreError::Path { .. } | StoreError::NotAFile { .. } | StoreError::Tree { .. }) => 4,

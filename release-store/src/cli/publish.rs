@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use firmware_image::updater_image::{Floors, UpdaterVersion};
 use release_store::keys::KeyDir;
-use release_store::manifest::{PLATFORMS, check_platform};
+use release_store::manifest::{PLATFORMS, check_channel, check_module, check_platform, check_version};
 use release_store::publish::{
     DEFAULT_CHANNEL, DEFAULT_LEVEL, DEFAULT_MODULE, DeltaFrom, PublishRequest, Published, publish,
 };
@@ -15,7 +15,7 @@ use serde_json::json;
 use super::stats::update_json;
 use super::streams::say;
 use super::terminal::counted;
-use super::{KeysArgument, terminal};
+use super::{KeysArgument, checked, terminal};
 
 /// Publish a directory as a release
 ///
@@ -31,13 +31,13 @@ pub(super) struct Publish {
     #[command(flatten)]
     keys: KeysArgument,
     /// The release's version, for people
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = checked(check_version))]
     release_version: String,
     /// The channel
-    #[arg(long, default_value = DEFAULT_CHANNEL)]
+    #[arg(long, default_value = DEFAULT_CHANNEL, value_parser = checked(check_channel))]
     channel: String,
     /// The module that the files belong to
-    #[arg(long, value_name = "ID", default_value = DEFAULT_MODULE)]
+    #[arg(long, value_name = "ID", default_value = DEFAULT_MODULE, value_parser = checked(check_module))]
     module: String,
     /// Files that are the user's own, relative to TREE: installed where missing, then never touched. Repeatable; `**` for
     /// any directories

@@ -12,6 +12,11 @@ use super::streams::{out, say};
 
 const PASSPHRASE_VARIABLE: &str = "HOLDFAST_PASSPHRASE";
 
+/// Why there is nothing to open the keys with.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoPassphrase(&'static str);
+
 /// Prints an error and what led to it, one line each.
 pub(super) fn report(error: &anyhow::Error) {
     say!("error: {error}");
@@ -46,7 +51,7 @@ pub(super) fn new_passphrase() -> anyhow::Result<Passphrase> {
     let first = prompt("New passphrase for the keys: ")?;
     let second = prompt("Once more: ")?;
     if !first.is(&second) {
-        bail!("the two passphrases differ; nothing was made");
+        bail!(NoPassphrase("the two passphrases differ; nothing was made"));
     }
     Ok(first)
 }
@@ -55,19 +60,19 @@ fn from_environment() -> anyhow::Result<Option<Passphrase>> {
     match std::env::var(PASSPHRASE_VARIABLE) {
         Ok(text) => match Passphrase::new(text) {
             Some(passphrase) => Ok(Some(passphrase)),
-            None => bail!("{PASSPHRASE_VARIABLE} is set but empty; an empty passphrase protects nothing"),
+            None => bail!(NoPassphrase("HOLDFAST_PASSPHRASE is set but empty; an empty passphrase protects nothing")),
         },
         Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => bail!("{PASSPHRASE_VARIABLE} is no Unicode text"),
+        Err(std::env::VarError::NotUnicode(_)) => bail!(NoPassphrase("HOLDFAST_PASSPHRASE is no Unicode text")),
     }
 }
 
 fn prompt(text: &str) -> anyhow::Result<Passphrase> {
     if !std::io::stdin().is_terminal() {
-        bail!("the keys need a passphrase: set {PASSPHRASE_VARIABLE}, or run in a terminal");
+        bail!(NoPassphrase("the keys need a passphrase: set HOLDFAST_PASSPHRASE, or run in a terminal"));
     }
-    let typed = rpassword::prompt_password(text).context("the passphrase could not be read")?;
-    Passphrase::new(typed).context("an empty passphrase protects nothing")
+    let typed = rpassword::prompt_password(text).context(NoPassphrase("the passphrase could not be read"))?;
+    Passphrase::new(typed).ok_or_else(|| NoPassphrase("an empty passphrase protects nothing").into())
 }
 
 /// Seconds since 1970: `SOURCE_DATE_EPOCH` where that is set.

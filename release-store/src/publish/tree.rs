@@ -29,15 +29,11 @@ pub(super) fn scan(tree: &Path) -> Result<Vec<SourceFile>, StoreError> {
     let mut files = Vec::new();
     walk(tree, "", &mut files)?;
     if files.is_empty() {
-        return Err(StoreError::Refused(format!(
-            "{} holds no files: an empty release would empty every device",
-            tree.display()
-        )));
+        return Err(unfit(tree, "there are no files in it, and an empty release would empty every device".into()));
     }
     if files.len() > MAX_FILES {
-        let (limit, found) = (MAX_FILES as u64, files.len() as u64);
-        let object = tree.display().to_string();
-        return Err(StoreError::TooLarge { object, what: "the number of files", limit, found });
+        let problem = format!("{} files, and a release holds at most {MAX_FILES}: put some into archives", files.len());
+        return Err(unfit(tree, problem));
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let mut paths = PathSet::new();
@@ -45,6 +41,11 @@ pub(super) fn scan(tree: &Path) -> Result<Vec<SourceFile>, StoreError> {
         paths.insert(&file.path)?;
     }
     Ok(files)
+}
+
+/// What is said of what no release can hold.
+fn unfit(path: &Path, problem: String) -> StoreError {
+    StoreError::Tree { path: path.to_owned(), problem }
 }
 
 /// Refuses files that are keys: a release goes to every device.
@@ -60,7 +61,7 @@ pub(super) fn check_no_keys(tree: &Path, files: &[SourceFile]) -> Result<(), Sto
     }
     let problem =
         format!("there are keys in it, and a release goes to every device; take them out: {}", keys.join(", "));
-    Err(StoreError::Tree { path: tree.to_owned(), problem })
+    Err(unfit(tree, problem))
 }
 
 /// Whether `files`, which were read meanwhile, are still what is below `tree`. What would be signed else is a release that nobody made.
@@ -98,8 +99,9 @@ fn walk(directory: &Path, prefix: &str, files: &mut Vec<SourceFile>) -> Result<(
             walk(&source, &path, files)?;
         } else if metadata.is_file() {
             if metadata.len() > MAX_FILE_BYTES {
-                let (limit, found) = (MAX_FILE_BYTES, metadata.len());
-                return Err(StoreError::TooLarge { object: path, what: "the length of a file", limit, found });
+                let found = metadata.len();
+                let problem = format!("{found} bytes, and FAT32 holds no file of more than {MAX_FILE_BYTES}: split it");
+                return Err(unfit(&source, problem));
             }
             let mode = if is_executable(&source, &metadata) { 0o755 } else { 0o644 };
             let (size, modified) = (metadata.len(), metadata.modified().ok());
