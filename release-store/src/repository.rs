@@ -17,7 +17,7 @@ use crate::keys::{KeyDir, KeyKind, Passphrase};
 use crate::mirror;
 use crate::sealed::ObjectRef;
 use crate::stats::Lengths;
-use crate::store_files::{StoreWriter, TIMESTAMP, check_apart, read_small};
+use crate::store_files::{StoreWriter, TIMESTAMP, check_apart, is_store, read_small};
 use crate::transport::{Directory, Transport};
 use crate::trust::{
     ARCHIVE, Known, MAX_ARCHIVE_BYTES, MAX_ROOT_BYTES, MAX_TARGETS_BYTES, MemoryCache, Release, Releases, Trust,
@@ -151,22 +151,15 @@ impl<'k> Repository<'k> {
     /// # Errors
     /// `Refused` where there is a store already.
     pub fn init(root: &Path, keys: &'k KeyDir, passphrase: &Passphrase, now: i64) -> Result<Self, StoreError> {
-        check_apart(root, "the store", keys.path(), "the keys")?;
+        check_new(root, keys.path())?;
+        let online = keys.tuf_key(KeyKind::Online, passphrase)?;
+        let targets_key = keys.tuf_key(KeyKind::Targets, passphrase)?;
         std::fs::create_dir_all(root).map_err(StoreError::io("create", root))?;
         let held = keys.hold()?;
         let writer = StoreWriter::lock(root)?;
-        if writer.at(TIMESTAMP).exists() {
-            let root = root.display();
-            return Err(StoreError::Refused(format!("{root} is a store already: `list {root}` shows what is in it")));
-        }
-        // What an interrupted `init` leaves is metadata and nothing else.
-        if !mirror::list(root)?.iter().all(|item| item.path.starts_with("metadata/")) {
-            return Err(StoreError::Refused(without_timestamp(root)));
-        }
+        check_new(root, keys.path())?;
         // Devices that knew a store which was lost here take only what is newer.
         let signed = keys.signed_last(root).unwrap_or_default();
-        let online = keys.tuf_key(KeyKind::Online, passphrase)?;
-        let targets_key = keys.tuf_key(KeyKind::Targets, passphrase)?;
         check_line(&keys.roots()?, keys)?;
         write_roots(&writer, keys)?;
         let none = Map::new();
@@ -220,7 +213,7 @@ impl<'k> Repository<'k> {
     /// # Errors
     /// `Refused` where there is no store, `Locked`, `Tuf`.
     pub fn open_restored(root: &Path, keys: &'k KeyDir) -> Result<Self, StoreError> {
-        if !root.join(TIMESTAMP).is_file() {
+        if !is_store(root) {
             let is_a_part = !mirror::list(root)?.iter().all(|item| item.path.starts_with("metadata/"));
             let new = || format!("{0} is not a store: make one with `init {0}`", root.display());
             return Err(StoreError::Refused(if is_a_part { without_timestamp(root) } else { new() }));
@@ -381,12 +374,13 @@ impl<'k> Repository<'k> {
             }
             _ => {}
         }
-        if let Some(reason) = reason.filter(|text| text.len() > MAX_REASON_BYTES || text.chars().any(char::is_control))
-        {
-            let length = reason.len();
-            return Err(StoreError::Refused(format!(
-                "a reason is one line of at most {MAX_REASON_BYTES} bytes, this one has {length}"
-            )));
+        if reason.is_some_and(|text| text.chars().any(char::is_control)) {
+            let problem = "a reason is one line, without line ends, tabs or other control characters";
+            return Err(StoreError::Refused(problem.into()));
+        }
+        if let Some(length) = reason.map(str::len).filter(|length| *length > MAX_REASON_BYTES) {
+            let problem = format!("a reason has at most {MAX_REASON_BYTES} bytes, this one has {length}");
+            return Err(StoreError::Refused(problem));
         }
         let mut changed = release.clone();
         changed.withdrawn = reason.map(str::to_owned);
@@ -467,6 +461,25 @@ impl<'k> Repository<'k> {
         self.remember();
         step(observer, Step::TimestampWritten)
     }
+}
+
+/// Refuses a place where no store can be made with the keys that are, or are to be, in `keys`.
+///
+/// # Errors
+/// `Refused`, also where there is a store already; `Io`.
+pub fn check_new(root: &Path, keys: &Path) -> Result<(), StoreError> {
+    let name = root.display();
+    if root.exists() && !root.is_dir() {
+        return Err(StoreError::Refused(format!("{name} is no directory: name a new one")));
+    }
+    if is_store(root) {
+        return Err(StoreError::Refused(format!("{name} is a store already: `list {name}` shows what is in it")));
+    }
+    // What an interrupted `init` leaves is metadata and nothing else.
+    if !mirror::list(root)?.iter().all(|item| item.path.starts_with("metadata/")) {
+        return Err(StoreError::Refused(without_timestamp(root)));
+    }
+    check_apart(root, "the store", keys, "the keys")
 }
 
 /// The targets of the releases that are current, and of all others.

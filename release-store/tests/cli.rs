@@ -85,7 +85,8 @@ fn each_failure_has_its_exit_status_and_names_its_object() {
     let output = go(&["list", "store", "--json"]);
     let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(listed["releases"][0]["version"], "1.0.0");
-    assert_eq!(status(&go(&["verify", "store", "--keys", "keys"])).0, 0);
+    let (code, text) = status(&go(&["verify", "store", "--keys", "keys"]));
+    assert!(code == 0 && text.contains("1 release, 1 pack, 1 frame, "), "{code} {text}");
     let pack = walk(&at.join("store/packs"));
     fs::write(&pack, "damage").unwrap();
     let output = go(&["verify", "store", "--keys", "keys", "--json"]);
@@ -95,6 +96,10 @@ fn each_failure_has_its_exit_status_and_names_its_object() {
     for text in [output.stderr, go(&["keys", "show", "keys"]).stdout] {
         assert!(!String::from_utf8_lossy(&text).contains("correct horse"));
     }
+    let (_, text) = status(&go(&["keys", "export", "keys", "--factory", "factory", "--server", "file:store"]));
+    assert!(text.contains("no client command") && !text.contains("no server"), "{text}");
+    let example = String::from_utf8(go(&["publish", "--help"]).stdout).unwrap();
+    assert!(example.contains("--release-version 1.1.0 \\\n      --updater"), "{example}");
     let help = go(&["--help"]).stdout;
     assert!(String::from_utf8(help).unwrap().contains("Exit status"));
 }
@@ -121,6 +126,48 @@ fn a_platform_that_no_updater_runs_on_is_told_from_a_board_of_ones_own() {
     assert!(code == 0 && text.contains("with updater mps2-an386"), "{code} {text}");
     let (code, text) = publish("1.2.0", &["--drop-updater", "mps2-an386"]);
     assert!(code == 0 && !text.contains("mps2-an386"), "{code} {text}");
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_is_made() {
+    let (_dir, at) = with_store();
+    let go = |arguments: &[&str]| run(&at, Some("correct horse"), arguments);
+    let fails = |arguments: &[&str], said: &str| {
+        let (status, text) = status(&go(arguments));
+        assert!(status == 1 && text.contains(said), "{arguments:?}: {status} {text}");
+    };
+    let before = common::files(&at.join("store"));
+    let publish = ["publish", "store", "--keys", "keys", "--release-version", "1.0.0", "tree"];
+    fails(&[&publish[..], &["--delta-from", "0.9"]].concat(), "no release 0.9");
+    assert_eq!(common::files(&at.join("store")), before);
+    for command in ["list", "verify", "stats", "gc", "renew", "mirror"] {
+        for place in ["keys", "nothere"] {
+            let more: &[&str] = match command {
+                "list" => &[],
+                "mirror" => &["copy"],
+                _ => &["--keys", "keys"],
+            };
+            fails(&[&[command, place], more].concat(), &format!("{place} is not a store"));
+        }
+    }
+    assert!(!at.join("copy").exists());
+
+    fs::write(at.join("afile"), "").unwrap();
+    for store in ["afile", "store", "new-keys/store"] {
+        let (code, text) = status(&go(&["init", store, "--product", "Other", "--keys", "new-keys"]));
+        assert!(code == 1 && !at.join("new-keys").exists(), "{store}: {code} {text}");
+    }
+    let (code, _) = status(&run(&at, Some("wrong"), &["init", "second", "--product", "Acme", "--keys", "keys"]));
+    assert!(code == 3 && !at.join("second").exists());
+
+    assert_eq!(status(&go(&publish)).0, 0);
+    let withdraw = ["withdraw", "store", "--keys", "keys", "--release-version", "1.0.0", "--reason"];
+    fails(&[&withdraw[..], &["a\nb"]].concat(), "control characters");
+    fails(&[&withdraw[..], &[&"long".repeat(126)]].concat(), "this one has 504");
+
+    let export = ["keys", "export", "keys", "--factory", "factory"];
+    fails(&[&export[..], &["--align-bytes", "7"]].concat(), "7 bytes: name a power of two from 4096");
+    fails(&[&export[..], &["--server", &format!("https://{}", "x".repeat(600))]].concat(), "server's address");
 }
 
 #[test]

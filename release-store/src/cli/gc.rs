@@ -114,11 +114,11 @@ fn explain(collected: &Collected, dry_run: bool, grace_secs: i64) -> anyhow::Res
     if collected.new_bytes > 0 {
         say!("  {} {would}written anew", bytes(collected.new_bytes));
     }
-    let (files, deleted) = (collected.deleted_files, bytes(collected.deleted_bytes));
-    say!("  {deleted} in {files} files {goes} now");
+    let (files, deleted) = (terminal::counted(collected.deleted_files, "file"), bytes(collected.deleted_bytes));
+    say!("  {deleted} in {files} {goes} now");
     if collected.doomed_files > 0 {
-        let (files, doomed) = (collected.doomed_files, bytes(collected.doomed_bytes));
-        say!("  {doomed} in {files} files: at the first run after {} unnamed", duration(grace_secs));
+        let (files, doomed) = (terminal::counted(collected.doomed_files, "file"), bytes(collected.doomed_bytes));
+        say!("  {doomed} in {files}: at the first run after {} unnamed", duration(grace_secs));
     }
     Ok(())
 }

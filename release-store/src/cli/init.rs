@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use release_store::keys::KeyDir;
 use release_store::manifest::check_product;
-use release_store::repository::Repository;
+use release_store::repository::{Repository, check_new};
 
 use super::streams::say;
 use super::{KeysArgument, checked, terminal};
@@ -30,6 +30,8 @@ pub(super) struct Init {
 impl Init {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let now = terminal::now()?;
+        // Before there are keys for nothing.
+        check_new(&self.store, &self.keys.dir)?;
         let existing = self.keys.dir.join("product.json").is_file();
         let (keys, passphrase) = if existing {
             let keys = KeyDir::open(&self.keys.dir)?;

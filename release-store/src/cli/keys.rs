@@ -209,8 +209,11 @@ impl Export {
             let signed = if *newly_signed { "signed now" } else { "signed before" };
             say!("  updater {platform} {version}, {signed}");
         }
-        if request.servers.is_empty() || request.client_commands.is_empty() {
-            say!("  The devices will have no server or no client command: give --server and --client-command.");
+        if request.servers.is_empty() {
+            say!("  The devices will have no server: give --server.");
+        }
+        if request.client_commands.is_empty() {
+            say!("  The devices will have no client command: give --client-command.");
         }
         say!("  Who holds it can read releases, as every device can; it signs nothing.");
         Ok(ExitCode::SUCCESS)

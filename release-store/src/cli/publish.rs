@@ -24,7 +24,8 @@ use super::{KeysArgument, checked, terminal};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  release-store publish store --keys keys --release-version 1.1.0 --updater linux-x86_64=target/updater build/client")]
+  release-store publish store --keys keys --release-version 1.1.0 \\
+      --updater linux-x86_64=target/updater build/client")]
 pub(super) struct Publish {
     /// The store
     store: PathBuf,

@@ -57,13 +57,15 @@ fn explain(verified: &Verified) -> anyhow::Result<()> {
     if verified.doomed > 0 {
         say!("{} files that no release names any more wait for `gc` to delete them", verified.doomed);
     }
-    let (releases, packs, frames) = (verified.releases, verified.packs, verified.frames);
+    let counted = terminal::counted;
+    let (releases, packs) = (counted(verified.releases, "release"), counted(verified.packs, "pack"));
+    let frames = counted(verified.frames, "frame");
     let bytes = terminal::bytes(verified.bytes);
     let found = match verified.damage.len() {
         0 => "whole".to_owned(),
-        n => format!("{n} objects are damaged; repair with `mirror --check` from a sound copy"),
+        n => format!("{} damaged; repair with `mirror --check` from a sound copy", counted(n as u64, "object")),
     };
-    say!("{releases} releases, {packs} packs, {frames} frames, {bytes} of content: {found}");
+    say!("{releases}, {packs}, {frames}, {bytes} of content: {found}");
     Ok(())
 }
 

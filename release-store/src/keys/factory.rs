@@ -107,11 +107,13 @@ impl FactoryExport {
             return Err(StoreError::Refused(format!("{} is not empty; name a new directory", dir.display())));
         }
         check_not_in(dir, "the factory export", is_store, "a store")?;
-        super::create_private_dir(dir)?;
         let vendor = keys.signing_key(KeyKind::Vendor, passphrase)?;
         let secrets = keys.secrets(passphrase)?;
-        for profile in PROFILES {
-            let config = sign_config(keys, &secrets, &vendor, &ConfigRequest { profile, ..request.clone() })?;
+        let sign = |profile| sign_config(keys, &secrets, &vendor, &ConfigRequest { profile, ..request.clone() });
+        let configs = PROFILES.into_iter().map(|profile| Ok((profile, sign(profile)?)));
+        let configs = configs.collect::<Result<Vec<_>, StoreError>>()?;
+        super::create_private_dir(dir)?;
+        for (profile, config) in configs {
             // It holds the product secret, as every device does.
             write_secret(&dir.join(config_name(profile)), &config)?;
         }

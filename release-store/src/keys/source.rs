@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use firmware_image::device_config::{
-    ClientCommand, DeviceConfig, MAX_CONFIG_BYTES, Policies, Profile, Server, WrappedContentKey,
+    ClientCommand, DeviceConfig, MAX_COMMAND_BYTES, MAX_CONFIG_BYTES, MAX_URL_BYTES, Policies, Profile, Server,
+    WrappedContentKey,
 };
 use firmware_image::seal::Secret;
 use firmware_image::signature::{PublicKey, SigningKey};
@@ -16,6 +17,9 @@ use super::{FactoryExport, KeyDir, KeyKind, Passphrase, ProductSecrets};
 use crate::error::StoreError;
 use crate::manifest::{PLATFORMS, check_platform};
 use crate::patch;
+
+/// The least boundary that slots stand on.
+const MIN_ALIGN_BYTES: u32 = 4096;
 
 /// A key directory of either kind.
 #[derive(Debug)]
@@ -234,6 +238,23 @@ fn sign(
     Ok(SignedUpdater { platform, version: statement.version, image, newly_signed: true })
 }
 
+/// Names the field that no configuration can have.
+fn check_limits(request: &ConfigRequest) -> Result<(), String> {
+    let ConfigRequest { align_bytes, .. } = request;
+    if !align_bytes.is_power_of_two() || *align_bytes < MIN_ALIGN_BYTES {
+        return Err(format!(
+            "slots cannot stand on multiples of {align_bytes} bytes: name a power of two from {MIN_ALIGN_BYTES} on"
+        ));
+    }
+    let servers = request.servers.iter().map(|(url, _)| ("server's address", url, MAX_URL_BYTES));
+    let commands = request.client_commands.iter().map(|(_, command)| ("client command", command, MAX_COMMAND_BYTES));
+    let long = servers.chain(commands).find(|(_, text, limit)| text.len() > *limit);
+    long.map_or(Ok(()), |(what, text, limit)| {
+        let (length, start) = (text.len(), text.chars().take(40).collect::<String>());
+        Err(format!("the {what} {start:?}… has {length} bytes, and at most {limit} may be"))
+    })
+}
+
 pub(super) fn sign_config(
     keys: &KeyDir,
     secrets: &ProductSecrets,
@@ -241,6 +262,7 @@ pub(super) fn sign_config(
     request: &ConfigRequest,
 ) -> Result<Vec<u8>, StoreError> {
     crate::manifest::check_channel(&request.channel).map_err(StoreError::Refused)?;
+    check_limits(request).map_err(StoreError::Refused)?;
     let newest = secrets.content_keys.newest();
     let newest = newest.ok_or_else(|| StoreError::Refused("there is no content key".into()))?;
     let too_many = |what: &str, limit: usize| StoreError::Refused(format!("a device takes at most {limit} {what}"));
