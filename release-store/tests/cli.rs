@@ -171,6 +171,31 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
 }
 
 #[test]
+fn json_has_one_form_for_times_and_for_what_is_withdrawn() {
+    let (_dir, at) = with_store();
+    let json = |arguments: &[&str]| {
+        let output = run(&at, Some("correct horse"), arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap_or_default()
+    };
+    for version in ["1", "2", "3"] {
+        let said = json(&["publish", "store", "--keys", "keys", "--json", "--release-version", version, "tree"]);
+        assert_eq!(said["published"], "2026-09-21T14:13:20Z", "{said}");
+        assert!(said["fresh_until"].as_str().unwrap().ends_with("T14:13:20Z"), "{said}");
+    }
+    json(&["withdraw", "store", "--keys", "keys", "--release-version", "2"]);
+    json(&["withdraw", "store", "--keys", "keys", "--release-version", "3", "--reason", "loses settings"]);
+    let listed = json(&["list", "store", "--json"]);
+    let stats = json(&["stats", "store", "--keys", "keys", "--json"]);
+    for (at, reason) in [None, Some(""), Some("loses settings")].into_iter().enumerate() {
+        let (listed, stats) = (&listed["releases"][at], &stats["releases"][at]);
+        assert_eq!(listed["published"], "2026-09-21T14:13:20Z", "{listed}");
+        assert!(listed["withdrawn"] == reason.is_some() && stats["withdrawn"] == reason.is_some(), "{listed} {stats}");
+        assert_eq!(listed["reason"].as_str(), reason, "{listed}");
+    }
+}
+
+#[test]
 fn keys_get_successors_and_retire_what_the_old_ones_signed() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
@@ -292,12 +317,8 @@ fn what_a_client_asks_for_cannot_steer_the_terminal() {
 
 #[test]
 fn whoever_reads_may_go_and_what_cannot_be_written_is_said_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let at = dir.path();
-    let go = |arguments: &[&str]| run(at, Some("correct horse"), arguments);
-    assert_eq!(status(&go(&["init", "store", "--product", "Acme", "--keys", "keys"])).0, 0);
-    fs::create_dir(at.join("tree")).unwrap();
-    fs::write(at.join("tree/run.sh"), "#!/bin/sh\n").unwrap();
+    let (_dir, at) = with_store();
+    let go = |arguments: &[&str]| run(&at, Some("correct horse"), arguments);
     let publish = |version| {
         ["publish", "store", "--keys", "keys", "--json", "--release-version", version, "--level", "3", "tree"]
     };

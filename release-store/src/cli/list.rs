@@ -44,8 +44,9 @@ impl List {
                     "serial": release.serial,
                     "version": release.version,
                     "channel": release.channel,
-                    "published": release.published,
-                    "withdrawn": release.withdrawn,
+                    "published": terminal::time(release.published),
+                    "withdrawn": release.withdrawn.is_some(),
+                    "reason": release.withdrawn,
                     "manifest": release.manifest_path(),
                     "base": release.base,
                 })

@@ -148,7 +148,7 @@ fn as_json(published: &Published, fresh_until: &str) -> serde_json::Value {
         "serial": release.serial,
         "version": release.version,
         "channel": release.channel,
-        "published": release.published,
+        "published": terminal::time(release.published),
         "files": published.files,
         "bytes": published.bytes,
         "updater_bytes": published.updater_bytes,

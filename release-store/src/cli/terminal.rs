@@ -102,7 +102,7 @@ pub(super) fn say_after_signing(repository: &Repository<'_>, now: i64) {
     }
 }
 
-/// A time for people.
+/// A time, ISO 8601.
 pub(super) fn time(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
 }
