@@ -165,6 +165,30 @@ fn write_refuses_small_targets_directories_and_damaged_images() {
     product.fail(1, &["write", "device.img", "--to", "gone", "--force-fixed"]);
 }
 
+#[test]
+#[cfg(unix)]
+fn an_image_is_not_written_onto_itself_by_any_of_its_names() {
+    let product = Product::new();
+    product.create("device.img", &[]);
+    let image = product.path("device.img");
+    std::fs::hard_link(&image, product.path("linked.img")).unwrap();
+    std::os::unix::fs::symlink(&image, product.path("symbolic.img")).unwrap();
+    let before = std::fs::read(&image).unwrap();
+    let device = LoopDevice::over(&image, &[]);
+    let node = device.as_ref().map(|device| device.node().to_str().unwrap());
+    for (from, to) in [("device.img", "device.img"), ("device.img", "linked.img"), ("symbolic.img", "linked.img")]
+        .into_iter()
+        .chain(node.into_iter().flat_map(|node| [("linked.img", node), (node, "device.img"), (node, node)]))
+    {
+        let write = ["write", from, "--to", to, "--force-fixed", "--force-mounted"];
+        for more in [&[][..], &["--clone"], &["--dry-run"]] {
+            let said = product.fail(5, &[&write[..], more].concat());
+            assert!(said.contains("name another target"), "{said}");
+        }
+    }
+    assert!(std::fs::read(&image).unwrap() == before);
+}
+
 /// A card that holds something else already.
 fn used_card(product: &Product, name: &str, bytes: usize) {
     std::fs::write(product.path(name), vec![0xAA; bytes]).unwrap();

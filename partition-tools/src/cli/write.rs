@@ -1,6 +1,6 @@
 //! `write`: an image onto a real device.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use partition_tools::random::Random;
@@ -13,7 +13,7 @@ use super::{VendorArgument, terminal};
 
 /// Write an image onto a device, and read it back
 ///
-/// Refuses a device that is mounted, in use, too small, not removable, or of sectors other than 512 bytes. The device gets keys
+/// Refuses a device that is mounted, in use, the image itself, too small, not removable, or of sectors other than 512 bytes. The device gets keys
 /// and numbers of its own. Everything on it is lost. A device that has less room than it claims, or loses what is written, is
 /// found out. One whose writing was interrupted is no device until it is written anew.
 #[derive(clap::Args)]
@@ -61,7 +61,9 @@ impl Write {
         let system = System::default();
         if self.dry_run {
             let bytes = std::fs::metadata(&self.image)?.len();
-            system.check(&self.to, bytes, &checks)?;
+            let sources: Vec<&Path> =
+                [&self.image].into_iter().chain(&self.virtual_zone).map(PathBuf::as_path).collect();
+            system.check(&self.to, &sources, bytes, &checks)?;
             eprintln!("{} would be overwritten with {}.", self.to.display(), self.image.display());
             return Ok(ExitCode::SUCCESS);
         }

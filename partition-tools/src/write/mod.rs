@@ -19,7 +19,7 @@ pub mod target;
 
 use std::fs::OpenOptions;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use embedded_io::Write as _;
 use firmware_image::host::{Access, FileZone};
@@ -77,7 +77,8 @@ pub struct Written {
 pub fn write(request: &Request, system: &System, progress: &mut dyn Progress) -> Result<Written, ToolError> {
     // An image that is not whole is found before anything is overwritten.
     let plan = Plan::make(request)?;
-    system.check(&request.target, plan.image_bytes, &request.checks)?;
+    let sources: Vec<&Path> = [&request.image].into_iter().chain(&request.cd).map(PathBuf::as_path).collect();
+    system.check(&request.target, &sources, plan.image_bytes, &request.checks)?;
     let mut options = OpenOptions::new();
     options.read(true).write(true);
     system.open_exclusively(&mut options, &request.checks);

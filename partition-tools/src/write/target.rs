@@ -38,13 +38,22 @@ impl Default for System {
 }
 
 impl System {
-    /// Refuses a target that must not be overwritten.
+    /// Refuses a target that must not be overwritten with an image of `image_bytes` that comes from the `sources`.
     ///
     /// # Errors
     /// `Target` says why and what to do; `Host` where it cannot be looked at.
-    pub fn check(&self, target: &Path, image_bytes: u64, checks: &Checks) -> Result<(), ToolError> {
+    pub fn check(&self, target: &Path, sources: &[&Path], image_bytes: u64, checks: &Checks) -> Result<(), ToolError> {
         let refuse = |reason: String| Err(ToolError::Target { target: target.to_owned(), reason });
         let metadata = fs::metadata(target).map_err(ToolError::host("opened", target))?;
+        let layers = self.layers(target)?;
+        for source in sources {
+            if self.layers(source)?.iter().any(|layer| layers.contains(layer)) {
+                return refuse(format!(
+                    "it holds {}, which is to be written to it: name another target",
+                    source.display()
+                ));
+            }
+        }
         match device_number(&metadata) {
             None if metadata.is_file() => {
                 if !checks.force_fixed {
@@ -66,6 +75,31 @@ impl System {
             return refuse(format!("it holds {end}, and the image needs {needed}; make a smaller image with --size"));
         }
         Ok(())
+    }
+
+    /// Whose bytes stand at `path`: the file's or disk's own and, of a loop device, those of what is below it.
+    fn layers(&self, path: &Path) -> Result<Vec<Node>, ToolError> {
+        let mut layers = Vec::new();
+        let mut next = Some(path.to_owned());
+        while let Some(path) = next.take() {
+            let metadata = match fs::metadata(&path) {
+                Ok(metadata) => metadata,
+                Err(error) if layers.is_empty() => return Err(ToolError::host("opened", path)(error)),
+                // A loop device's file that was removed is nobody's source.
+                Err(_) => break,
+            };
+            let found = node(&path, &metadata);
+            if layers.contains(&found) {
+                break;
+            }
+            layers.push(found);
+            let backing = device_number(&metadata).and_then(|(major, minor)| {
+                let place = self.sys.join(format!("dev/block/{major}:{minor}/loop/backing_file"));
+                fs::read_to_string(place).ok()
+            });
+            next = backing.map(|text| PathBuf::from(text.trim_end_matches('\n')));
+        }
+        Ok(layers)
     }
 
     /// Refuses a disk that somebody uses. A fixed one is taken, and so is a plain file.
@@ -199,6 +233,32 @@ fn device_number(metadata: &Metadata) -> Option<(u32, u32)> {
     use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
     let number = metadata.rdev();
     metadata.file_type().is_block_device().then(|| (rustix::fs::major(number), rustix::fs::minor(number)))
+}
+
+/// What no other file or disk has: the number of a disk, or of a file and of the file system that it is on.
+#[cfg(unix)]
+#[derive(PartialEq, Eq)]
+enum Node {
+    Disk(u32, u32),
+    File(u64, u64),
+}
+
+#[cfg(unix)]
+fn node(_path: &Path, metadata: &Metadata) -> Node {
+    use std::os::unix::fs::MetadataExt as _;
+    match device_number(metadata) {
+        Some((major, minor)) => Node::Disk(major, minor),
+        None => Node::File(metadata.dev(), metadata.ino()),
+    }
+}
+
+/// Where a file is, without links on the way.
+#[cfg(not(unix))]
+type Node = PathBuf;
+
+#[cfg(not(unix))]
+fn node(path: &Path, _metadata: &Metadata) -> Node {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(not(unix))]
