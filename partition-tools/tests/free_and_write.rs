@@ -103,6 +103,9 @@ fn a_block_device_that_somebody_else_has_is_not_written_to() {
         let said = product.fail(7, writes);
         assert!(said.contains(node) && said.contains("is mounted, or another program has it"), "{writes:?}: {said}");
     }
+    product.create("other.img", &[]);
+    let said = product.fail(5, &["write", "other.img", "--to", node, "--force-fixed"]);
+    assert!(said.contains(node) && said.contains("--force-mounted"), "{said}");
     product.succeed(&["free", "ls", node]);
     drop(mounted);
     product.succeed(&["free", "put", node, "f", "f"]);

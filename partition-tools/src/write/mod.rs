@@ -18,6 +18,7 @@ mod recorder;
 pub mod target;
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -82,7 +83,10 @@ pub fn write(request: &Request, system: &System, progress: &mut dyn Progress) ->
     let mut options = OpenOptions::new();
     options.read(true).write(true);
     system.open_exclusively(&mut options, &request.checks);
-    let file = options.open(&request.target).map_err(ToolError::host("written", &request.target))?;
+    let file = options.open(&request.target).map_err(|error| match error.kind() {
+        ErrorKind::ResourceBusy => target::in_use(&request.target),
+        _ => ToolError::host("written", &request.target)(error),
+    })?;
     let busy = |source| ToolError::Device(DeviceError::Open { path: request.target.clone(), source });
     let zone = FileZone::from_file(file, Access::ReadWrite).map_err(busy)?;
     lock(&zone).map_err(busy)?;

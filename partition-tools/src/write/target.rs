@@ -153,14 +153,14 @@ impl System {
             return Err("it is one partition; name the whole disk".into());
         }
         let mut numbers = vec![number];
-        let mut held = in_use(&place);
+        let mut held = is_held(&place);
         for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.join("partition").exists() {
                 let text = fs::read_to_string(path.join("dev")).unwrap_or_default();
                 let parsed = text.trim().split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
                 numbers.push(parsed.ok_or("the system does not tell the numbers of its partitions")?);
-                held |= in_use(&path);
+                held |= is_held(&path);
             }
         }
         Ok(Parts { place, numbers, held })
@@ -206,8 +206,15 @@ struct Parts {
     held: bool,
 }
 
-fn in_use(place: &Path) -> bool {
+fn is_held(place: &Path) -> bool {
     fs::read_dir(place.join("holders")).is_ok_and(|mut holders| holders.next().is_some())
+}
+
+/// What the system itself refuses to open for us alone.
+pub(super) fn in_use(target: &Path) -> ToolError {
+    let reason =
+        "it is mounted, or another program has it; unmount it or end that program first, or give --force-mounted";
+    ToolError::Target { target: target.to_owned(), reason: reason.into() }
 }
 
 /// Whether people can take the disk out: the kernel says so, or it hangs on USB, or it is an SD card.
