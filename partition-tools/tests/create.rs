@@ -229,6 +229,46 @@ fn a_factory_export_makes_devices_without_a_passphrase() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_reader_that_has_gone_is_no_fault_and_data_that_cannot_be_written_is_one() {
+    use std::process::{Command, Stdio};
+    let product = Product::new();
+    product.create("device.img", &[]);
+    std::fs::copy(product.path("device.img"), product.path("bad.img")).unwrap();
+    poke(&product.path("bad.img"), 512, &[0; 16]);
+    let run = |arguments: &[&str], out: Stdio, err: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_partition-tools"));
+        command.args(arguments).current_dir(product.dir.path()).env("HOLDFAST_PASSPHRASE", PASSPHRASE);
+        command.stdout(out).stderr(err).spawn().unwrap().wait_with_output().unwrap()
+    };
+    let gone = || Stdio::from(std::io::pipe().unwrap().1);
+    for (arguments, status) in [
+        (&["inspect", "device.img"][..], 0),
+        (&["inspect", "device.img", "--json"], 0),
+        (&["verify", "device.img", "--json"], 0),
+        (&["verify", "bad.img"], 1),
+        (&["free", "ls", "device.img"], 0),
+        (&["free", "cat", "device.img", "client/data/large.bin"], 0),
+        (&["virtual", "ls", "device.img"], 0),
+        (&["virtual", "cat", "device.img", "updater-linux-x86_64"], 0),
+        (&["host", "device.img"], 0),
+        (&["repair", "bad.img", "--dry-run"], 0),
+    ] {
+        let ended = run(arguments, gone(), Stdio::piped());
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(status), "{arguments:?}: {said}");
+        assert!(!said.contains("panicked") && !said.contains("error"), "{arguments:?}: {said}");
+        assert_eq!(run(arguments, gone(), gone()).status.code(), Some(status), "{arguments:?}");
+        if let Ok(full) = std::fs::File::create("/dev/full") {
+            let ended = run(arguments, full.into(), Stdio::piped());
+            let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+            assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {said}");
+            assert_eq!(said.matches("error: standard output cannot be written").count(), 1, "{arguments:?}: {said}");
+        }
+    }
+}
+
+#[test]
 fn no_secret_is_shown() {
     use release_store::keys::{KeyDir, Passphrase};
     let product = Product::new();

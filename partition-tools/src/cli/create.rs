@@ -139,30 +139,30 @@ impl Create {
             explain(&request, &created);
         }
         for warning in &created.warnings {
-            eprintln!("note: {warning}");
+            errln!("note: {warning}");
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
 fn explain(request: &Request, created: &Created) {
-    eprintln!("Made {} ({}), device {}.", request.out.display(), size::show(request.disk_bytes), created.device_id);
+    errln!("Made {} ({}), device {}.", request.out.display(), size::show(request.disk_bytes), created.device_id);
     if let Some(cd) = &request.cd_out {
-        eprintln!("  the CD: {}", cd.display());
+        errln!("  the CD: {}", cd.display());
     }
     for (platform, version, newly_signed) in &created.updaters {
         let signed = if *newly_signed { "signed now" } else { "signed before" };
-        eprintln!("  updater {platform} {version}, {signed}");
+        errln!("  updater {platform} {version}, {signed}");
     }
     match &created.release {
-        Some(release) => eprintln!(
+        Some(release) => errln!(
             "  client {} (serial {}): {} files, {}",
             release.version,
             release.serial,
             release.files,
             size::show(release.bytes)
         ),
-        None => eprintln!("  no client yet: the device fetches it at its first start"),
+        None => errln!("  no client yet: the device fetches it at its first start"),
     }
 }
 

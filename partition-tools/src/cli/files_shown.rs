@@ -1,6 +1,5 @@
 //! Files of a system as people and scripts are shown them.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use firmware_image::Digest;
@@ -8,30 +7,30 @@ use partition_tools::size;
 use partition_tools::system_files::{Content, SystemFile};
 use serde_json::{Value, json};
 
+use super::lines;
+
 /// Prints them to stdout, each below a line with its path and mode.
-pub(super) fn print(files: &[SystemFile]) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+pub(super) fn print(files: &[SystemFile]) {
     for (i, file) in files.iter().enumerate() {
         let gap = if i > 0 { "\n" } else { "" };
-        writeln!(out, "{gap}#### {} (mode {:04o}){}", file.path.display(), file.mode, summary(file))?;
+        outln!("{gap}#### {} (mode {:04o}){}", file.path.display(), file.mode, summary(file));
         if let Content::Text(text) = &file.content {
-            write!(out, "{text}")?;
+            lines::bytes(text.as_bytes());
         }
     }
-    Ok(())
 }
 
 /// Says which of them were written.
 pub(super) fn tell_written(root: &Path, files: &[SystemFile], written: &[PathBuf]) {
     for file in files {
         let verb = if written.contains(&file.path) { "wrote" } else { "unchanged" };
-        eprintln!("{verb} {}{}", below(root, &file.path), summary(file));
+        errln!("{verb} {}{}", below(root, &file.path), summary(file));
     }
 }
 
 /// Says what would be written.
 pub(super) fn tell_planned(root: &Path, files: &[SystemFile]) {
-    files.iter().for_each(|file| eprintln!("would write {}{}", below(root, &file.path), summary(file)));
+    files.iter().for_each(|file| errln!("would write {}{}", below(root, &file.path), summary(file)));
 }
 
 /// A path in the system below `root`.

@@ -1,7 +1,6 @@
 //! `free`: files in the free zone of an image or device, without mounting it.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -161,10 +160,9 @@ fn list(zone: &AnyFreeZone, path: &str, as_json: bool) -> anyhow::Result<()> {
             .collect();
         return terminal::print_json(&list);
     }
-    let mut out = std::io::stdout().lock();
     for (name, found) in &entries {
         let slash = if found.kind == Kind::Directory { "/" } else { "" };
-        writeln!(out, "{:>12} {}{slash}", found.length, printable(name))?;
+        outln!("{:>12} {}{slash}", found.length, printable(name));
     }
     Ok(())
 }
@@ -193,7 +191,7 @@ fn put(zone: &AnyFreeZone, path: &str, reader: &mut dyn std::io::Read) -> anyhow
         };
     }
     zone.rename(&beside, path).map_err(ToolError::zone("written", named(path)))?;
-    eprintln!("Put {written} bytes into {}.", printable(path));
+    errln!("Put {written} bytes into {}.", printable(path));
     Ok(written)
 }
 

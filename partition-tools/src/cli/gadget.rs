@@ -144,10 +144,10 @@ impl Gadget {
         match (&written, self.install) {
             (Some(written), _) => files_shown::tell_written(&self.root, &files, written),
             (None, true) => files_shown::tell_planned(&self.root, &files),
-            (None, false) => files_shown::print(&files)?,
+            (None, false) => files_shown::print(&files),
         }
-        ran.iter().for_each(|line| eprintln!("{line}"));
-        notes.iter().for_each(|note| eprintln!("note: {}", printable(note)));
+        ran.iter().for_each(|line| errln!("{line}"));
+        notes.iter().for_each(|note| errln!("note: {}", printable(note)));
         Ok(ExitCode::SUCCESS)
     }
 
@@ -197,11 +197,11 @@ impl Gadget {
             return Ok(ExitCode::SUCCESS);
         }
         let verb = if self.dry_run { "would remove" } else { "removed" };
-        gone.iter().for_each(|path| eprintln!("{verb} {}", files_shown::below(&self.root, path)));
+        gone.iter().for_each(|path| errln!("{verb} {}", files_shown::below(&self.root, path)));
         if gone.is_empty() {
-            eprintln!("nothing of '{}' is installed here", printable(product));
+            errln!("nothing of '{}' is installed here", printable(product));
         }
-        ran.iter().for_each(|line| eprintln!("{line}"));
+        ran.iter().for_each(|line| errln!("{line}"));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -63,15 +63,15 @@ fn show(found: &Survey) {
                 let proven = if record.proven { "proven" } else { "not proven yet" };
                 line(format_args!("release   {version} (serial {serial}), {proven}"));
             }
-            _ => println!("release   none yet"),
+            _ => outln!("release   none yet"),
         }
         line(format_args!("floors    updater {}, key serial {}", record.updater_floor, record.key_serial_floor));
     }
     if let Some(table) = &found.table {
-        println!();
+        outln!("");
         line(format_args!("partition table: {}", state(table)));
     }
-    println!();
+    outln!("");
     line(format_args!("{:<10} {:>12} {:>12}  state", "zone", "size", "free"));
     for zone in &found.zones {
         let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), size::show);
@@ -93,14 +93,14 @@ fn show(found: &Survey) {
             other.name
         ));
     }
-    println!();
+    outln!("");
     line(format_args!("{:<26} {:>10} {:>12}  state", "slot", "generation", "content"));
     for slot in &found.slots {
         let generation = slot.generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string());
         let content = slot.body_bytes.map_or_else(|| "-".to_owned(), size::show);
         line(format_args!("{:<26} {:>10} {:>12}  {}", slot.place, generation, content, state(&slot.state)));
     }
-    println!();
+    outln!("");
     line(format_args!("{:<16} {:<26} {:>9} {:>4}  state", "updater", "place", "version", "key"));
     for updater in &found.updaters {
         let version = updater.version.as_deref().unwrap_or("-");
@@ -113,14 +113,14 @@ fn show(found: &Survey) {
         ));
     }
     for finding in &found.findings {
-        println!();
+        outln!("");
         line(format_args!("note: {finding}"));
     }
 }
 
 /// Of what is shown a lot comes from the medium.
 fn line(text: std::fmt::Arguments<'_>) {
-    println!("{}", printable(&text.to_string()));
+    outln!("{}", printable(&text.to_string()));
 }
 
 fn state(state: &State) -> String {

@@ -2,6 +2,9 @@
 //!
 //! Data goes to stdout, people read stderr, an exit status tells scripts what happened.
 
+#[macro_use]
+mod lines;
+
 mod create;
 mod files_shown;
 mod free;
@@ -110,10 +113,13 @@ pub(crate) fn main() -> ExitCode {
         Command::Host(command) => command.run(),
         Command::Gadget(command) => command.run(),
     };
-    result.unwrap_or_else(|error| {
-        terminal::report(&error);
-        ExitCode::from(status(&error))
-    })
+    match result {
+        Ok(status) => lines::end(status),
+        Err(error) => {
+            terminal::report(&error);
+            ExitCode::from(status(&error))
+        }
+    }
 }
 
 fn status(error: &anyhow::Error) -> u8 {

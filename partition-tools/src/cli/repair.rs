@@ -87,19 +87,19 @@ impl Repair {
     fn say(&self, mended: &[String], left: &[String]) {
         let target = self.device.device.display();
         let verb = if self.dry_run { "to mend" } else { "mended" };
-        mended.iter().for_each(|line| println!("{verb}: {}", printable(line)));
+        mended.iter().for_each(|line| outln!("{verb}: {}", printable(line)));
         match (mended.is_empty(), self.dry_run) {
-            (true, _) => eprintln!("There is nothing to mend around the zones of {target}; nothing was written."),
-            (false, true) => eprintln!("Nothing was written. Without --dry-run this is mended."),
+            (true, _) => errln!("There is nothing to mend around the zones of {target}; nothing was written."),
+            (false, true) => errln!("Nothing was written. Without --dry-run this is mended."),
             (false, false) => {
-                eprintln!("Written to {target} and read back. Unplug it before anything else is done with it.")
+                errln!("Written to {target} and read back. Unplug it before anything else is done with it.")
             }
         }
-        left.iter().for_each(|line| eprintln!("  left: {}", printable(line)));
+        left.iter().for_each(|line| errln!("  left: {}", printable(line)));
         match (left.is_empty(), self.dry_run) {
             (true, true) => {}
-            (true, false) => eprintln!("Next: plug it in. `partition-tools verify {target}` looks at every file."),
-            (false, _) => eprintln!(
+            (true, false) => errln!("Next: plug it in. `partition-tools verify {target}` looks at every file."),
+            (false, _) => errln!(
                 "Next: plug it in, and the device mends what it can of the rest; then `partition-tools verify {target}`."
             ),
         }
@@ -114,13 +114,13 @@ fn ask(question: &Question, yes: bool) -> Option<usize> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return None;
     }
-    eprintln!("{}", printable(&question.about));
+    errln!("{}", printable(&question.about));
     for (number, option) in (1..).zip(&question.options) {
-        eprintln!("  {number}  {}", printable(option));
+        errln!("  {number}  {}", printable(option));
     }
-    eprint!("Which? A number, or nothing to leave the device as it is: ");
+    let mut out = std::io::stderr();
+    write!(out, "Which? A number, or nothing to leave the device as it is: ").and_then(|()| out.flush()).ok()?;
     let mut line = String::new();
-    std::io::stderr().flush().ok()?;
     std::io::stdin().read_line(&mut line).ok()?;
     line.trim().parse::<usize>().ok()?.checked_sub(1)
 }

@@ -1,6 +1,6 @@
 //! What a person sees and types: errors, progress, passphrases.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -11,16 +11,18 @@ use partition_tools::printable::printable;
 use partition_tools::progress::Progress;
 use release_store::keys::{KeySource, Passphrase};
 
+use super::lines;
+
 const PASSPHRASE_VARIABLE: &str = "HOLDFAST_PASSPHRASE";
 
 /// Prints an error and what led to it, one line each.
 pub(super) fn report(error: &anyhow::Error) {
     let mut last = error.to_string();
-    eprintln!("error: {}", printable(&last));
+    errln!("error: {}", printable(&last));
     for cause in error.chain().skip(1) {
         let text = cause.to_string();
         if text != last {
-            eprintln!("  because: {}", printable(&text));
+            errln!("  because: {}", printable(&text));
         }
         last = text;
     }
@@ -28,9 +30,7 @@ pub(super) fn report(error: &anyhow::Error) {
 
 /// Prints `value` to stdout as JSON.
 pub(super) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
+    outln!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
@@ -39,12 +39,12 @@ pub(super) fn print_file<F>(file: &mut F, failed: impl Fn(ZoneError) -> ToolErro
 where
     F: embedded_io::Read<Error = ZoneError>,
 {
-    let mut out = std::io::stdout().lock();
     let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer).map_err(&failed)? {
-            0 => return Ok(out.flush()?),
-            n => out.write_all(&buffer[..n])?,
+            0 => return Ok(()),
+            n if lines::bytes(&buffer[..n]) => {}
+            _ => return Ok(()),
         }
     }
 }

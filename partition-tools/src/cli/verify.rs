@@ -38,10 +38,10 @@ impl Verify {
                 &json!({"sound": sound, "problems": problems, "for_repair": for_repair, "survey": found}),
             )?;
         } else if problems.is_empty() {
-            eprintln!("Everything on {} is sound.", self.device.device.display());
+            errln!("Everything on {} is sound.", self.device.device.display());
         } else {
             for problem in &problems {
-                println!("{}", printable(problem));
+                outln!("{}", printable(problem));
             }
             self.say_who_mends(found.for_repair().len(), problems.len());
         }
@@ -50,16 +50,16 @@ impl Verify {
 
     /// Of `all` problems the first `outside` are around the zones.
     fn say_who_mends(&self, outside: usize, all: usize) {
-        eprintln!("{all} things are not sound.");
+        errln!("{all} things are not sound.");
         if outside > 0 {
             let (lines, target) = (if outside == 1 { "line" } else { "lines" }, self.device.device.display());
-            eprintln!(
+            errln!(
                 "  The first {outside} {lines}: no start of the device mends that. `partition-tools repair {target}` does."
             );
         }
         if all > outside {
             let rest = if outside > 0 { "The rest: the" } else { "The" };
-            eprintln!(
+            errln!(
                 "  {rest} device mends what it can of it at its next start; the virtual zone is written at the factory only."
             );
         }

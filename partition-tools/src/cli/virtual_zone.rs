@@ -1,6 +1,5 @@
 //! `virtual`: files of the virtual zone of an image or device, without mounting it. It is read-only.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -64,9 +63,8 @@ fn list(zone: &AnyVirtualZone, as_json: bool) -> anyhow::Result<()> {
         let list: Vec<_> = files.iter().map(|(path, bytes)| json!({"path": path, "bytes": bytes})).collect();
         return terminal::print_json(&list);
     }
-    let mut out = std::io::stdout().lock();
     for (path, bytes) in &files {
-        writeln!(out, "{bytes:>12} {}", printable(path))?;
+        outln!("{bytes:>12} {}", printable(path));
     }
     Ok(())
 }

@@ -64,7 +64,7 @@ impl Write {
             let sources: Vec<&Path> =
                 [&self.image].into_iter().chain(&self.virtual_zone).map(PathBuf::as_path).collect();
             system.check(&self.to, &sources, bytes, &checks)?;
-            eprintln!("{} would be overwritten with {}.", self.to.display(), self.image.display());
+            errln!("{} would be overwritten with {}.", self.to.display(), self.image.display());
             return Ok(ExitCode::SUCCESS);
         }
         let request = Request {
@@ -83,10 +83,10 @@ impl Write {
             let target = &request.target;
             terminal::print_json(&json!({"target": target, "bytes": written.bytes, "device_id": device_id}))?;
         } else {
-            eprintln!("Wrote {} to {} and read it back.", size::show(written.bytes), request.target.display());
+            errln!("Wrote {} to {} and read it back.", size::show(written.bytes), request.target.display());
             match device_id {
-                Some(id) => eprintln!("  It is now device {id}."),
-                None => eprintln!("  It is a clone: it has the image's identity."),
+                Some(id) => errln!("  It is now device {id}."),
+                None => errln!("  It is a clone: it has the image's identity."),
             }
         }
         Ok(ExitCode::SUCCESS)
