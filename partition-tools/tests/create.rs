@@ -56,7 +56,7 @@ fn a_stick_is_whole_and_the_tools_that_people_have_agree() {
 #[test]
 fn a_stick_and_no_dual_device_has_the_launcher_for_windows_in_its_free_zone_and_the_configuration_beside_it() {
     let product = Product::new();
-    let windows = ["--bootstrap", "windows-x86_64=bootstrap", "--updater", "windows-x86_64=updater"];
+    let windows = ["--bootstrap", "windows-x86_64=bootstrap.exe", "--updater", "windows-x86_64=updater.exe"];
     product.create("stick.img", &windows);
     let free = |image: &str, path: &str| product.run(&["free", "cat", image, path]);
     let config = product.run(&["virtual", "cat", "stick.img", "device.cfg"]).stdout;
@@ -129,14 +129,9 @@ fn holes_stay_holes() {
 fn a_device_for_several_platforms_has_every_launcher_and_every_updater_in_each_place() {
     let product = Product::new();
     let platforms = ["linux-aarch64", "linux-x86_64", "windows-x86_64"];
-    let programs: Vec<String> = platforms[..1]
-        .iter()
-        .chain(&platforms[2..])
-        .flat_map(|platform| {
-            ["--bootstrap".into(), format!("{platform}=bootstrap"), "--updater".into(), format!("{platform}=updater")]
-        })
-        .collect();
-    product.create("device.img", &programs.iter().map(String::as_str).collect::<Vec<_>>());
+    let arm = ["--bootstrap", "linux-aarch64=bootstrap-arm", "--updater", "linux-aarch64=updater-arm"];
+    let windows = ["--bootstrap", "windows-x86_64=bootstrap.exe", "--updater", "windows-x86_64=updater.exe"];
+    product.create("device.img", &[arm, windows].concat());
     product.succeed(&["verify", "device.img", "--keys", "keys"]);
     let found = product.json(&["inspect", "device.img", "--json"]);
     let mut places = std::collections::BTreeMap::<&str, Vec<&str>>::new();
@@ -327,6 +322,46 @@ fn wrong_wishes_are_refused_before_anything_is_written() {
     );
     assert!(said.contains("stamp"), "{said}");
     fail(2, &["--size", "lots", "--product", PRODUCT]);
+}
+
+#[test]
+fn programs_of_other_platforms_swapped_ones_and_commands_that_lead_out_of_the_device_are_refused() {
+    let product = Product::new();
+    let create = |status: i32, programs: &[&str]| {
+        let base = ["create", "--profile", "stick", "--out", "x.img", "--keys", "keys", "--size", "200MiB"];
+        let said = product.fail(status, &[&base[..], &["--product", PRODUCT], programs].concat());
+        assert!(!product.path("x.img").exists() && !product.path("x.img.part").exists(), "{programs:?}");
+        said
+    };
+    let mut other = std::fs::read(product.path("updater")).unwrap();
+    other[18] = 40;
+    std::fs::write(product.path("other"), other).unwrap();
+    for (programs, is, wanted) in [
+        (["linux-aarch64=bootstrap", "linux-aarch64=updater-arm"], "for linux-x86_64", "a launcher for linux-aarch64"),
+        (["linux-x86_64=bootstrap", "windows-x86_64=updater"], "for linux-x86_64", "an updater for windows-x86_64"),
+        (["linux-x86_64=bootstrap.exe", "linux-x86_64=updater"], "for windows-x86_64", "a launcher for linux-x86_64"),
+        (["linux-x86_64=bootstrap", "linux-x86_64=other"], "for the machine 40", "an updater for linux-x86_64"),
+        (["linux-x86_64=updater", "linux-x86_64=updater"], "updater is no launcher", "a launcher for linux-x86_64"),
+        (
+            ["linux-x86_64=bootstrap", "linux-x86_64=bootstrap"],
+            "bootstrap is a launcher",
+            "an updater for linux-x86_64",
+        ),
+    ] {
+        let said = create(1, &["--bootstrap", programs[0], "--updater", programs[1]]);
+        assert!(said.contains(is) && said.contains(wanted), "{programs:?}: {said}");
+    }
+    let known = "linux-aarch64, linux-x86_64, windows-x86_64";
+    for wrong in [
+        ["--bootstrap", "linux-x8664=bootstrap"],
+        ["--updater", "linux=updater"],
+        ["--client-command", "linux-x8664=client/run.sh"],
+    ] {
+        assert!(create(2, &wrong).contains(known), "{wrong:?}");
+    }
+    for command in ["../../bin/sh", "/bin/sh", "linux-x86_64=client/../../sh -c x", " ", "linux-x86_64="] {
+        assert!(create(2, &["--client-command", command]).contains("client/run.sh"), "{command}");
+    }
 }
 
 #[test]

@@ -378,14 +378,10 @@ fn a_board_is_started_from_the_virtual_zones_partition_and_no_other() {
 #[test]
 fn into_an_image_of_another_computer_goes_the_only_launcher_or_the_one_that_is_named() {
     let product = product();
-    // A launcher of its own for the board's processor.
-    let mut other = fs::read(product.path("bootstrap")).unwrap();
-    other[100] ^= 1;
-    fs::write(product.path("bootstrap-arm"), other).unwrap();
     let create = |out: &str, launchers: &[&str]| {
         let mut arguments = vec!["create", "--profile", "stick", "--out", out, "--size", "200MiB", "--keys", "keys"];
         arguments.extend(["--product", PRODUCT, "--updater", "linux-x86_64=updater"]);
-        arguments.extend(["--updater", "linux-aarch64=updater"]);
+        arguments.extend(["--updater", "linux-aarch64=updater-arm"]);
         launchers.iter().for_each(|launcher| arguments.extend(["--bootstrap", launcher]));
         product.succeed(&arguments);
     };

@@ -57,8 +57,8 @@ fn devices() -> &'static [Made] {
 
 fn make_all(product: &Product) -> Vec<Made> {
     let linux = ["--bootstrap", "linux-x86_64=bootstrap", "--updater", "linux-x86_64=updater"];
-    let arm = ["--bootstrap", "linux-aarch64=bootstrap", "--updater", "linux-aarch64=updater"];
-    let windows = ["--bootstrap", "windows-x86_64=bootstrap", "--updater", "windows-x86_64=updater"];
+    let arm = ["--bootstrap", "linux-aarch64=bootstrap-arm", "--updater", "linux-aarch64=updater-arm"];
+    let windows = ["--bootstrap", "windows-x86_64=bootstrap.exe", "--updater", "windows-x86_64=updater.exe"];
     let all = [&linux[..], &arm, &windows].concat();
     let release = ["--store", "store", "--release-version", "1.0.0"];
     let offline = [&release[..], &["--offline-source"]].concat();

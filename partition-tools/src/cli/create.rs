@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use firmware_image::device_config::Profile;
+use firmware_image::free_zone::check_path;
 use firmware_image::updater_image::UpdaterVersion;
-use partition_tools::create::{Created, Request, create};
+use partition_tools::create::{Created, Request, check_platform, create};
 use partition_tools::random::Random;
 use partition_tools::size;
 use release_store::keys::KeySource;
@@ -55,7 +56,7 @@ pub(super) struct Create {
     /// Where the device finds the store, with how often it is tried first. Repeatable
     #[arg(long, value_name = "URL[=WEIGHT]", value_parser = server)]
     server: Vec<(String, u16)>,
-    /// A launcher. Repeatable, by platform
+    /// A launcher. Repeatable, by platform: linux-x86_64, linux-aarch64, windows-x86_64
     #[arg(long, value_name = "PLATFORM=FILE", value_parser = platform_file)]
     bootstrap: Vec<(String, PathBuf)>,
     /// An updater. Repeatable, by platform [default: those of the factory export and of the release]
@@ -198,19 +199,30 @@ fn server(text: &str) -> Result<(String, u16), String> {
 
 fn platform_file(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
-        Some((platform, file)) if !platform.is_empty() && !file.is_empty() => Ok((platform.into(), file.into())),
+        Some((platform, file)) if !platform.is_empty() && !file.is_empty() => {
+            check_platform(platform).map(|()| (platform.into(), file.into()))
+        }
         _ => Err("write PLATFORM=FILE, for example linux-x86_64=target/release/updater".into()),
     }
 }
 
 fn client_command(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
+    let (platform, command) = match text.split_once('=') {
         // A path may hold an equals sign; a platform holds no slash.
         Some((platform, command)) if !platform.contains(['/', ' ']) && !platform.is_empty() => {
-            Ok((platform.into(), command.into()))
+            check_platform(platform)?;
+            (platform, command)
         }
-        _ if text.trim().is_empty() => Err("a command names a program, for example client/run.sh".into()),
-        _ => Ok((String::new(), text.into())),
+        _ => ("", text),
+    };
+    // What the launcher takes for the program.
+    match command.split_ascii_whitespace().next().map(check_path) {
+        None => Err("a command names a program, for example client/run.sh".into()),
+        Some(Err(_)) => {
+            Err("the program is a path in the free zone, for example client/run.sh: without .. or a / at its begin"
+                .into())
+        }
+        Some(Ok(())) => Ok((platform.into(), command.into())),
     }
 }
 

@@ -4,6 +4,7 @@
 //! and verified), the image with its virtual zone, then what goes into the free zone, and last everything sealed.
 //! Equal inputs and an equal seed make equal bytes.
 
+mod kind;
 mod programs;
 mod release;
 mod virtual_files;
@@ -27,6 +28,7 @@ use firmware_image::updater_image::UpdaterVersion;
 use firmware_image::{ZoneError, paths};
 use release_store::keys::{ConfigRequest, KeySource, Passphrase, ProductSecrets};
 
+pub use self::kind::check_platform;
 pub use self::release::Preinstalled;
 use crate::error::ToolError;
 use crate::identity;

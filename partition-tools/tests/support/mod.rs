@@ -39,8 +39,12 @@ impl Product {
         let product = Self { dir };
         let passphrase = Passphrase::new(PASSPHRASE.to_owned()).unwrap();
         let keys = KeyDir::create(&product.path("keys"), PRODUCT, &passphrase, EPOCH).unwrap();
-        std::fs::write(product.path("bootstrap"), program(b"launcher", 40_000)).unwrap();
-        std::fs::write(product.path("updater"), program(b"updater", 900_000)).unwrap();
+        for (ending, platform) in [("", "linux-x86_64"), ("-arm", "linux-aarch64"), (".exe", "windows-x86_64")] {
+            let write =
+                |name: &str, bytes: Vec<u8>| std::fs::write(product.path(&(name.to_owned() + ending)), bytes).unwrap();
+            write("bootstrap", program(platform, b"Usage: bootstrap [options]", 40_000));
+            write("updater", program(platform, b"updater", 900_000));
+        }
         let tree = product.path("tree");
         std::fs::create_dir_all(tree.join("data/deep")).unwrap();
         std::fs::write(tree.join("run.sh"), b"#!/bin/sh\necho hello\n").unwrap();
@@ -132,10 +136,14 @@ impl Product {
     }
 }
 
-/// A program with room for a stamp, as a built launcher or updater has.
-fn program(name: &[u8], length: usize) -> Vec<u8> {
-    let mut bytes = b"\x7fELF".to_vec();
-    bytes.extend_from_slice(name);
+/// A program with room for a stamp, as a built launcher or updater has, and with the header of its platform.
+fn program(platform: &str, words: &[u8], length: usize) -> Vec<u8> {
+    let mut bytes = match platform {
+        "windows-x86_64" => [&b"MZ"[..], &[0; 58], &64u32.to_le_bytes(), b"PE\0\0\x64\x86"].concat(),
+        "linux-aarch64" => [&b"\x7fELF\x02\x01"[..], &[0; 12], &[183, 0]].concat(),
+        _ => [&b"\x7fELF\x02\x01"[..], &[0; 12], &[62, 0]].concat(),
+    };
+    bytes.extend_from_slice(words);
     bytes.extend_from_slice(&noise(length as u64, length));
     bytes.extend_from_slice(b"\x89HOLDFAST-VENDOR-KEY-STAMP-v1\r\n\x1a");
     bytes.extend_from_slice(&[0; 32]);
