@@ -416,6 +416,68 @@ fn the_wrong_passphrase_and_another_product_s_release_are_refused() {
 }
 
 #[test]
+fn what_a_device_will_lack_is_said_with_the_switch_that_gives_it() {
+    let product = Product::new();
+    let base = ["create", "--profile", "stick", "--out", "x.img", "--force", "--keys", "keys", "--product", PRODUCT];
+    let programs = ["--bootstrap", "linux-x86_64=bootstrap", "--updater", "linux-x86_64=updater"];
+    let release = ["--store", "store", "--release-version", "1.0.0"];
+    let whole = ["--server", "http://127.0.0.1:1/store", "--client-command", "client/run.sh"];
+    let fetches = "fetches it at its first start";
+    let bare = [&base[..], &["--size", "200MiB"], &programs[2..]].concat();
+    let complete = [&base[..], &["--size", "200MiB"], &programs, &whole].concat();
+    for (arguments, lacks, has) in [
+        (bare, &["--server", "--bootstrap linux-x86_64=FILE", "no client and gets none"][..], &[fetches][..]),
+        (
+            [&base[..], &["--size", "200MiB"], &programs, &release].concat(),
+            &["--server", "--client-command"],
+            &["gets none"],
+        ),
+        (complete.clone(), &[fetches], &["note:"]),
+        ([&complete[..], &release].concat(), &[], &["note:", fetches]),
+    ] {
+        let output = product.run(&arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        assert!(lacks.iter().all(|lack| said.contains(lack)), "{arguments:?}: {said}");
+        assert!(!has.iter().any(|had| said.contains(had)), "{arguments:?}: {said}");
+        // Scripts get the same.
+        let json = product.json(&[&arguments[..], &["--json"]].concat());
+        let notes = json["warnings"].as_array().unwrap();
+        assert_eq!(notes.len(), said.matches("note:").count(), "{json}");
+        assert!(notes.iter().all(|note| said.contains(note.as_str().unwrap())), "{json}");
+    }
+}
+
+#[test]
+fn a_free_zone_without_room_for_the_next_release_is_told_of_and_the_size_that_is_named_is_enough() {
+    use release_store::keys::{KeyDir, Passphrase};
+    use release_store::publish::{PublishRequest, publish};
+    use release_store::repository::{NoObserver, Repository};
+    let product = Product::new();
+    let keys = KeyDir::open(&product.path("keys")).unwrap();
+    let passphrase = Passphrase::new(PASSPHRASE.to_owned()).unwrap();
+    std::fs::write(product.path("tree/data/larger.bin"), support::noise(12, 48 << 20)).unwrap();
+    let mut repository = Repository::open(&product.path("store"), &keys).unwrap();
+    let request = PublishRequest::new(product.path("tree"), "2.0.0".to_owned(), EPOCH);
+    publish(&mut repository, &passphrase, &request, &mut NoObserver).unwrap();
+    drop(repository);
+    let create = |size: &str| {
+        let mut arguments = vec!["create", "--profile", "stick", "--out", "x.img", "--force", "--size", size];
+        arguments.extend(["--keys", "keys", "--product", PRODUCT, "--server", "http://127.0.0.1:1/store", "--json"]);
+        arguments.extend(["--bootstrap", "linux-x86_64=bootstrap", "--updater", "linux-x86_64=updater"]);
+        arguments.extend(["--client-command", "client/run.sh", "--store", "store", "--release-version", "2.0.0"]);
+        let made = product.json(&arguments);
+        made["warnings"].as_array().unwrap().iter().map(|note| note.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let notes = create("120MiB");
+    let [note] = &notes[..] else { panic!("{notes:?}") };
+    let enough = note.split_once("--size ").unwrap().1.split_once(' ').unwrap().0;
+    assert_eq!(create(enough), [""; 0], "{enough}");
+    let less: u64 = enough.trim_end_matches("MiB").parse::<u64>().unwrap() - 4;
+    assert_eq!(create(&format!("{less}MiB")).len(), 1, "{less}");
+}
+
+#[test]
 fn an_image_that_exists_is_kept_unless_forced() {
     let product = Product::new();
     std::fs::write(product.path("x.img"), b"mine").unwrap();

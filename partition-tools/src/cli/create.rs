@@ -163,7 +163,8 @@ fn explain(request: &Request, created: &Created) {
             release.files,
             size::show(release.bytes)
         ),
-        None => errln!("  no client yet: the device fetches it at its first start"),
+        None if created.has_server => errln!("  no client yet: the device fetches it at its first start"),
+        None => errln!("  no client"),
     }
 }
 

@@ -5,6 +5,7 @@
 //! Equal inputs and an equal seed make equal bytes.
 
 mod kind;
+mod lacks;
 mod programs;
 mod release;
 mod virtual_files;
@@ -90,6 +91,8 @@ pub struct Created {
     pub updaters: Vec<(String, UpdaterVersion, bool)>,
     /// The preinstalled release: version, serial, files, bytes.
     pub release: Option<Preinstalled>,
+    /// Whether it knows a server to fetch releases from.
+    pub has_server: bool,
     /// What a person should know, though it is no error.
     pub warnings: Vec<String>,
 }
@@ -118,6 +121,7 @@ pub fn create(
     if config.len() > MAX_CONFIG_BYTES {
         return Err(ToolError::Refused("device.cfg is too long".into()));
     }
+    let has_server = lacks::settings(&config, keys, &launchers, release.is_some(), &mut warnings)?;
     if let Some(release) = &release {
         release.check_commands(&request.client_commands, &mut warnings);
     }
@@ -142,10 +146,13 @@ pub fn create(
     let device = Device::open(disk.beside(), None, Access::Draft)?;
     let free = device.free_zone().map_err(ToolError::zone("opened", "the free zone"))?;
     check_room(&free, slot_bytes, &images, release.as_ref())?;
+    let measure = || free.free_bytes().map_err(ToolError::zone("measured", "the free zone"));
+    let before = measure()?;
     let installed = match &release {
         Some(release) => Some(release.install(&free, progress)?),
         None => None,
     };
+    let client_bytes = before.saturating_sub(measure()?);
     for (platform, image) in &images {
         let path = paths::updater_name(platform);
         identity::put_file(&free, &path, &mut image.as_slice(), |_| {})?;
@@ -168,6 +175,9 @@ pub fn create(
     let record = record(&owner.device_id, release.as_ref(), &secrets, &statement);
     progress.begin("hidden zone", 0);
     identity::write_all(&mut hidden, &free, &record, &images, &owner, &mut scratch)?;
+    if let Some(release) = &release {
+        lacks::room(request.disk_bytes, measure()?, client_bytes, release, &mut warnings);
+    }
     free.close().map_err(ToolError::zone("written", "the free zone"))?;
     if let Some(cd) = &cd {
         write_cd_tail(cd.beside(), &images, &secrets, &random("CD identity")?, &mut scratch)?;
@@ -185,6 +195,7 @@ pub fn create(
         device_id: owner.device_id,
         updaters: updaters.iter().map(|one| (one.platform.clone(), one.version, one.newly_signed)).collect(),
         release: installed,
+        has_server,
         warnings,
     })
 }
