@@ -409,7 +409,8 @@ fn boot_sectors_that_name_different_places_are_asked_about() {
     patient.put_back();
     patient.write(boot, &noise(3, 16 * 512));
     let before = patient.now();
-    assert!(patient.repair(&["--yes"]).is_empty() && patient.now() == before);
+    patient.product.fail(1, &patient.arguments("repair", &["--yes"]));
+    assert!(patient.now() == before);
     // Nothing but the copy is left: somebody else's volume, whose driver left that sector alone.
     patient.put_back();
     let reserved = patient.read(boot, 512);
@@ -458,6 +459,28 @@ fn verify_says_what_is_for_repair_and_what_for_the_device() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["for_repair"].as_array().unwrap().len(), 0);
     assert_eq!(report["problems"].as_array().unwrap().len(), 1, "{report}");
+}
+
+#[test]
+fn a_free_zone_without_any_boot_sector_is_to_be_formatted_and_nobody_says_that_it_mends_itself() {
+    let patient = Patient::new(false);
+    patient.write(patient.free.start, &vec![0; 4 << 20]);
+    for more in [&[][..], &["--dry-run"]] {
+        let said = patient.product.fail(1, &patient.arguments("repair", more));
+        assert!(said.contains("format that partition as FAT32") && !said.contains("nothing to mend"), "{said}");
+        assert!(!said.contains("Next: plug it in"), "{said}");
+    }
+    let json = patient.product.run(&patient.arguments("repair", &["--json"]));
+    let report: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((json.status.code(), report["to_format"].as_bool()), (Some(1), Some(true)));
+    let said = patient.product.fail(1, &patient.arguments("verify", &[]));
+    assert!(said.contains("format that partition as FAT32") && said.contains("Then the device mends"), "{said}");
+    // What can be mended is, all the same.
+    patient.write(SECTOR, &[0; 512]);
+    let said = patient.product.fail(1, &patient.arguments("repair", &[]));
+    assert!(said.contains("Written to") && said.contains("format that partition"), "{said}");
+    let said = patient.product.fail(1, &patient.arguments("verify", &[]));
+    assert!(!said.contains("The first") && said.contains("format that partition"), "{said}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ use release_store::StoreError;
 const AFTER_HELP: &str = "\
 Exit status:
   0  done
-  1  failed; `verify`: something is not sound
+  1  failed; `verify`: something is not sound; `repair`: the free zone has to be formatted
   2  wrong usage
   3  keys: missing, damaged, of another product or vendor, or the passphrase is wrong
   4  not a Holdfast device, or one that is cut off or damaged as a whole

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use firmware_image::image::gpt::Copy;
 use partition_tools::printable::printable;
-use partition_tools::repair::{Plan, Question, open};
+use partition_tools::repair::{FORMAT, Plan, Question, open};
 use partition_tools::survey::{Options, survey};
 use partition_tools::write::target::System;
 use serde_json::json;
@@ -77,18 +77,24 @@ impl Repair {
             }
         };
         if self.json {
-            terminal::print_json(&json!({"target": target, "dry_run": self.dry_run, "mended": mended, "left": left}))?;
+            let to_format = plan.has_lost_free_zone();
+            terminal::print_json(&json!({
+                "target": target, "dry_run": self.dry_run, "mended": mended, "left": left, "to_format": to_format,
+            }))?;
         } else {
-            self.say(&mended, &left);
+            self.say(&mended, &left, plan.has_lost_free_zone());
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(if plan.has_lost_free_zone() { ExitCode::from(1) } else { ExitCode::SUCCESS })
     }
 
-    fn say(&self, mended: &[String], left: &[String]) {
+    fn say(&self, mended: &[String], left: &[String], is_lost: bool) {
         let target = self.device.device.display();
         let verb = if self.dry_run { "to mend" } else { "mended" };
         mended.iter().for_each(|line| outln!("{verb}: {}", printable(line)));
         match (mended.is_empty(), self.dry_run) {
+            (true, _) if is_lost => {
+                errln!("There is nothing on {target} from which anything could be mended; nothing was written.")
+            }
             (true, _) => errln!("There is nothing to mend around the zones of {target}; nothing was written."),
             (false, true) => errln!("Nothing was written. Without --dry-run this is mended."),
             (false, false) => {
@@ -96,6 +102,10 @@ impl Repair {
             }
         }
         left.iter().for_each(|line| errln!("  left: {}", printable(line)));
+        if is_lost {
+            errln!("{FORMAT}");
+            return;
+        }
         match (left.is_empty(), self.dry_run) {
             (true, true) => {}
             (true, false) => errln!("Next: plug it in. `partition-tools verify {target}` looks at every file."),

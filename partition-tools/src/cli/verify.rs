@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use partition_tools::printable::printable;
-use partition_tools::survey::{Options, survey};
+use partition_tools::repair::FORMAT;
+use partition_tools::survey::{Options, Survey, survey};
 use serde_json::json;
 
 use super::{DeviceArgument, VendorArgument, terminal};
@@ -43,13 +44,14 @@ impl Verify {
             for problem in &problems {
                 outln!("{}", printable(problem));
             }
-            self.say_who_mends(found.for_repair().len(), problems.len());
+            self.say_who_mends(&found, problems.len());
         }
         Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 
-    /// Of `all` problems the first `outside` are around the zones.
-    fn say_who_mends(&self, outside: usize, all: usize) {
+    /// Of `all` problems the first are around the zones.
+    fn say_who_mends(&self, found: &Survey, all: usize) {
+        let outside = found.for_repair().len();
         errln!("{all} things are not sound.");
         if outside > 0 {
             let (lines, target) = (if outside == 1 { "line" } else { "lines" }, self.device.device.display());
@@ -58,7 +60,14 @@ impl Verify {
             );
         }
         if all > outside {
-            let rest = if outside > 0 { "The rest: the" } else { "The" };
+            let rest = match (found.to_format, outside > 0) {
+                (true, _) => {
+                    errln!("  {FORMAT}");
+                    "Then the"
+                }
+                (false, true) => "The rest: the",
+                (false, false) => "The",
+            };
             errln!(
                 "  {rest} device mends what it can of it at its next start; the virtual zone is written at the factory only."
             );

@@ -24,6 +24,11 @@ pub use self::question::{Ask, Question};
 use crate::error::ToolError;
 use crate::write::target::{Checks, System};
 
+/// What to do about a free zone that has neither boot sector.
+pub const FORMAT: &str = "Neither the free zone's boot sector nor its copy is left, and nothing on the device makes them anew: \
+                          format that partition as FAT32, then plug the device in, and it puts back what is its own. What of \
+                          the user's files is wanted, file recovery has to fetch before that.";
+
 /// Where the primary table's header stands on most disks, for whoever looks there.
 const PRIMARY_AT: u64 = 512;
 
@@ -57,6 +62,8 @@ pub struct Plan {
     boot: Option<Which>,
     /// Whether somebody decided that.
     boot_decided: bool,
+    /// Whether there is neither boot sector.
+    lost: bool,
 }
 
 impl Plan {
@@ -114,12 +121,17 @@ impl Plan {
                 false => Some(Which::Backup),
             };
         }
-        Ok(Self { table, copy, mbr, boot, boot_decided: unclear })
+        Ok(Self { table, copy, mbr, boot, boot_decided: unclear, lost: finding == Some(Finding::Neither) })
     }
 
     /// Whether nothing is to be written.
     pub fn is_empty(&self) -> bool {
         self.copy.is_none() && self.mbr.is_none() && self.boot.is_none()
+    }
+
+    /// Whether the free zone has to be formatted: see [`FORMAT`].
+    pub fn has_lost_free_zone(&self) -> bool {
+        self.lost
     }
 
     /// Whether the virtual zone is on this disk; else it is a CD of its own.
@@ -202,6 +214,14 @@ pub fn around<Z: RawZone>(table: &Table, disk: &mut Z) -> Result<Vec<String>, Zo
         Some(Finding::Sound | Finding::Neither) | None => None,
     });
     Ok(found)
+}
+
+/// Whether the free zone of a disk with this table has neither boot sector: see [`FORMAT`].
+///
+/// # Errors
+/// What the disk reports.
+pub fn has_lost_free_zone<Z: RawZone>(table: &Table, disk: &mut Z) -> Result<bool, ZoneError> {
+    Ok(boot_finding(table, disk)? == Some(Finding::Neither))
 }
 
 fn boot_finding<Z: RawZone>(table: &Table, disk: &mut Z) -> Result<Option<Finding>, ZoneError> {

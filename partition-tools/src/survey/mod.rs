@@ -69,6 +69,7 @@ pub fn survey(
             }
         }),
         around: Vec::new(),
+        to_format: false,
         zones: Vec::new(),
         others: Vec::new(),
         config: None,
@@ -80,9 +81,11 @@ pub fn survey(
         findings: Vec::new(),
     };
     if let Some(table) = device.table() {
-        let around = FileZone::open(disk, Access::ReadOnly).and_then(|mut disk| repair::around(table, &mut disk));
+        let around = FileZone::open(disk, Access::ReadOnly).and_then(|mut disk| {
+            Ok((repair::around(table, &mut disk)?, repair::has_lost_free_zone(table, &mut disk)?))
+        });
         match around {
-            Ok(found) => survey.around = found,
+            Ok(found) => (survey.around, survey.to_format) = found,
             Err(error) => survey.findings.push(format!("what is around the zones cannot be read: {error}")),
         }
     }

@@ -154,6 +154,9 @@ pub struct Survey {
     pub table: Option<State>,
     /// What else is wrong around the zones, a line each: the protective MBR, the free zone's boot sector.
     pub around: Vec<String>,
+    /// Whether the free zone has to be formatted, since it has neither boot sector: neither a start of the device nor
+    /// `partition-tools repair` mends that.
+    pub to_format: bool,
     /// The zones.
     pub zones: Vec<ZoneReport>,
     /// Partitions that are no zone: a board's own.
