@@ -508,6 +508,11 @@ fn usage_errors_and_missing_devices_have_their_statuses() {
     let output = support::output(device.bare_command().arg("--help"));
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && help.contains("--plugged NODE") && help.contains("128+N"), "{help}");
+    // Options and examples begin two columns in, what they continue with further in.
+    let listed = |line: &&str| line.starts_with("--") || line.starts_with("bootstrap");
+    assert_eq!(help.lines().filter(listed).collect::<Vec<_>>(), [""; 0], "{help}");
+    // By this `partition-tools create` tells a launcher from an updater.
+    assert!(help.contains("Usage: bootstrap [options]"), "{help}");
     // What ships opens no images.
     assert_eq!(help.contains("--device"), !support::TESTED.is_shipped, "{help}");
 }

@@ -57,14 +57,12 @@ Options:
   --hidden PATH    the hidden zone: its partition, or a file
 ",
     if_mounting!(
-        "\
-  --plugged NODE   the device whose virtual zone is this partition or CD-ROM unit: its zones are mounted where nobody else sees
+        "  --plugged NODE   the device whose virtual zone is this partition or CD-ROM unit: its zones are mounted where nobody else sees
                    them, then every capability is given up. For systemd units; wants CAP_SYS_ADMIN and no other right
   --allow-root     with --plugged: run what is on the device as root, on a board that has no other user
 "
     ),
-    "\
-  --no-client      do everything but start the client
+    "  --no-client      do everything but start the client
   --verbose        say what was looked at, also when all is well
   --json           print a report on standard output when all is done
   --version        print the version
@@ -75,8 +73,7 @@ Examples:
 ",
     if_images!("  bootstrap --device device.img                heal, update and run a device image\n"),
     if_mounting!(
-        "\
-  bootstrap --virtual /media/cd --free /media/stick --hidden /dev/sdb2 --verbose
+        "  bootstrap --virtual /media/cd --free /media/stick --hidden /dev/sdb2 --verbose
   bootstrap --plugged /dev/sr0                 what the unit of `partition-tools host` does
 "
     ),
