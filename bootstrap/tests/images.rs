@@ -21,7 +21,7 @@ use firmware_image::paths;
 use firmware_image::places::Scratch;
 use firmware_image::record::VersionRecord;
 use firmware_image::slot::{Kind, Write};
-use support::{Device, Ended, PLATFORM, image, output, script, secret};
+use support::{Device, Ended, Mounted, PLATFORM, image, output, script, secret};
 
 struct RawDevice {
     root: tempfile::TempDir,
@@ -93,12 +93,17 @@ impl RawDevice {
     }
 
     fn start(&self, args: &[&str]) -> Ended {
+        self.start_with(self.root.path(), args)
+    }
+
+    /// Starts the launcher where `temporary` is the computer's temporary directory.
+    fn start_with(&self, temporary: &Path, args: &[&str]) -> Ended {
         let mut command = Command::new(&self.launcher);
         command.arg("--device").arg(&self.disk);
         if let Some(cd) = &self.cd {
             command.arg("--virtual").arg(cd);
         }
-        command.env("TMPDIR", self.root.path()).env_remove("XDG_RUNTIME_DIR");
+        command.env("TMPDIR", temporary).env_remove("XDG_RUNTIME_DIR");
         Ended::of(output(command.args(args)))
     }
 
@@ -171,6 +176,19 @@ fn a_sound_image_is_not_written_and_its_client_runs_from_a_private_copy() {
         assert!(bytes_of(&device.disk) == before, "dual: {is_dual}: the image changed");
         assert_eq!(device.left_in_temporary_places(), 0);
     }
+}
+
+#[test]
+fn a_computer_without_room_for_the_clients_copy_is_told_of_that_and_nobody_formats_anything() {
+    let (device, computer) = (RawDevice::new(false, &ready()), Device::new());
+    device.with_free(|free| write(free, "client/data/large", &[7; 300_000]));
+    let Some(mounted) = Mounted::new(&computer, 100, |_| {}) else { return };
+    let ended = device.start_with(&computer.free, &[]);
+    assert_eq!(ended.status, 72, "{}", ended.said);
+    assert!(ended.said.contains("temporary directory: make room there"), "{}", ended.said);
+    assert!(!ended.said.contains("format"), "{}", ended.said);
+    mounted.resize(1000);
+    assert_eq!(device.start_with(&computer.free, &[]).status, 7);
 }
 
 #[test]

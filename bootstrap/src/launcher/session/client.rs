@@ -48,6 +48,10 @@ impl<Z: Zones> Run<'_, Z> {
             Err(error) => {
                 let hint = match self.zones.managed_directory() {
                     Some(_) => "Start the launcher again when the device is mounted.",
+                    #[cfg(feature = "image")]
+                    None if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                        "It runs from a copy in this computer's temporary directory: make room there, then start the launcher again."
+                    }
                     None => {
                         "Start the launcher again where there is a network; if this stays so, format the free zone."
                     }
