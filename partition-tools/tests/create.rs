@@ -264,6 +264,27 @@ fn a_reader_that_has_gone_is_no_fault_and_data_that_cannot_be_written_is_one() {
 }
 
 #[test]
+fn the_examples_in_help_stand_in_it_as_they_can_be_copied() {
+    let product = Product::new();
+    let mut seen = 0;
+    for command in ["", "create", "inspect", "verify", "repair", "free", "virtual", "write", "host", "gadget"] {
+        let help = product.succeed(&[&[command][usize::from(command.is_empty())..], &["--help"]].concat());
+        let mut goes_on = false;
+        for line in help.lines().skip_while(|line| !line.starts_with("Example")).skip(1) {
+            if line.is_empty() {
+                break;
+            }
+            let begins = ["  partition-tools ", "  sudo partition-tools ", "  # "];
+            assert!(line.len() < 80 && (goes_on || begins.iter().any(|begin| line.starts_with(begin))), "{line}");
+            goes_on = line.ends_with(" \\");
+            seen += 1;
+        }
+        assert!(!goes_on, "{command}");
+    }
+    assert!(seen > 30, "{seen}");
+}
+
+#[test]
 fn no_secret_is_shown() {
     use release_store::keys::{KeyDir, Passphrase};
     let product = Product::new();
@@ -550,6 +571,10 @@ fn foreign_and_truncated_images_are_refused_with_a_status_of_their_own() {
     std::fs::OpenOptions::new().write(true).open(product.path("cut.img")).unwrap().set_len(100 << 20).unwrap();
     assert!(product.fail(4, &["inspect", "cut.img"]).contains("contradicts"));
     assert!(product.fail(1, &["inspect", "gone.img"]).contains("gone.img"));
+    for command in ["inspect", "verify", "repair"] {
+        assert!(product.fail(1, &[command, "tree"]).contains("tree is a directory"), "{command}");
+    }
+    assert!(product.fail(1, &["free", "ls", "tree"]).contains("tree is a directory"));
     let other = Product::new();
     let said = product.run(&["verify", "good.img", "--keys", &other.text("keys")]);
     assert_eq!(said.status.code(), Some(1));

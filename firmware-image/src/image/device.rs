@@ -30,6 +30,12 @@ pub enum DeviceError {
         #[source]
         source: ZoneError,
     },
+    /// It is a directory, as which no whole disk is named.
+    #[error("{path} is a directory; an image of a disk, or a whole block device, is wanted")]
+    Directory {
+        /// What was named.
+        path: PathBuf,
+    },
     /// Somebody else has a block device that was to be written: a file system of it is mounted, or a program keeps it.
     #[error("{path} is mounted, or another program has it for itself")]
     InUse {
@@ -91,6 +97,9 @@ const ASKED_EVERY: Duration = Duration::from_millis(5);
 /// Opens an image or block device, for oneself if it is to be written.
 fn open(path: &Path, access: Access) -> Result<FileZone, DeviceError> {
     let failed = |source| DeviceError::Open { path: path.to_owned(), source };
+    if path.is_dir() {
+        return Err(DeviceError::Directory { path: path.to_owned() });
+    }
     if access == Access::ReadOnly {
         return FileZone::open(path, access).map_err(failed);
     }
@@ -183,7 +192,7 @@ impl Device {
     /// a block device, or the directory where it is mounted; it goes before a partition of the disk.
     ///
     /// # Errors
-    /// `Open` (`Busy`: another program writes to it), `InUse`, `Table` with `Foreign` for a disk without Holdfast's partitions.
+    /// `Open` (`Busy`: another program writes to it), `Directory`, `InUse`, `Table` with `Foreign` for a disk without Holdfast's partitions.
     pub fn open(disk: &Path, virtual_zone: Option<&Path>, access: Access) -> Result<Self, DeviceError> {
         let zone = open(disk, access)?;
         let failed = |source| DeviceError::Open { path: disk.to_owned(), source };

@@ -23,14 +23,19 @@ use super::terminal;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  partition-tools create --profile stick --out device.img --size 4GiB --keys keys --product 'Acme Notes' \\
-      --server https://updates.example.com/store --bootstrap linux-x86_64=target/bootstrap \\
-      --updater linux-x86_64=target/updater --client-command client/run.sh --store store --release-version 1.0.0
-  partition-tools create --profile dual --out disk.img --cd-out cd.iso --size 8GiB --keys factory-export \\
-      --product 'Acme Notes' --bootstrap linux-x86_64=target/bootstrap
-  partition-tools create --profile stick --out card.img --size 4GiB --leave 1GiB …    a board's card (docs/board.md)
+  partition-tools create --profile stick --out device.img --size 4GiB \\
+      --keys keys --product 'Acme Notes' \\
+      --server https://updates.example.com/store \\
+      --client-command client/run.sh \\
+      --bootstrap linux-x86_64=dist/bootstrap-linux-x86_64 \\
+      --updater linux-x86_64=dist/updater-linux-x86_64 \\
+      --store store --release-version 1.0.0
+  partition-tools create --profile dual --out disk.img --cd-out cd.iso \\
+      --size 8GiB --keys factory-export --product 'Acme Notes' \\
+      --bootstrap linux-x86_64=dist/bootstrap-linux-x86_64
 
-With a factory export, --server, --client-command and --channel are those that it was signed with; leave them out.")]
+With a factory export, --server, --client-command and --channel are those that it was signed with; leave them out. A board's card
+also wants --leave, for partitions of the board's own (docs/board.md).")]
 pub(super) struct Create {
     /// How the zones are arranged
     #[arg(long)]
@@ -157,10 +162,11 @@ fn explain(request: &Request, created: &Created) {
     }
     match &created.release {
         Some(release) => errln!(
-            "  client {} (serial {}): {} files, {}",
+            "  client {} (serial {}): {} file{}, {}",
             release.version,
             release.serial,
             release.files,
+            if release.files == 1 { "" } else { "s" },
             size::show(release.bytes)
         ),
         None if created.has_server => errln!("  no client yet: the device fetches it at its first start"),

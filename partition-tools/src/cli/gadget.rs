@@ -19,10 +19,11 @@ use super::{VendorArgument, files_shown, terminal};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  partition-tools gadget disk.img --virtual cd.iso                   print script and unit
+  partition-tools gadget disk.img --virtual cd.iso      # print script and unit
   sudo partition-tools gadget /srv/disk.img --virtual /srv/cd.iso --install
-  partition-tools gadget disk.img --virtual cd.iso --install --root image-of-a-board \\
-      --board-disk /srv/disk.img --board-cd /srv/cd.iso
+  partition-tools gadget disk.img --virtual cd.iso --install \\
+      --root image-of-a-board --board-disk /srv/disk.img \\
+      --board-cd /srv/cd.iso
   sudo partition-tools gadget --uninstall --product 'Acme Notes'
 
 After --install the device is shown from the board's next start on; at once: systemctl start UNIT. The installed script takes

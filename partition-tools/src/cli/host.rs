@@ -22,13 +22,17 @@ use super::{VendorArgument, files_shown, terminal};
 #[command(group = ArgGroup::new("starts").args(["autorun_as", "board"]).multiple(true))]
 #[command(after_help = "\
 Examples:
-  partition-tools host device.img                                    print the rule
-  sudo partition-tools host /dev/sdX --install                       whoever sits here may reach the hidden zone
+  partition-tools host device.img      # print the rule
+  # Whoever sits here may reach the hidden zone:
+  sudo partition-tools host /dev/sdX --install
   sudo partition-tools host device.img --keys keys --autorun-as kiosk --install
-  partition-tools host cd.iso --autorun-as kiosk --install --root image-of-a-host
-  partition-tools host card.img --keys keys --board /dev/mmcblk0p2 --autorun-as kiosk --platform linux-aarch64 \\
+  partition-tools host cd.iso --autorun-as kiosk --install \\
+      --root image-of-a-host
+  partition-tools host card.img --keys keys --board /dev/mmcblk0p2 \\
+      --autorun-as kiosk --platform linux-aarch64 \\
       --install --root image-of-a-board
-  partition-tools host card.img --keys keys --board /dev/mmcblk0p2 --no-client       the application has a unit of its own
+  # The application has a unit of its own:
+  partition-tools host card.img --keys keys --board /dev/mmcblk0p2 --no-client
   sudo partition-tools host --uninstall --product 'Acme Notes'
 
 The user must not be root. One for this purpose: useradd --system --shell /usr/sbin/nologin kiosk")]

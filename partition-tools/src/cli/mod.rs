@@ -42,9 +42,13 @@ The passphrase of the keys comes from HOLDFAST_PASSPHRASE, or from the terminal.
 sets the time stamps on the virtual zone.
 
 Examples:
-  partition-tools create --profile stick --out device.img --size 256MiB --keys keys --product 'Acme Notes' \\
-      --server https://updates.example.com/store --bootstrap linux-x86_64=target/bootstrap \\
-      --updater linux-x86_64=target/updater --client-command client/run.sh --store store --release-version 1.0.0
+  partition-tools create --profile stick --out device.img --size 256MiB \\
+      --keys keys --product 'Acme Notes' \\
+      --server https://updates.example.com/store \\
+      --client-command client/run.sh \\
+      --bootstrap linux-x86_64=dist/bootstrap-linux-x86_64 \\
+      --updater linux-x86_64=dist/updater-linux-x86_64 \\
+      --store store --release-version 1.0.0
   partition-tools inspect device.img
   partition-tools free put device.img notes.txt my/notes.txt
   sudo partition-tools write device.img --to /dev/sdX

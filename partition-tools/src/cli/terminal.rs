@@ -73,6 +73,8 @@ pub(super) struct Bar(ProgressBar);
 impl Bar {
     pub(super) fn new() -> Self {
         let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        // Until a step begins, nobody knows of how much.
+        bar.set_style(ProgressStyle::default_spinner());
         bar.enable_steady_tick(Duration::from_millis(200));
         Self(bar)
     }

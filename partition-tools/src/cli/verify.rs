@@ -52,7 +52,7 @@ impl Verify {
     /// Of `all` problems the first are around the zones.
     fn say_who_mends(&self, found: &Survey, all: usize) {
         let outside = found.for_repair().len();
-        errln!("{all} things are not sound.");
+        errln!("{all} thing{} not sound.", if all == 1 { " is" } else { "s are" });
         if outside > 0 {
             let (lines, target) = (if outside == 1 { "line" } else { "lines" }, self.device.device.display());
             errln!(

@@ -18,7 +18,7 @@ use super::terminal;
 #[command(after_help = "\
 Examples:
   partition-tools virtual ls device.img
-  partition-tools virtual cat device.img updater-linux-x86_64 > updater-linux-x86_64
+  partition-tools virtual cat device.img updater-linux-x86_64 > updater
   partition-tools virtual cat cd.iso 'READ ME FIRST.html'")]
 pub(super) struct Virtual {
     #[command(subcommand)]

@@ -38,6 +38,9 @@ const PRIMARY_AT: u64 = 512;
 /// `Target` for a disk that is mounted or in use, `Device` (`Busy`: another program writes to it).
 pub fn open(target: &Path, system: &System, read_only: bool) -> Result<FileZone, ToolError> {
     let failed = |source| ToolError::Device(DeviceError::Open { path: target.to_owned(), source });
+    if target.is_dir() {
+        return Err(ToolError::Device(DeviceError::Directory { path: target.to_owned() }));
+    }
     if read_only {
         return FileZone::open(target, Access::ReadOnly).map_err(failed);
     }
