@@ -168,9 +168,15 @@ fn a_dual_device_has_its_cd_with_the_factory_backup_at_its_tail() {
     if let Some(output) = tool("bsdtar", &["-tf", &product.text("cd.iso")]) {
         assert!(String::from_utf8_lossy(&output.stdout).contains("device.cfg"));
     }
-    // Without the CD the disk says what is missing, and is no crash.
-    let said = product.fail(1, &["verify", "disk.img"]);
-    assert!(said.contains("not sound"), "{said}");
+    // Without the CD the disk says what is missing, and how to name it.
+    let named = "name that with --virtual cd.iso";
+    let verified = product.run(&["verify", "disk.img"]);
+    let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(verified.status.code() == Some(1) && said.contains(named), "{said}");
+    assert!(product.succeed(&["inspect", "disk.img"]).contains(named));
+    std::fs::File::create(product.path("stick")).unwrap().set_len(200 << 20).unwrap();
+    assert!(product.fail(1, &["write", "disk.img", "--to", "stick", "--force-fixed"]).contains(named));
+    product.succeed(&["write", "disk.img", "--to", "stick", "--force-fixed", "--virtual", "cd.iso"]);
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub use self::report::{
     ConfigReport, OtherPartition, RecordReport, SlotReport, State, Survey, UpdaterReport, ZoneReport,
 };
 
+/// What is said of the disk of a *dual* device that is named alone.
+const NO_CD: &str = "this is the disk of a dual device, whose virtual zone is the CD: name that with --virtual cd.iso";
+
 /// What to look at, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -117,7 +120,8 @@ pub fn survey(
 
     let (virtual_zone, free) = (virtual_zone.ok(), free.ok());
     let Some(virtual_zone) = virtual_zone else {
-        survey.findings.push("without the virtual zone nothing sealed can be opened".into());
+        let of_cd = if lacks_cd(&device) { format!("; {NO_CD}") } else { String::new() };
+        survey.findings.push(format!("without the virtual zone nothing sealed can be opened{of_cd}"));
         return Ok(survey);
     };
     let vendor = match options.vendor {
@@ -486,11 +490,20 @@ fn drain<F: Read + ErrorType<Error = ZoneError>>(file: &mut F, progress: &mut dy
     }
 }
 
+/// Whether it is the disk of a *dual* device without its CD.
+fn lacks_cd(device: &Device) -> bool {
+    let on_disk = device.table().is_some_and(|table| table.virtual_zone().is_some());
+    !on_disk && matches!(device.virtual_raw(), Err(ZoneError::NotFound))
+}
+
 /// What a device's sealed parts are opened with, from its own virtual zone.
 ///
 /// # Errors
 /// `Refused` names what is missing.
 pub fn own_secret(device: &Device, vendor: Option<PublicKey>) -> Result<(Secret, u64), ToolError> {
+    if lacks_cd(device) {
+        return Err(ToolError::Refused(NO_CD.into()));
+    }
     let zone = device.virtual_zone().map_err(ToolError::zone("opened", "the virtual zone"))?;
     let vendor = vendor.or_else(|| stamped_vendor(&zone)).ok_or_else(|| {
         ToolError::Refused("the virtual zone has no launcher with a vendor's key; name the keys with --keys".into())
