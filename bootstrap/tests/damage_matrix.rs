@@ -37,7 +37,7 @@ const SECTOR_BYTES: usize = 512;
 /// A disk that is too small for a free zone of FAT32.
 const FAT16_DISK_BYTES: u64 = 84 << 20;
 /// What is wrong with the virtual zone is left to the factory.
-const DISC: &[&str] = &["the virtual zone", "device.cfg", "the updater for"];
+const DISC: &[&str] = &["the virtual zone", "device.cfg", "the launcher for", "the updater for"];
 /// Two sound boot sectors that differ in where things are: somebody has to say which is right.
 const BOOT: &[&str] = &["the free zone's boot sector and its copy", "mine.txt in", "letters/to you.txt in"];
 /// What only `fsck` finds: of a user's own files, and of what a broken chain makes of them.
@@ -312,7 +312,7 @@ fn targets(unit: &Unit) -> Vec<Target> {
     for (name, bytes, outcome) in [
         ("device.cfg", unit.virtual_file(paths::DEVICE_CONFIG), Reports(DISC)),
         ("updater", plain, Runs(DISC)),
-        ("launcher", launcher, Runs(&[])),
+        ("launcher", launcher, Runs(&["the launcher for"])),
     ] {
         let at = medium.find(&bytes, 2048).unwrap();
         add(&format!("{name} in the virtual zone"), disc(at, bytes.len()), outcome);

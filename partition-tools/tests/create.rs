@@ -568,6 +568,54 @@ fn each_damage_is_reported_by_name_and_nothing_else_is() {
 }
 
 #[test]
+fn of_a_launcher_verify_tells_what_can_be_told_and_says_what_cannot() {
+    let product = Product::new();
+    let windows = ["--bootstrap", "windows-x86_64=bootstrap.exe", "--updater", "windows-x86_64=updater.exe"];
+    product.create("good.img", &windows);
+    let image = std::fs::read(product.path("good.img")).unwrap();
+    let place = |image: &[u8], name: &str| {
+        let program = product.run(&["virtual", "cat", "good.img", name]).stdout;
+        let found = image.chunks(2048).position(|sector| sector == &program[..2048]).unwrap() * 2048;
+        (found as u64, program.len() as u64)
+    };
+    let (linux, length) = place(&image, "bootstrap-linux-x86_64");
+    let verify = |at: u64, bytes: &[u8]| {
+        std::fs::copy(product.path("good.img"), product.path("bad.img")).unwrap();
+        poke(&product.path("bad.img"), at, bytes);
+        let output = product.run(&["verify", "bad.img", "--keys", "keys"]);
+        let (out, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        (output.status.code(), out, said)
+    };
+    let key = length - 1001 - 32;
+    for (at, bytes, why) in [
+        (0, &[0; 4][..], "it is no program"),
+        (18, &[183, 0], "it is a program for linux-aarch64"),
+        (key, &[0; 32], "the vendor's key in it is another one, or none"),
+        (key - 8, &[0; 8], "the program has no place for a vendor key"),
+        (0, &vec![0; length as usize], "it is no program"),
+    ] {
+        let (status, out, _) = verify(linux + at, bytes);
+        let wanted = format!("the launcher for linux-x86_64 in the virtual zone is damaged: {why}");
+        assert!(status == Some(1) && out.lines().count() == 1 && out.contains(&wanted), "{out}");
+    }
+    // The other one has a copy.
+    let (windows, _) = place(&image, "bootstrap-windows-x86_64.exe");
+    let (status, out, _) = verify(windows + 5000, &[0; 64]);
+    assert_eq!(status, Some(1));
+    assert_eq!(
+        out,
+        "the launcher for windows-x86_64 in the free zone is damaged: it is not the one in the virtual zone\n"
+    );
+    // What nothing vouches for is not called sound.
+    let (status, _, said) = verify(linux + 5000, &[0; 64]);
+    assert!(status == Some(0) && said.contains("sound that the device can vouch for"), "{said}");
+    assert!(said.contains("Not told: damage in the middle of a launcher"), "{said}");
+    let report = product.json(&["verify", "good.img", "--json"]);
+    assert_eq!(report["not_checked"].as_array().unwrap().len(), 1);
+    assert_eq!(report["survey"]["launchers"].as_array().unwrap().len(), 3);
+}
+
+#[test]
 fn foreign_and_truncated_images_are_refused_with_a_status_of_their_own() {
     let product = Product::new();
     product.create("good.img", &[]);

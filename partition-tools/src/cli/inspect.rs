@@ -112,6 +112,9 @@ fn show(found: &Survey) {
             state(&updater.state)
         ));
     }
+    for launcher in found.launchers.iter().filter(|launcher| !launcher.state.is_sound()) {
+        line(format_args!("launcher {:<16} {}: {}", launcher.platform, launcher.place, state(&launcher.state)));
+    }
     for finding in &found.findings {
         outln!("");
         line(format_args!("note: {finding}"));

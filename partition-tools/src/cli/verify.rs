@@ -9,9 +9,14 @@ use serde_json::json;
 
 use super::{DeviceArgument, VendorArgument, terminal};
 
-/// Read everything on a device and tell whether it is sound
+/// What the verdict leaves out.
+const NOT_CHECKED: &str =
+    "Not told: damage in the middle of a launcher, since nothing on a device says what its bytes were.";
+
+/// Read everything on a device and tell whether it is sound, as far as that can be told
 ///
-/// Ends with 1 where something is not. Nothing is written.
+/// Ends with 1 where something is not. Nothing is written. Nothing on a device says what its launchers were: of them the header,
+/// the vendor's key and the free zone's copy are looked at, and no more.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
@@ -35,11 +40,12 @@ impl Verify {
         if self.json {
             let sound = problems.is_empty();
             let for_repair = found.for_repair();
-            terminal::print_json(
-                &json!({"sound": sound, "problems": problems, "for_repair": for_repair, "survey": found}),
-            )?;
+            terminal::print_json(&json!({
+                "sound": sound, "problems": problems, "for_repair": for_repair, "not_checked": [NOT_CHECKED], "survey": found,
+            }))?;
         } else if problems.is_empty() {
-            errln!("Everything on {} is sound.", self.device.device.display());
+            errln!("Everything on {} is sound that the device can vouch for.", self.device.device.display());
+            errln!("  {NOT_CHECKED}");
         } else {
             for problem in &problems {
                 outln!("{}", printable(problem));

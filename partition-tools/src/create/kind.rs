@@ -53,13 +53,8 @@ pub(super) fn check(role: Role, platform: &str, path: &Path, program: &[u8]) -> 
         let (path, wanted) = (path.display(), role.name());
         Err(ToolError::Refused(format!("{path} is {is}, and {wanted} for {platform} is wanted")))
     };
-    if PLATFORMS.iter().any(|(known, machine)| *known == platform && *machine != found) {
-        let other = PLATFORMS.iter().find(|(_, machine)| *machine == found);
-        return refuse(&match (other, found) {
-            (Some((other, _)), _) => format!("a program for {other}"),
-            (None, Machine::Elf(number)) => format!("an ELF program for the machine {number}"),
-            (None, Machine::Pe(number)) => format!("a PE program for the machine {number:#x}"),
-        });
+    if let Some(is) = foreign(platform, found) {
+        return refuse(&is);
     }
     let is_launcher = program.windows(LAUNCHER_USAGE.len()).any(|bytes| bytes == LAUNCHER_USAGE);
     match (role, is_launcher) {
@@ -67,6 +62,27 @@ pub(super) fn check(role: Role, platform: &str, path: &Path, program: &[u8]) -> 
         (Role::Updater, true) => refuse("a launcher"),
         _ => Ok(()),
     }
+}
+
+/// What a file is that does not begin as a program for this platform does.
+pub(crate) fn header_fault(platform: &str, program: &[u8]) -> Option<String> {
+    match machine(program) {
+        Some(found) => foreign(platform, found),
+        None => (!program.starts_with(b"#!")).then(|| "no program".into()),
+    }
+}
+
+/// What a program is that is not this platform's.
+fn foreign(platform: &str, found: Machine) -> Option<String> {
+    if !PLATFORMS.iter().any(|(known, machine)| *known == platform && *machine != found) {
+        return None;
+    }
+    let other = PLATFORMS.iter().find(|(_, machine)| *machine == found);
+    Some(match (other, found) {
+        (Some((other, _)), _) => format!("a program for {other}"),
+        (None, Machine::Elf(number)) => format!("an ELF program for the machine {number}"),
+        (None, Machine::Pe(number)) => format!("a PE program for the machine {number:#x}"),
+    })
 }
 
 /// The machine of a program of 64 bits, low byte first; that of another ELF is 0.

@@ -4,7 +4,7 @@
 //! and verified), the image with its virtual zone, then what goes into the free zone, and last everything sealed.
 //! Equal inputs and an equal seed make equal bytes.
 
-mod kind;
+pub(crate) mod kind;
 mod lacks;
 mod programs;
 mod release;

@@ -4,6 +4,7 @@
 //! Trust begins with the vendor's public key: from the keys that are given, else from the stamp in the device's own
 //! launcher, which tells whether the parts of the device fit together, and no more.
 
+mod launchers;
 mod report;
 
 use std::path::Path;
@@ -35,7 +36,7 @@ use firmware_image::{Digest, RawZone as _, ZoneError, paths};
 use release_store::manifest::{MAX_ENCODED_BYTES, Manifest, Policy};
 
 pub use self::report::{
-    ConfigReport, OtherPartition, RecordReport, SlotReport, State, Survey, UpdaterReport, ZoneReport,
+    ConfigReport, LauncherReport, OtherPartition, RecordReport, SlotReport, State, Survey, UpdaterReport, ZoneReport,
 };
 
 /// What is said of the disk of a *dual* device that is named alone.
@@ -78,6 +79,7 @@ pub fn survey(
         config: None,
         config_state: State::Missing,
         slots: Vec::new(),
+        launchers: Vec::new(),
         updaters: Vec::new(),
         record: None,
         client: None,
@@ -135,6 +137,7 @@ pub fn survey(
             .push("no launcher with a vendor's key is on the virtual zone; name the keys with --keys".into());
         return Ok(survey);
     };
+    survey.launchers_in_files(&virtual_zone, free.as_ref(), &vendor);
     let config_bytes = virtual_zone.read_file(paths::DEVICE_CONFIG, MAX_CONFIG_BYTES as u64);
     let config_bytes = match config_bytes {
         Ok(Some(bytes)) => bytes,

@@ -76,6 +76,18 @@ pub struct UpdaterReport {
     pub state: State,
 }
 
+/// A launcher. Sound: what any launcher of the vendor has is there. Nothing on a device says what the rest was.
+#[derive(Debug, Clone, Serialize)]
+pub struct LauncherReport {
+    /// Where it stands.
+    pub place: String,
+    /// Its platform.
+    pub platform: String,
+    /// How it is.
+    #[serde(flatten)]
+    pub state: State,
+}
+
 /// A sealed slot.
 #[derive(Debug, Clone, Serialize)]
 pub struct SlotReport {
@@ -167,6 +179,8 @@ pub struct Survey {
     pub config_state: State,
     /// Records and backups.
     pub slots: Vec<SlotReport>,
+    /// Every copy of a launcher.
+    pub launchers: Vec<LauncherReport>,
     /// Every copy of an updater.
     pub updaters: Vec<UpdaterReport>,
     /// The newest record.
@@ -191,6 +205,9 @@ impl Survey {
         self.zones.iter().for_each(|zone| look(format!("the {} zone", zone.zone), &zone.state));
         look("device.cfg".into(), &self.config_state);
         self.slots.iter().for_each(|slot| look(format!("the {}", slot.place), &slot.state));
+        for launcher in &self.launchers {
+            look(format!("the launcher for {} in the {}", launcher.platform, launcher.place), &launcher.state);
+        }
         for updater in &self.updaters {
             look(format!("the updater for {} in the {}", updater.platform, updater.place), &updater.state);
         }
