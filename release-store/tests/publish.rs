@@ -362,6 +362,12 @@ fn an_updater_for_another_machine_is_refused_and_one_that_is_dropped_is_in_no_la
             assert!(refused.contains(platform) && refused.contains(runs_on), "{refused}");
         }
     }
+    // A launcher is no updater.
+    fs::write(&place, [&b"Usage: bootstrap [options]"[..], &program(1)].concat()).unwrap();
+    request.updaters = vec![("linux-x86_64".into(), place.clone())];
+    let refused = publish(&mut vendor.open(), &passphrase(), &request, &mut NoObserver).unwrap_err().to_string();
+    assert!(refused.contains("is a launcher"), "{refused}");
+    fs::write(&place, program(1)).unwrap();
     // What a board of one's own runs is its own affair.
     request.updaters = vec![("mps2-an386".into(), place.clone())];
     for (head, platform) in &programs[..2] {

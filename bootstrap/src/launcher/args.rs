@@ -33,8 +33,8 @@ macro_rules! if_mounting {
     };
 }
 
-/// What `--help` prints: only what this launcher does. By its line `Usage: bootstrap [options]` `partition-tools create` tells a
-/// launcher from an updater.
+/// What `--help` prints: only what this launcher does. By its line `Usage: bootstrap [options]` factories and release
+/// machines tell a launcher from an updater.
 pub const HELP: &str = concat!(
     "\
 Checks the device's updater, restores it if it must, runs it, then runs the client.

@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 pub use factory::{FactoryExport, FactoryUpdater};
 pub use key_file::{KeyKind, Passphrase};
-pub use source::{ConfigRequest, KeySource, SignedUpdater, sign_updater};
+pub use source::{ConfigRequest, KeySource, SignedUpdater, is_launcher, sign_updater};
 
 use crate::content_key::{CONTENT_KEY_BYTES, ContentKey, ContentKeys};
 use crate::error::StoreError;

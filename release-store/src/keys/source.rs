@@ -191,6 +191,14 @@ pub fn sign_updater(
     sign(program, &statement, keys.vendor_key(), keys.certificate(), key)
 }
 
+/// What a launcher has in its `--help`, and no updater.
+const LAUNCHER_USAGE: &[u8] = b"Usage: bootstrap [options]";
+
+/// Whether `program` is a launcher.
+pub fn is_launcher(program: &[u8]) -> bool {
+    program.windows(LAUNCHER_USAGE.len()).any(|bytes| bytes == LAUNCHER_USAGE)
+}
+
 fn already_signed(
     product: &str,
     vendor: &PublicKey,
@@ -202,6 +210,9 @@ fn already_signed(
         let reason =
             format!("the updater for {platform} is a program for {found}: name the one that was built for {platform}");
         return Err(StoreError::Refused(reason));
+    }
+    if is_launcher(program) {
+        return Err(StoreError::Refused(format!("the updater for {platform} is a launcher: name the updater")));
     }
     let refuse = |error: ImageError| StoreError::Refused(format!("the updater for {platform}: {error}"));
     let mut buffer = [0; MAX_TRAILER_BYTES];
