@@ -105,24 +105,74 @@ impl Geometry {
     /// # Errors
     /// What the storage reports.
     pub fn evidence<Z: RawZone + ?Sized>(&self, zone: &mut Z) -> Result<u32, ZoneError> {
-        // What the first two entries hold besides marks of the volume's state.
-        let (last_bits, root) = match self.root {
-            Root::Fixed { start, .. } => (0x3F, start),
-            Root::Cluster(cluster) => (0x0F, self.cluster_at(cluster)?),
-        };
-        let mut tables_begin = true;
-        let mut at = self.fat_start;
-        let mut entry = [0; 512];
-        while at < self.fats_end {
-            read_exact_at(zone, at, &mut entry)?;
-            tables_begin &= entry[0] >= 0xF0 && entry[1..3] == [0xFF, 0xFF] && entry[3] & last_bits == last_bits;
-            at += self.fat_bytes;
-        }
         let needed = (u64::from(self.clusters) + u64::from(FIRST_CLUSTER)) * self.entry_bytes();
         let are_as_long = self.fat_bytes <= needed + needed / 4 + MAX_TABLE_PADDING;
-        read_exact_at(zone, root, &mut entry)?;
-        let label_begins = entry[11] == 0x08 && entry[0] != 0;
-        Ok(u32::from(tables_begin) + u32::from(are_as_long) + u32::from(label_begins))
+        let label_begins = begins_with_label(&self.root_begin(zone)?);
+        Ok(u32::from(self.tables_begin(zone)?) + u32::from(are_as_long) + u32::from(label_begins))
+    }
+
+    /// Whether a volume that keeps no copy of this has its tables, root directory and clusters at these places, as far as they
+    /// tell. One of them that is damaged is no reason to say no.
+    ///
+    /// # Errors
+    /// What the storage reports.
+    pub fn fits<Z: RawZone + ?Sized>(&self, zone: &mut Z) -> Result<bool, ZoneError> {
+        let root = self.root_begin(zone)?;
+        if !begins_with_label(&root) {
+            return self.tables_begin(zone);
+        }
+        let mut balance = 0;
+        for entry in root.as_chunks::<{ DIRECTORY_ENTRY_BYTES as usize }>().0 {
+            if entry[0] == 0 {
+                break;
+            }
+            // Neither a label, nor a part of a long name, nor removed.
+            let is_directory = entry[11] & 0x18 == 0x10 && entry[0] != 0xE5;
+            if is_directory {
+                balance += if self.begins_with_itself(zone, self.cluster_of(entry))? { 1 } else { -1 };
+            }
+        }
+        Ok(balance >= 0)
+    }
+
+    /// Whether each table begins as one does.
+    fn tables_begin<Z: RawZone + ?Sized>(&self, zone: &mut Z) -> Result<bool, ZoneError> {
+        // What the first two entries hold besides marks of the volume's state.
+        let last_bits = if matches!(self.root, Root::Fixed { .. }) { 0x3F } else { 0x0F };
+        let mut at = self.fat_start;
+        let mut entry = [0; 4];
+        let mut begin = true;
+        while at < self.fats_end {
+            read_exact_at(zone, at, &mut entry)?;
+            begin &= entry[0] >= 0xF0 && entry[1..3] == [0xFF, 0xFF] && entry[3] & last_bits == last_bits;
+            at += self.fat_bytes;
+        }
+        Ok(begin)
+    }
+
+    /// The first bytes of the root directory.
+    fn root_begin<Z: RawZone + ?Sized>(&self, zone: &mut Z) -> Result<[u8; 512], ZoneError> {
+        let start = match self.root {
+            Root::Fixed { start, .. } => start,
+            Root::Cluster(cluster) => self.cluster_at(cluster)?,
+        };
+        let mut begin = [0; 512];
+        read_exact_at(zone, start, &mut begin)?;
+        Ok(begin)
+    }
+
+    /// The first cluster of what a directory's entry names.
+    fn cluster_of(&self, entry: &[u8; DIRECTORY_ENTRY_BYTES as usize]) -> u32 {
+        let high = if self.entry_bytes() == 4 { u16::from_le_bytes([entry[20], entry[21]]) } else { 0 };
+        u32::from(high) << 16 | u32::from(u16::from_le_bytes([entry[26], entry[27]]))
+    }
+
+    /// Whether a directory begins in this cluster: its first entry names itself (section 6.5).
+    fn begins_with_itself<Z: RawZone + ?Sized>(&self, zone: &mut Z, cluster: u32) -> Result<bool, ZoneError> {
+        let Ok(at) = self.cluster_at(cluster) else { return Ok(false) };
+        let mut entry = [0; DIRECTORY_ENTRY_BYTES as usize];
+        read_exact_at(zone, at, &mut entry)?;
+        Ok(entry[..11] == *b".          " && self.cluster_of(&entry) == cluster)
     }
 
     /// Reads a boot sector for a zone of `zone_bytes`.
@@ -220,6 +270,11 @@ impl Geometry {
         }
         Ok(self.data_start + u64::from(cluster - FIRST_CLUSTER) * u64::from(self.cluster_bytes))
     }
+}
+
+/// Whether a root directory begins with the volume's label.
+fn begins_with_label(root: &[u8; 512]) -> bool {
+    root[11] == 0x08 && root[0] != 0
 }
 
 fn sound(condition: bool) -> Result<(), ZoneError> {

@@ -367,7 +367,7 @@ fn programs_of_other_platforms_swapped_ones_and_commands_that_lead_out_of_the_de
         (["linux-aarch64=bootstrap", "linux-aarch64=updater-arm"], "for linux-x86_64", "a launcher for linux-aarch64"),
         (["linux-x86_64=bootstrap", "windows-x86_64=updater"], "for linux-x86_64", "an updater for windows-x86_64"),
         (["linux-x86_64=bootstrap.exe", "linux-x86_64=updater"], "for windows-x86_64", "a launcher for linux-x86_64"),
-        (["linux-x86_64=bootstrap", "linux-x86_64=other"], "for the machine 40", "an updater for linux-x86_64"),
+        (["linux-x86_64=bootstrap", "linux-x86_64=other"], "for another machine", "an updater for linux-x86_64"),
         (["linux-x86_64=updater", "linux-x86_64=updater"], "updater is no launcher", "a launcher for linux-x86_64"),
         (
             ["linux-x86_64=bootstrap", "linux-x86_64=bootstrap"],
@@ -378,7 +378,7 @@ fn programs_of_other_platforms_swapped_ones_and_commands_that_lead_out_of_the_de
         let said = create(1, &["--bootstrap", programs[0], "--updater", programs[1]]);
         assert!(said.contains(is) && said.contains(wanted), "{programs:?}: {said}");
     }
-    let known = "linux-aarch64, linux-x86_64, windows-x86_64";
+    let known = "linux-x86_64, linux-aarch64, windows-x86_64";
     for wrong in [
         ["--bootstrap", "linux-x8664=bootstrap"],
         ["--updater", "linux=updater"],

@@ -57,18 +57,23 @@ impl<Z: RawZone> RawFat<Z> {
     ///
     /// # Errors
     /// `Corrupt` where there is no such volume, or one that claims more than the zone has, or one whose boot sector
-    /// differs from its copy and fits the volume less.
+    /// differs from its copy and fits the volume less, or keeps none and does not fit it.
     pub fn open(mut zone: Z, read_only: bool) -> Result<Self, ZoneError> {
         let length = zone.len()?;
         let mut boot = [0; 512];
         read_exact_at(&mut zone, 0, &mut boot)?;
         let geometry = Geometry::parse(&boot, length)?;
-        if geometry.backup_boot > 0 {
+        if geometry.backup_boot == 0 {
+            // A wrong place for the tables or the clusters would have users' files overwritten.
+            if !geometry.fits(&mut zone)? {
+                return Err(ZoneError::Corrupt);
+            }
+        } else {
             read_exact_at(&mut zone, geometry.backup_boot, &mut boot)?;
             if let Ok(copy) = Geometry::parse(&boot, length)
                 && !geometry.says_the_same(&copy)
             {
-                // A wrong place for the tables or the clusters would have users' files overwritten.
+                // As above.
                 if geometry.evidence(&mut zone)? < copy.evidence(&mut zone)? {
                     return Err(ZoneError::Corrupt);
                 }
