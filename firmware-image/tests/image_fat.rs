@@ -139,6 +139,69 @@ fn a_new_volume_of_any_usual_size_is_sound_and_fat32_or_in_a_small_zone_fat16() 
 }
 
 #[test]
+fn an_entry_of_the_table_that_leads_nowhere_keeps_no_file_from_being_written() {
+    let dir = fast_dir();
+    for mib in SMALL {
+        let path = dir.path().join(format!("{mib}"));
+        volume(&path, mib * MIB).close().unwrap();
+        let mut raw = std::fs::read(&path).unwrap();
+        let tables = Tables::of(&raw);
+        for table in [tables.start, tables.start + tables.bytes] {
+            // Of no file: a chain that nobody has any more.
+            let entry = &mut raw[table + 20 * tables.entry_bytes..][..tables.entry_bytes];
+            entry.copy_from_slice(&0x0FFF_DFFF_u32.to_le_bytes()[..tables.entry_bytes]);
+        }
+        std::fs::write(&path, &raw).unwrap();
+        let zone = RawFat::open(FileZone::open(&path, Access::ReadWrite).unwrap(), false).unwrap();
+        for n in 0..20 {
+            put(&zone, &format!("file {n}"), &[n; 5000]);
+        }
+        for n in 0..20 {
+            assert_eq!(get(&zone, &format!("file {n}")).as_deref(), Some(&[n; 5000][..]), "{mib} MiB");
+        }
+        zone.close().unwrap();
+    }
+}
+
+#[test]
+fn a_volume_without_a_copy_is_refused_where_its_boot_sector_leads_elsewhere_and_not_for_damage_of_one_place() {
+    use firmware_image::boot_sector::{Geometry, Root};
+    let dir = fast_dir();
+    let path = dir.path().join("volume");
+    let zone = volume(&path, 16 * MIB);
+    for name in ["client/data/a.bin", ".holdfast/log", "letters/mine.txt"] {
+        put(&zone, name, &[7; 5000]);
+    }
+    zone.close().unwrap();
+    let sound = std::fs::read(&path).unwrap();
+    let geometry = |raw: &[u8]| Geometry::parse(raw[..512].try_into().unwrap(), 16 * MIB);
+    let opens = |raw: &[u8]| {
+        std::fs::write(&path, raw).unwrap();
+        RawFat::open(FileZone::open(&path, Access::ReadWrite).unwrap(), false).map(drop)
+    };
+    let places = |of: &Geometry| (of.cluster_bytes, of.fat_start, of.fat_bytes, of.data_start, of.root);
+    let own = geometry(&sound).unwrap();
+    let Root::Fixed { start: root, .. } = own.root else { panic!("{own:?}") };
+    let mut refused = 0;
+    for (at, bit) in (11..36).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        let mut raw = sound.clone();
+        raw[at] ^= 1 << bit;
+        let leads_elsewhere = geometry(&raw).is_ok_and(|found| places(&found) != places(&own));
+        let opened = opens(&raw);
+        assert!(!leads_elsewhere || opened == Err(ZoneError::Corrupt), "byte {at}, bit {bit}: {opened:?}");
+        refused += usize::from(leads_elsewhere);
+    }
+    assert!(refused > 10, "{refused}");
+    for place in [own.fat_start, own.fat_start + own.fat_bytes, root, own.data_start] {
+        for fill in [0, 0xFF] {
+            let mut raw = sound.clone();
+            raw[place as usize..][..512].fill(fill);
+            assert_eq!(opens(&raw), Ok(()), "{fill:#x} at {place}");
+        }
+    }
+}
+
+#[test]
 fn a_zone_too_small_for_fat16_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut zone = FileZone::create_new(&dir.path().join("x"), 2 * MIB).unwrap();

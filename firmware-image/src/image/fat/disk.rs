@@ -1,8 +1,8 @@
 //! What `fatfs` reads and writes: the shared cache, with a guard before the table.
 //!
-//! `fatfs` computes with any number that a table holds. A number that is no cluster of the volume is therefore an error
-//! already when it is read, so that none of its arithmetic can overflow and its explicit panic (`Fat32::set` of a
-//! reserved cluster number) cannot be reached.
+//! `fatfs` computes with any number that a table holds. A number that is no cluster of the volume is therefore read as the
+//! end of a chain, so that none of its arithmetic can overflow and its explicit panic (`Fat32::set` of a
+//! reserved cluster number) cannot be reached. It is no error: whoever looks for a free cluster reads what is not its own.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::walk::Link;
 use crate::boot_sector::{FIRST_CLUSTER, Geometry};
 use crate::image::block_cache::{BlockCache, into_io, stream_target};
-use crate::{RawZone, ZoneError};
+use crate::RawZone;
 
 /// A stream over the volume. See the module.
 pub(crate) struct Disk<Z: RawZone> {
@@ -45,7 +45,7 @@ impl<Z: RawZone> io::Read for Disk<Z> {
         if let Some(Link::Next(next)) = self.link(&buf[..take])
             && !self.geometry.holds(next)
         {
-            return Err(into_io(ZoneError::Corrupt));
+            Link::end(&mut buf[..take]);
         }
         self.position += take as u64;
         Ok(take)

@@ -57,6 +57,14 @@ impl Link {
             next => Self::Next(next),
         }
     }
+
+    /// Makes an entry the end of its chain. The bits of a FAT32 entry that are nobody's stay.
+    pub fn end(entry: &mut [u8]) {
+        if let Some((last, link)) = entry.split_last_mut() {
+            link.fill(0xFF);
+            *last |= if link.len() == 1 { 0xFF } else { 0x0F };
+        }
+    }
 }
 
 /// A directory.
@@ -237,9 +245,10 @@ impl<'v, Z: RawZone> Walk<'v, Z> {
         let mut place = self.geometry.fat_start + u64::from(cluster) * width;
         while place < self.geometry.fats_end {
             let mut raw = [0; 4];
-            self.cache.read_at(place, &mut raw[..width as usize])?;
-            let end = u32::from_le_bytes(raw) | LINK_BITS;
-            self.cache.write_at(place, &end.to_le_bytes()[..width as usize])?;
+            let entry = &mut raw[..width as usize];
+            self.cache.read_at(place, entry)?;
+            Link::end(entry);
+            self.cache.write_at(place, entry)?;
             place += self.geometry.fat_bytes;
         }
         Ok(())
