@@ -9,9 +9,9 @@ use std::io;
 use std::rc::Rc;
 
 use super::walk::Link;
+use crate::RawZone;
 use crate::boot_sector::{FIRST_CLUSTER, Geometry};
 use crate::image::block_cache::{BlockCache, into_io, stream_target};
-use crate::RawZone;
 
 /// A stream over the volume. See the module.
 pub(crate) struct Disk<Z: RawZone> {
