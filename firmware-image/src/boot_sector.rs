@@ -330,7 +330,7 @@ pub enum Finding {
         /// For the copy.
         backup: u32,
     },
-    /// Neither is the boot sector of a FAT16 or FAT32 volume in this zone.
+    /// Neither is the boot sector of the FAT16 or FAT32 volume in this zone.
     Neither,
 }
 
@@ -407,6 +407,7 @@ pub fn examine<Z: RawZone + ?Sized>(zone: &mut Z) -> Result<Finding, ZoneError> 
             ENOUGH.. => Finding::Wrong(Which::First),
             backup => Finding::Unclear { first: None, backup },
         },
+        (Some(first), _) if first.geometry.backup_boot == 0 && !first.geometry.fits(zone)? => Finding::Neither,
         (Some(first), None) if first.geometry.backup_boot == 0 => Finding::Sound,
         (Some(_), None) => Finding::Wrong(Which::Backup),
         // Whoever made this volume keeps none: what stands there is an older one's.

@@ -24,10 +24,10 @@ pub use self::question::{Ask, Question};
 use crate::error::ToolError;
 use crate::write::target::{Checks, System};
 
-/// What to do about a free zone that has neither boot sector.
-pub const FORMAT: &str = "Neither the free zone's boot sector nor its copy is left, and nothing on the device makes them anew: \
-                          format that partition as FAT32, then plug the device in, and it puts back what is its own. What of \
-                          the user's files is wanted, file recovery has to fetch before that.";
+/// What to do about a free zone whose boot sector and copy are both gone, or wrong.
+pub const FORMAT: &str = "The free zone has no boot sector that fits it, nor a copy of one, and nothing on the device makes them anew: \
+                          format that partition as FAT32 (a small one as FAT), then plug the device in, and it puts back what \
+                          is its own. What of the user's files is wanted, file recovery has to fetch before that.";
 
 /// Where the primary table's header stands on most disks, for whoever looks there.
 const PRIMARY_AT: u64 = 512;
