@@ -1,5 +1,5 @@
 //! What a program is: for which platform, and whether it is a launcher. What is neither ELF nor PE is a script, and is left to
-//! whoever starts it.
+//! whoever starts it. Whether a program may be an updater, whoever signs it sees (`release_store::keys`).
 
 use std::path::Path;
 
@@ -8,22 +8,6 @@ use release_store::manifest::PLATFORMS;
 use release_store::patch;
 
 use crate::error::ToolError;
-
-/// What a program on a device does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Launcher,
-    Updater,
-}
-
-impl Role {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Launcher => "a launcher",
-            Self::Updater => "an updater",
-        }
-    }
-}
 
 /// Refuses a platform that no launcher looks for.
 ///
@@ -36,23 +20,14 @@ pub fn check_platform(platform: &str) -> Result<(), String> {
     Err(format!("'{platform}' is no platform; there are {}", PLATFORMS.join(", ")))
 }
 
-/// Refuses a program that is another platform's, or the other one of launcher and updater.
-pub(super) fn check(role: Role, platform: &str, path: &Path, program: &[u8]) -> Result<(), ToolError> {
-    if patch::platform(program).is_none() {
-        return Ok(());
-    }
-    let refuse = |is: &str| {
-        let (path, wanted) = (path.display(), role.name());
-        Err(ToolError::Refused(format!("{path} is {is}, and {wanted} for {platform} is wanted")))
-    };
-    if let Some(is) = header_fault(platform, program) {
-        return refuse(&is);
-    }
-    match (role, is_launcher(program)) {
-        (Role::Launcher, false) => refuse("no launcher"),
-        (Role::Updater, true) => refuse("a launcher"),
-        _ => Ok(()),
-    }
+/// Refuses a program that is no launcher for this platform.
+pub(super) fn check_launcher(platform: &str, path: &Path, program: &[u8]) -> Result<(), ToolError> {
+    let is_script = patch::platform(program).is_none();
+    let fault = if is_script { None } else { header_fault(platform, program) };
+    let fault = fault.or_else(|| (!is_script && !is_launcher(program)).then(|| "no launcher".into()));
+    fault.map_or(Ok(()), |is| {
+        Err(ToolError::Refused(format!("{} is {is}, and a launcher for {platform} is wanted", path.display())))
+    })
 }
 
 /// What a file is that does not begin as a program for this platform does.

@@ -8,7 +8,7 @@ use firmware_image::stamp;
 use firmware_image::updater_image::{self, Floors, MAX_IMAGE_BYTES, MAX_TRAILER_BYTES};
 use release_store::keys::{KeySource, Passphrase, SignedUpdater};
 
-use super::kind::{self, Role};
+use super::kind::check_launcher;
 use super::{Request, release};
 use crate::error::ToolError;
 
@@ -24,7 +24,7 @@ pub(super) fn updaters(
         if updaters.iter().any(|updater| updater.platform == *platform) {
             return Err(ToolError::Refused(format!("the updater for {platform} is named twice")));
         }
-        let program = read_program(Role::Updater, platform, path)?;
+        let program = read_program(path)?;
         updaters.push(keys.updater(passphrase, platform, program, request.updater_version, Floors::default())?);
     }
     if let KeySource::Factory(export) = keys {
@@ -59,7 +59,8 @@ pub(super) fn launchers(request: &Request, vendor: &PublicKey) -> Result<Vec<(St
         if launchers.iter().any(|(other, _)| other == platform) {
             return Err(ToolError::Refused(format!("the launcher for {platform} is named twice")));
         }
-        let mut program = read_program(Role::Launcher, platform, path)?;
+        let mut program = read_program(path)?;
+        check_launcher(platform, path, &program)?;
         stamp::stamp(&mut program, vendor).map_err(|source| ToolError::Stamp { path: path.clone(), source })?;
         launchers.push((platform.clone(), program));
     }
@@ -103,13 +104,11 @@ pub(super) fn floor_statement(images: &[(String, Vec<u8>)], vendor: &PublicKey) 
     highest.map_or_else(Vec::new, |trailer| trailer.bytes().to_vec())
 }
 
-fn read_program(role: Role, platform: &str, path: &Path) -> Result<Vec<u8>, ToolError> {
+fn read_program(path: &Path) -> Result<Vec<u8>, ToolError> {
     let length = fs::metadata(path).map_err(ToolError::host("read", path))?.len();
     if length > MAX_IMAGE_BYTES {
         let (path, limit) = (path.display(), crate::size::show(MAX_IMAGE_BYTES));
         return Err(ToolError::Refused(format!("{path} is longer than a program on a device may be ({limit})")));
     }
-    let program = fs::read(path).map_err(ToolError::host("read", path))?;
-    kind::check(role, platform, path, &program)?;
-    Ok(program)
+    fs::read(path).map_err(ToolError::host("read", path))
 }
