@@ -113,6 +113,30 @@ fn a_block_device_that_somebody_else_has_is_not_written_to() {
 }
 
 #[test]
+fn a_write_protected_device_is_read_and_no_write_to_it_is_begun() {
+    let product = Product::new();
+    product.create("device.img", &[]);
+    std::fs::write(product.path("f"), b"f").unwrap();
+    let before = std::fs::read(product.path("device.img")).unwrap();
+    let Some(device) = LoopDevice::over(&product.path("device.img"), &["--read-only"]) else { return };
+    let node = device.node().to_str().unwrap();
+    product.succeed(&["verify", node]);
+    assert_eq!(product.succeed(&["free", "cat", node, "client/run.sh"]), "#!/bin/sh\necho hello\n");
+    product.succeed(&["repair", node]);
+    product.create("other.img", &[]);
+    for (status, writes) in [
+        (1, &["free", "put", node, "f", "f"][..]),
+        (1, &["free", "rm", node, "client/run.sh"]),
+        (5, &["write", "other.img", "--to", node, "--force-fixed"]),
+    ] {
+        let said = product.fail(status, writes);
+        assert!(said.contains(node) && said.contains("write-protected"), "{writes:?}: {said}");
+    }
+    drop(device);
+    assert!(std::fs::read(product.path("device.img")).unwrap() == before);
+}
+
+#[test]
 fn write_copies_reads_back_and_gives_the_device_an_identity_of_its_own() {
     let product = Product::new();
     product.create("device.img", &[]);

@@ -233,6 +233,9 @@ fn with_too_little_room_an_update_says_how_much_it_needs_and_with_that_it_is_don
         assert_eq!(whole.version(), "1.0.0", "{room}");
         let (needed, free) = needed_and_free(&said(&output));
         assert!(needed > free, "{}", said(&output));
+        let log = json(&whole.run(&["status", "--json"]))["log"].to_string();
+        let note = "release 2.0.0 could not be installed yet: there is no room for it";
+        assert!(log.contains(note), "{log}");
         // So much of one's own files is removed, and not a cluster more than that.
         whole.leave(needed + 4096);
         assert_status(&whole.run(&["run"]), 0);

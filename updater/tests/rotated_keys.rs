@@ -127,6 +127,9 @@ fn what_a_stolen_updater_key_signs_is_left_behind() {
     // Once the new one runs, and both backups hold it.
     let good = run_as(&world, "2.0.0");
     run_as(&world, "2.0.0");
+    let status = world.engine(&[], |engine| engine.status().unwrap());
+    let said = "note updaters signed by a key before serial 2 may no longer run";
+    assert!(status.key_floor == 2 && status.log.iter().any(|line| line.ends_with(said)), "{status:?}");
     fs::write(world.free().join(name.as_str()), &stolen).unwrap();
     assert!(run_as(&world, "2.0.0") == good && good != stolen);
 }

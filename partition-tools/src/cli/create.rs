@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use firmware_image::device_config::Profile;
 use firmware_image::free_zone::check_path;
 use firmware_image::updater_image::UpdaterVersion;
+use lines::errln;
 use partition_tools::create::{Created, Request, check_platform, create};
 use partition_tools::random::Random;
 use partition_tools::size;

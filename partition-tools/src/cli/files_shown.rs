@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use firmware_image::Digest;
+use lines::{errln, outln};
 use partition_tools::size;
 use partition_tools::system_files::{Content, SystemFile};
 use serde_json::{Value, json};
-
-use super::lines;
 
 /// Prints them to stdout, each below a line with its path and mode.
 pub(super) fn print(files: &[SystemFile]) {

@@ -11,6 +11,7 @@ use firmware_image::ZoneError;
 use firmware_image::free_zone::{FreeZone as _, Kind};
 use firmware_image::host::Access;
 use firmware_image::image::{AnyFreeZone, Device};
+use lines::{errln, outln};
 use partition_tools::ToolError;
 use partition_tools::identity::put_file;
 use partition_tools::printable::printable;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use lines::errln;
 use partition_tools::gadget::{Halves, Paths, UsbId, Wishes, files};
 use partition_tools::printable::printable;
 use partition_tools::system_files::{self, run_all};

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{ArgGroup, ValueEnum};
 use firmware_image::{Digest, paths};
+use lines::errln;
 use partition_tools::host::{Autorun, Board, Output, Paths, Subject, Wishes, board, files, user};
 use partition_tools::printable::printable;
 use partition_tools::system_files::{self, run_all};

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use lines::outln;
 use partition_tools::printable::printable;
 use partition_tools::size;
 use partition_tools::survey::{Options, State, Survey, survey};

@@ -2,9 +2,6 @@
 //!
 //! Data goes to stdout, people read stderr, an exit status tells scripts what happened.
 
-#[macro_use]
-mod lines;
-
 mod create;
 mod files_shown;
 mod free;
@@ -118,7 +115,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Gadget(command) => command.run(),
     };
     match result {
-        Ok(status) => lines::end(status),
+        Ok(_) if lines::were_lost() => ExitCode::from(1),
+        Ok(status) => status,
         Err(error) => {
             terminal::report(&error);
             ExitCode::from(status(&error))

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use firmware_image::image::gpt::Copy;
+use lines::{errln, outln};
 use partition_tools::printable::printable;
 use partition_tools::repair::{FORMAT, Plan, Question, open};
 use partition_tools::survey::{Options, survey};

@@ -6,12 +6,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use firmware_image::ZoneError;
 use indicatif::{ProgressBar, ProgressStyle};
+use lines::{errln, outln};
 use partition_tools::ToolError;
 use partition_tools::printable::printable;
 use partition_tools::progress::Progress;
 use release_store::keys::{KeySource, Passphrase};
-
-use super::lines;
 
 const PASSPHRASE_VARIABLE: &str = "HOLDFAST_PASSPHRASE";
 

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use lines::{errln, outln};
 use partition_tools::printable::printable;
 use partition_tools::repair::FORMAT;
 use partition_tools::survey::{Options, Survey, survey};

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Subcommand;
 use firmware_image::image::{AnyVirtualZone, VirtualZone as _};
+use lines::outln;
 use partition_tools::ToolError;
 use partition_tools::host::subject::virtual_zone;
 use partition_tools::printable::printable;

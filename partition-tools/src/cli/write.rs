@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use lines::errln;
 use partition_tools::random::Random;
 use partition_tools::size;
 use partition_tools::write::target::{Checks, System};

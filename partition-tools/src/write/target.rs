@@ -127,6 +127,9 @@ impl System {
                 "it is not removable: it may be the disk of this computer. If you are sure, give --force-fixed".into(),
             );
         }
+        if fs::read_to_string(parts.place.join("ro")).is_ok_and(|says| says.trim() == "1") {
+            return Err("it is write-protected: an SD card has a slide for that, some sticks a switch".into());
+        }
         Ok(())
     }
 

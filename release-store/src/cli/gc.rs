@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use lines::{errln, outln};
 use release_store::gc::{
     Collected, DEFAULT_GRACE_SECS, DEFAULT_WHOLE_EVERY, Fate, MAX_WHOLE_EVERY, Policy, collect, preview,
 };
@@ -10,7 +11,6 @@ use release_store::keys::KeyDir;
 use release_store::repository::Repository;
 use serde_json::json;
 
-use super::streams::{out, say};
 use super::{KeysArgument, terminal};
 
 /// Keep a store from growing: old releases as patches, and what nothing needs away
@@ -73,7 +73,7 @@ impl Gc {
         };
         let collected = if self.dry_run { self.preview(&policy, now)? } else { self.collect(&policy, now)? };
         if self.json {
-            terminal::print_json(&as_json(&collected, self.dry_run))?;
+            terminal::print_json(&as_json(&collected, self.dry_run));
         } else {
             explain(&collected, self.dry_run, self.grace)?;
         }
@@ -97,7 +97,7 @@ impl Gc {
 }
 
 fn explain(collected: &Collected, dry_run: bool, grace_secs: i64) -> anyhow::Result<()> {
-    out!("{:>6}  {:<16} {:<12} kept", "serial", "version", "channel")?;
+    outln!("{:>6}  {:<16} {:<12} kept", "serial", "version", "channel");
     for release in &collected.releases {
         let kept = match release.fate {
             Fate::Whole => "whole".to_owned(),
@@ -105,20 +105,20 @@ fn explain(collected: &Collected, dry_run: bool, grace_secs: i64) -> anyhow::Res
             Fate::Thinned { base } => format!("as patches on {base}"),
             Fate::Forgotten => "not any more".to_owned(),
         };
-        out!("{:>6}  {:<16} {:<12} {kept}", release.serial, release.version, release.channel)?;
+        outln!("{:>6}  {:<16} {:<12} {kept}", release.serial, release.version, release.channel);
     }
     let bytes = terminal::bytes;
     let (would, goes) = if dry_run { ("would be ", "would go") } else { ("", "went") };
     let (before, after) = (bytes(collected.bytes_before), bytes(collected.bytes_after));
-    say!("The store: {before}, {after} once everything is gone that nothing names.");
+    errln!("The store: {before}, {after} once everything is gone that nothing names.");
     if collected.new_bytes > 0 {
-        say!("  {} {would}written anew", bytes(collected.new_bytes));
+        errln!("  {} {would}written anew", bytes(collected.new_bytes));
     }
     let (files, deleted) = (terminal::counted(collected.deleted_files, "file"), bytes(collected.deleted_bytes));
-    say!("  {deleted} in {files} {goes} now");
+    errln!("  {deleted} in {files} {goes} now");
     if collected.doomed_files > 0 {
         let (files, doomed) = (terminal::counted(collected.doomed_files, "file"), bytes(collected.doomed_bytes));
-        say!("  {doomed} in {files}: at the first run after {} unnamed", duration(grace_secs));
+        errln!("  {doomed} in {files}: at the first run after {} unnamed", duration(grace_secs));
     }
     Ok(())
 }

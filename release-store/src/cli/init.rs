@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use lines::errln;
 use release_store::keys::KeyDir;
 use release_store::manifest::check_product;
 use release_store::repository::{Repository, check_new};
 
-use super::streams::say;
 use super::{KeysArgument, checked, terminal};
 
 /// Make a product's keys and an empty store
@@ -49,16 +49,18 @@ impl Init {
         };
         let repository = Repository::init(&self.store, &keys, &passphrase, now)?;
         let keys_made = if existing { "used" } else { "made" };
-        say!("Keys of {:?} {keys_made}: {}", self.product, self.keys.dir.display());
-        say!("Empty store made: {} (fresh until {})", self.store.display(), repository.fresh_until());
+        errln!("Keys of {:?} {keys_made}: {}", self.product, self.keys.dir.display());
+        errln!("Empty store made: {} (fresh until {})", self.store.display(), repository.fresh_until());
         terminal::say_after_signing(&repository, now);
         if repository.signed_last().timestamp > 1 {
-            say!(
+            errln!(
                 "There was a store here before: its numbers are gone on with, so that devices which knew it take this one."
             );
         }
         if !existing {
-            say!("Keep root.key and vendor.key offline, and a copy of all keys elsewhere: nobody can make them again.");
+            errln!(
+                "Keep root.key and vendor.key offline, and a copy of all keys elsewhere: nobody can make them again."
+            );
         }
         Ok(ExitCode::SUCCESS)
     }

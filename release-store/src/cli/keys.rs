@@ -7,13 +7,13 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use firmware_image::device_config::{Policies, Profile};
 use firmware_image::updater_image::{Floors, MAX_IMAGE_BYTES, UpdaterVersion};
+use lines::{errln, outln};
 use release_store::keys::{ConfigRequest, FactoryExport, KeyDir, KeyKind, SignedUpdater, rotation, sign_updater};
 use release_store::manifest::check_channel;
 use release_store::repository::NoObserver;
 use serde_json::json;
 
 use super::publish::{platform_file, say_foreign_platforms, updater_version};
-use super::streams::{out, say};
 use super::{checked, terminal};
 
 /// Show a product's keys, export what a factory needs, or put new ones in the place of lost or stolen ones
@@ -126,7 +126,7 @@ impl Rotate {
         let now = terminal::now()?;
         let finished = rotation::finish(&self.keys, &mut NoObserver)?;
         if finished.is_some() {
-            say!("The change that was interrupted is finished.");
+            errln!("The change that was interrupted is finished.");
         }
         let kinds: Vec<KeyKind> = self.kinds.iter().copied().map(KeyKind::from).collect();
         let rotation = match finished {
@@ -148,24 +148,26 @@ impl Rotate {
                 "root_version": rotation.root_version,
                 "updater_key_serial": serial,
                 "stores_to_sign": stores,
-            }))?;
+            }));
             return Ok(ExitCode::SUCCESS);
         }
         let dir = self.keys.display();
-        say!("New: {}. The old ones are replaced in {dir}.", rotation.keys.join(", "));
+        errln!("New: {}. The old ones are replaced in {dir}.", rotation.keys.join(", "));
         if let Some(version) = rotation.root_version {
-            say!("Root {version} says so. Sign every store anew, then bring it to your file servers; devices follow:");
+            errln!(
+                "Root {version} says so. Sign every store anew, then bring it to your file servers; devices follow:"
+            );
             for store in &stores {
-                say!("  release-store renew {} --keys {dir}", store.display());
+                errln!("  release-store renew {} --keys {dir}", store.display());
             }
         }
         if rotation.keys.iter().any(|name| name == KeyKind::Updater.name()) {
-            say!(
+            errln!(
                 "Updaters are signed with key {serial} from now on: publish them with `--updater PLATFORM=FILE`, and with"
             );
-            say!("`--retire-updater-keys` if devices are to run none of the older keys any more.");
+            errln!("`--retire-updater-keys` if devices are to run none of the older keys any more.");
         }
-        say!(
+        errln!(
             "Every copy of {dir} is out of date now. Keep root.key and vendor.key offline; export again for factories."
         );
         Ok(ExitCode::SUCCESS)
@@ -204,18 +206,18 @@ impl Export {
             policies: Policies::default(),
         };
         FactoryExport::create(&self.factory, &keys, &passphrase, &request, &updaters)?;
-        say!("Exported for the factory: {}", self.factory.display());
+        errln!("Exported for the factory: {}", self.factory.display());
         for SignedUpdater { platform, version, newly_signed, .. } in &updaters {
             let signed = if *newly_signed { "signed now" } else { "signed before" };
-            say!("  updater {platform} {version}, {signed}");
+            errln!("  updater {platform} {version}, {signed}");
         }
         if request.servers.is_empty() {
-            say!("  The devices will have no server: give --server.");
+            errln!("  The devices will have no server: give --server.");
         }
         if request.client_commands.is_empty() {
-            say!("  The devices will have no client command: give --client-command.");
+            errln!("  The devices will have no client command: give --client-command.");
         }
-        say!("  Who holds it can read releases, as every device can; it signs nothing.");
+        errln!("  Who holds it can read releases, as every device can; it signs nothing.");
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -231,15 +233,15 @@ impl Show {
                 "vendor_key": hex::encode(keys.vendor_key().0),
                 "updater_key_serial": keys.certificate().serial,
                 "secrets": serde_json::Map::from_iter(secrets),
-            }))?;
+            }));
             return Ok(ExitCode::SUCCESS);
         }
-        out!("product             {}", keys.product())?;
-        out!("vendor key          {}", hex::encode(keys.vendor_key().0))?;
-        out!("updater key serial  {}", keys.certificate().serial)?;
+        outln!("product             {}", keys.product());
+        outln!("vendor key          {}", hex::encode(keys.vendor_key().0));
+        outln!("updater key serial  {}", keys.certificate().serial);
         for kind in KeyKind::ALL {
             let state = if present(kind) { "here, encrypted" } else { "elsewhere" };
-            out!("{:<20}{state}", kind.file_name())?;
+            outln!("{:<20}{state}", kind.file_name());
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use lines::{errln, outln};
 use release_store::Directory;
 use release_store::mirror::first_root;
 use release_store::trust::{MemoryCache, Trust};
 use serde_json::json;
 
-use super::streams::{out, say};
 use super::terminal;
 
 /// List a store's releases
@@ -52,10 +52,10 @@ impl List {
                 })
             });
             let stale = stale.as_ref().map(ToString::to_string);
-            terminal::print_json(&json!({"releases": releases.collect::<Vec<_>>(), "stale": stale}))?;
+            terminal::print_json(&json!({"releases": releases.collect::<Vec<_>>(), "stale": stale}));
             return Ok(ExitCode::SUCCESS);
         }
-        out!("{:>6}  {:<16} {:<12} {:<22} state", "serial", "version", "channel", "published")?;
+        outln!("{:>6}  {:<16} {:<12} {:<22} state", "serial", "version", "channel", "published");
         for release in releases.iter() {
             let newest = releases.newest(&release.channel).is_some_and(|newest| newest.serial == release.serial);
             let state = match &release.withdrawn {
@@ -74,10 +74,10 @@ impl List {
                 "{:>6}  {:<16} {:<12} {published:<22} {state}",
                 release.serial, release.version, release.channel
             );
-            out!("{}", line.trim_end())?;
+            outln!("{}", line.trim_end());
         }
         if let Some(stale) = stale {
-            say!("warning: {stale}: run `renew`");
+            errln!("warning: {stale}: run `renew`");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use lines::errln;
 use release_store::mirror::mirror;
 
-use super::streams::say;
 use super::{KeysArgument, terminal};
 
 /// Bring a copy of a store in step
@@ -35,7 +35,7 @@ impl Mirror {
         let mirrored = mirror(&self.store, &self.destination, self.check, keys, &mut bar)?;
         drop(bar);
         let (files, bytes) = (terminal::counted(mirrored.files, "file"), terminal::bytes(mirrored.bytes));
-        say!("{}: {files} copied ({bytes}), {} there before", self.destination.display(), mirrored.kept);
+        errln!("{}: {files} copied ({bytes}), {} there before", self.destination.display(), mirrored.kept);
         Ok(ExitCode::SUCCESS)
     }
 }

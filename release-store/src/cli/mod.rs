@@ -12,7 +12,6 @@ mod publish;
 mod renew;
 mod serve;
 mod stats;
-mod streams;
 mod terminal;
 mod verify;
 mod withdraw;
@@ -132,10 +131,14 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::Keys(command) => command.run(),
     };
-    result.unwrap_or_else(|error| {
-        terminal::report(&error);
-        ExitCode::from(status(&error))
-    })
+    match result {
+        Ok(_) if lines::were_lost() => ExitCode::from(1),
+        Ok(status) => status,
+        Err(error) => {
+            terminal::report(&error);
+            ExitCode::from(status(&error))
+        }
+    }
 }
 
 fn status(error: &anyhow::Error) -> u8 {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use firmware_image::updater_image::{Floors, UpdaterVersion};
+use lines::errln;
 use release_store::keys::KeyDir;
 use release_store::manifest::{PLATFORMS, check_channel, check_module, check_platform, check_version};
 use release_store::publish::{
@@ -13,7 +14,6 @@ use release_store::repository::Repository;
 use serde_json::json;
 
 use super::stats::update_json;
-use super::streams::say;
 use super::terminal::counted;
 use super::{KeysArgument, checked, terminal};
 
@@ -112,7 +112,7 @@ impl Publish {
         }
         terminal::say_after_signing(&repository, now);
         if self.json {
-            terminal::print_json(&as_json(&published, &repository.fresh_until()))?;
+            terminal::print_json(&as_json(&published, &repository.fresh_until()));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -120,18 +120,18 @@ impl Publish {
 
 fn explain(published: &Published, fresh_until: &str) {
     let release = &published.release;
-    say!("Published {} to {} (serial {}).", release.version, release.channel, release.serial);
+    errln!("Published {} to {} (serial {}).", release.version, release.channel, release.serial);
     let (content, new) = (terminal::bytes(published.bytes), terminal::bytes(published.new_bytes));
     let added = terminal::bytes(published.pack_bytes + release.chunks.bytes + release.sealed.bytes);
     let (files, chunks) = (counted(published.files, "file"), counted(published.new_chunks, "new chunk"));
-    say!("  {files} of {content}; {chunks} of {new}; {added} added to the store");
+    errln!("  {files} of {content}; {chunks} of {new}; {added} added to the store");
     for updater in &published.updaters {
-        say!("  with updater {} {}, {}", updater.platform, updater.version, terminal::bytes(updater.size));
+        errln!("  with updater {} {}, {}", updater.platform, updater.version, terminal::bytes(updater.size));
     }
     for update in &published.updates {
-        say!("  update from {}: {} to download", update.version, terminal::bytes(update.bytes));
+        errln!("  update from {}: {} to download", update.version, terminal::bytes(update.bytes));
     }
-    say!("  The store is fresh until {fresh_until}.");
+    errln!("  The store is fresh until {fresh_until}.");
 }
 
 fn as_json(published: &Published, fresh_until: &str) -> serde_json::Value {
@@ -178,7 +178,7 @@ pub(super) fn platform_file(text: &str) -> Result<(String, PathBuf), String> {
 pub(super) fn say_foreign_platforms(updaters: &[(String, PathBuf)]) {
     for (platform, _) in updaters.iter().filter(|(platform, _)| !PLATFORMS.contains(&platform.as_str())) {
         let known = PLATFORMS.join(", ");
-        say!("Only a board of your own takes an updater for {platform}: Holdfast's run on {known}.");
+        errln!("Only a board of your own takes an updater for {platform}: Holdfast's run on {known}.");
     }
 }
 

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use lines::errln;
 use release_store::keys::KeyDir;
 use release_store::repository::Repository;
 
-use super::streams::say;
 use super::{KeysArgument, terminal};
 
 /// Sign again that the store is fresh
@@ -37,9 +37,9 @@ impl Renew {
         let renewed = repository.renew(&terminal::passphrase()?, now)?;
         let also = [(renewed.root, "root"), (renewed.targets, "targets"), (renewed.snapshot, "snapshot")];
         let also: Vec<_> = also.iter().filter(|(was, _)| *was).map(|(_, name)| *name).collect();
-        say!("Signed the timestamp again. The store is fresh until {}.", renewed.fresh_until);
+        errln!("Signed the timestamp again. The store is fresh until {}.", renewed.fresh_until);
         if !also.is_empty() {
-            say!("Signed again as well: {}.", also.join(", "));
+            errln!("Signed again as well: {}.", also.join(", "));
         }
         terminal::say_after_signing(&repository, now);
         Ok(ExitCode::SUCCESS)

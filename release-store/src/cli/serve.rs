@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use lines::{errln, outln};
 use release_store::serve::{ServeOptions, serve};
-
-use super::streams::{out, say};
 
 /// Serve a store over HTTP, to try things with
 ///
@@ -34,8 +33,8 @@ impl Serve {
         let listener = TcpListener::bind(self.listen).with_context(|| format!("cannot listen at {}", self.listen))?;
         let options = ServeOptions { ranges: !self.no_ranges, verbose: self.verbose };
         let server = serve(listener, &self.store, options)?;
-        out!("{}", server.url())?;
-        say!("Serving {} until Ctrl-C.", self.store.display());
+        outln!("{}", server.url());
+        errln!("Serving {} until Ctrl-C.", self.store.display());
         server.wait();
         Ok(ExitCode::SUCCESS)
     }

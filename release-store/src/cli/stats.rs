@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use lines::outln;
 use release_store::stats::{ReleaseStats, StoreStats, UpdateStats, Way, stats};
 use serde_json::json;
 
-use super::streams::out;
 use super::{KeysArgument, chart, terminal};
 
 /// Show what a store's releases hold, and what updates download
@@ -46,17 +46,17 @@ impl Stats {
             std::fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))?;
         }
         if self.json {
-            terminal::print_json(&as_json(&stats))?;
+            terminal::print_json(&as_json(&stats));
         } else {
-            print(&stats)?;
+            print(&stats);
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn print(stats: &StoreStats) -> anyhow::Result<()> {
+fn print(stats: &StoreStats) {
     let bytes = terminal::bytes;
-    out!(
+    outln!(
         "{:>6}  {:<16} {:<12} {:>12} {:>12} {:>5} {:>12} {:>11} {:>11}  kept",
         "serial",
         "version",
@@ -67,9 +67,9 @@ fn print(stats: &StoreStats) -> anyhow::Result<()> {
         "bytes",
         "manifest",
         "chunk list"
-    )?;
+    );
     for release in &stats.releases {
-        out!(
+        outln!(
             "{:>6}  {:<16} {:<12} {:>12} {:>12} {:>5} {:>12} {:>11} {:>11}  {}",
             release.serial,
             release.version,
@@ -81,11 +81,11 @@ fn print(stats: &StoreStats) -> anyhow::Result<()> {
             bytes(release.manifest_bytes),
             bytes(release.chunk_list_bytes),
             kept(release),
-        )?;
+        );
     }
     if !stats.updates.is_empty() {
-        out!("")?;
-        out!(
+        outln!("");
+        outln!(
             "{:<16} {:<12} {:<16} {:<10} {:>12} {:>12} {:>7}",
             "from",
             "channel",
@@ -94,10 +94,10 @@ fn print(stats: &StoreStats) -> anyhow::Result<()> {
             "download",
             "whole",
             ""
-        )?;
+        );
     }
     for update in &stats.updates {
-        out!(
+        outln!(
             "{:<16} {:<12} {:<16} {:<10} {:>12} {:>12} {:>6.2}%",
             update.version,
             update.channel,
@@ -106,19 +106,18 @@ fn print(stats: &StoreStats) -> anyhow::Result<()> {
             bytes(update.bytes),
             bytes(update.whole_bytes),
             100.0 * update.bytes as f64 / update.whole_bytes.max(1) as f64,
-        )?;
+        );
     }
-    out!("")?;
+    outln!("");
     let (content, chunks) = (bytes(stats.content_bytes), bytes(stats.chunk_bytes));
-    out!("store   {}", bytes(stats.store_bytes))?;
+    outln!("store   {}", bytes(stats.store_bytes));
     if let Some(ratio) = stats.dedup_ratio() {
-        out!("chunks  {chunks} for {content} of content: {ratio:.1} to 1")?;
+        outln!("chunks  {chunks} for {content} of content: {ratio:.1} to 1");
     }
     if let Some(ratio) = stats.delta_ratio() {
         let (steps, instead) = (bytes(stats.step_bytes), bytes(stats.instead_of_step_bytes));
-        out!("steps   {steps} instead of {instead} by chunks: {:.1}%", 100.0 * ratio)?;
+        outln!("steps   {steps} instead of {instead} by chunks: {:.1}%", 100.0 * ratio);
     }
-    Ok(())
 }
 
 fn kept(release: &ReleaseStats) -> String {

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use lines::{errln, outln};
 use release_store::keys::Passphrase;
 use release_store::repository::{Observer, Repository};
-
-use super::streams::{out, say};
 
 const PASSPHRASE_VARIABLE: &str = "HOLDFAST_PASSPHRASE";
 
@@ -19,20 +18,20 @@ pub(super) struct NoPassphrase(&'static str);
 
 /// Prints an error and what led to it, one line each.
 pub(super) fn report(error: &anyhow::Error) {
-    say!("error: {error}");
+    errln!("error: {error}");
     let mut last = error.to_string();
     for cause in error.chain().skip(1) {
         let text = cause.to_string();
         if text != last {
-            say!("  because: {text}");
+            errln!("  because: {text}");
         }
         last = text;
     }
 }
 
 /// Prints `value` to stdout as JSON.
-pub(super) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
-    out!("{value:#}")
+pub(super) fn print_json(value: &serde_json::Value) {
+    outln!("{value:#}");
 }
 
 /// The passphrase of existing keys.
@@ -87,18 +86,18 @@ pub(super) fn now() -> anyhow::Result<i64> {
 /// signed.
 pub(super) fn say_after_signing(repository: &Repository<'_>, now: i64) {
     if let Some(reason) = repository.not_remembered() {
-        say!("What was signed is not remembered beside the keys: {reason}");
+        errln!("What was signed is not remembered beside the keys: {reason}");
     }
     if repository.signed_with_new_keys() {
         let releases = repository.releases();
         let newest: Vec<_> = releases.iter().rev().take(5).map(|release| release.version.as_str()).collect();
         let all = releases.iter().count();
-        say!("Signed with new keys: all that stood here, {all} releases, the newest {}.", newest.join(", "));
-        say!("If a key was stolen, compare `list` with what you published, and withdraw what is not yours.");
+        errln!("Signed with new keys: all that stood here, {all} releases, the newest {}.", newest.join(", "));
+        errln!("If a key was stolen, compare `list` with what you published, and withdraw what is not yours.");
     }
     if repository.root_is_due(now) {
         let keys = repository.keys().path().display();
-        say!("The root is more than half over: run `renew` once with root.key in {keys}.");
+        errln!("The root is more than half over: run `renew` once with root.key in {keys}.");
     }
 }
 
@@ -140,7 +139,7 @@ impl Observer for Bar {
     }
 
     fn note(&mut self, text: &str) {
-        self.0.suspend(|| say!("{text}"));
+        self.0.suspend(|| errln!("{text}"));
     }
 }
 

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use lines::{errln, outln};
 use release_store::verify::{Verified, verify};
 use serde_json::json;
 
-use super::streams::{out, say};
 use super::{KeysArgument, terminal};
 
 /// Check that every frame decrypts to what its manifest says
@@ -34,7 +34,7 @@ impl Verify {
             verify(&self.store, root, product, keys, &mut terminal::Bar::new("verifying"))
         })?;
         if self.json {
-            terminal::print_json(&as_json(&verified))?;
+            terminal::print_json(&as_json(&verified));
         } else {
             explain(&verified)?;
         }
@@ -44,18 +44,18 @@ impl Verify {
 
 fn explain(verified: &Verified) -> anyhow::Result<()> {
     for orphan in &verified.orphans {
-        say!("not named by any release: {}", orphan.escape_debug());
+        errln!("not named by any release: {}", orphan.escape_debug());
     }
     for (object, error) in &verified.damage {
-        out!("damaged: {object}: {error}")?;
+        outln!("damaged: {object}: {error}");
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {
-            out!("  because: {error}")?;
+            outln!("  because: {error}");
             cause = error.source();
         }
     }
     if verified.doomed > 0 {
-        say!("{} files that no release names any more wait for `gc` to delete them", verified.doomed);
+        errln!("{} files that no release names any more wait for `gc` to delete them", verified.doomed);
     }
     let counted = terminal::counted;
     let (releases, packs) = (counted(verified.releases, "release"), counted(verified.packs, "pack"));
@@ -65,7 +65,7 @@ fn explain(verified: &Verified) -> anyhow::Result<()> {
         0 => "whole".to_owned(),
         n => format!("{} damaged; repair with `mirror --check` from a sound copy", counted(n as u64, "object")),
     };
-    say!("{releases}, {packs}, {frames}, {bytes} of content: {found}");
+    errln!("{releases}, {packs}, {frames}, {bytes} of content: {found}");
     Ok(())
 }
 

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use lines::errln;
 use release_store::keys::KeyDir;
 use release_store::publish::DEFAULT_CHANNEL;
 use release_store::repository::Repository;
 
-use super::streams::say;
 use super::{KeysArgument, terminal};
 
 /// Withdraw a release, or let it stand again
@@ -47,12 +47,12 @@ impl Withdraw {
         let passphrase = terminal::passphrase()?;
         let release = repository.withdraw(&self.channel, &self.release_version, reason, &passphrase, now)?;
         let done = if self.restore { "stands again" } else { "is withdrawn" };
-        say!("Release {} (serial {}) {done}.", release.version, release.serial);
+        errln!("Release {} (serial {}) {done}.", release.version, release.serial);
         match repository.releases().newest(&self.channel) {
-            Some(newest) => say!("Newest in {}: {} (serial {}).", self.channel, newest.version, newest.serial),
-            None => say!("No release stands in {}: devices stay at what they have.", self.channel),
+            Some(newest) => errln!("Newest in {}: {} (serial {}).", self.channel, newest.version, newest.serial),
+            None => errln!("No release stands in {}: devices stay at what they have.", self.channel),
         }
-        say!("The store is fresh until {}.", repository.fresh_until());
+        errln!("The store is fresh until {}.", repository.fresh_until());
         terminal::say_after_signing(&repository, now);
         Ok(ExitCode::SUCCESS)
     }

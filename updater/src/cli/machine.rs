@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use firmware_image::host::{Access, FileZone};
 use firmware_image::updater_image::{MAX_TRAILER_BYTES, UpdaterVersion, authenticate, read_trailer};
 use firmware_image::{RawZone as _, stamp};
+use lines::errln;
 use updater::Host;
 use updater::host::{Guard, Probe};
 

@@ -1,8 +1,5 @@
 //! The command line: arguments, the device, and what each subcommand prints.
 
-#[macro_use]
-mod lines;
-
 mod check;
 pub mod exit;
 mod machine;
@@ -28,6 +25,7 @@ use firmware_image::image::any_zone::AnyFreeZone;
 use firmware_image::places::Places;
 use firmware_image::signature::PublicKey;
 use firmware_image::{ZoneError, stamp};
+use lines::{errln, outln};
 use updater::hash::{self, Hashed};
 use updater::meter::Meter;
 use updater::servers::Servers;

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use firmware_image::host::Access;
+use lines::outln;
 use updater::Wish;
 use updater::summary::Summary;
 

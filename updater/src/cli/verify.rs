@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use firmware_image::host::Access;
+use lines::outln;
 
 use super::{Session, exit};
 
