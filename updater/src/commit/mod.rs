@@ -361,3 +361,82 @@ impl<F: FreeZone, H: RawZone, C: RawZone> Engine<'_, F, H, C> {
         journal.advance(self.free, JournalState::Idle).map_err(EngineError::zone("write", paths::JOURNAL))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(version: &str) -> KnownRelease {
+        KnownRelease { serial: 2, version: version.into(), manifest: Digest::of(b"manifest"), published: 1 }
+    }
+
+    fn put(path: &str) -> PutStep {
+        PutStep { path: path.into(), digest: Digest::of(b"new"), size: MAX_FILE_BYTES, executable: false, old: None }
+    }
+
+    fn updater(platform: &str) -> UpdaterStep {
+        UpdaterStep { platform: platform.into(), digest: Digest::of(b"updater"), size: MAX_IMAGE_BYTES }
+    }
+
+    /// One with everything in it, each at its limit.
+    fn plan() -> CommitPlan {
+        CommitPlan {
+            format: PLAN_FORMAT,
+            intent: Intent::Update,
+            release: release("2.0.0"),
+            previous: Some(release("1.0.0")),
+            modules: vec![("client".into(), "2.0.0".into())],
+            puts: vec![put("run.sh"), put("data/a")],
+            removes: vec![RemoveStep { path: "old".into(), old: None }],
+            marks: vec![("data/a".into(), true)],
+            manifest_bytes: 1,
+            list: None,
+            statement: None,
+            previous_statement: None,
+            updaters: vec![updater("linux-x86_64"); MAX_UPDATERS],
+            from_mixture: false,
+        }
+    }
+
+    fn decoded(plan: &CommitPlan) -> Option<CommitPlan> {
+        CommitPlan::decode(&postcard::to_allocvec(plan).unwrap())
+    }
+
+    #[test]
+    fn a_plan_keeps_to_every_limit_of_a_release_or_is_none() {
+        assert_eq!(decoded(&plan()).map(|plan| plan.puts.len()), Some(2));
+        let wrong: [(&str, fn(&mut CommitPlan)); 13] = [
+            ("another format", |plan| plan.format += 1),
+            ("the release's version", |plan| plan.release.version = "2/0".into()),
+            ("the previous one's", |plan| plan.previous = Some(release(""))),
+            ("a module's version", |plan| plan.modules[0].1 = "\n".into()),
+            ("a module's name", |plan| plan.modules[0].0 = "../client".into()),
+            ("a path that leads out", |plan| plan.puts[1].path = "../run.sh".into()),
+            ("a path twice, as FAT sees it", |plan| plan.puts[1].path = "RUN.sh".into()),
+            ("a file too long", |plan| plan.puts[0].size += 1),
+            ("a path to remove", |plan| plan.removes[0].path = "/etc/passwd".into()),
+            ("a path to mark", |plan| plan.marks[0].0 = "a\\b".into()),
+            ("updaters, one too many", |plan| plan.updaters.push(updater("linux-x86_64"))),
+            ("an updater's platform", |plan| plan.updaters[0].platform = "..".into()),
+            ("an updater too long", |plan| plan.updaters[0].size += 1),
+        ];
+        for (what, change) in wrong {
+            let mut plan = plan();
+            change(&mut plan);
+            assert!(decoded(&plan).is_none(), "{what}");
+        }
+    }
+
+    #[test]
+    fn whoever_goes_back_or_on_keeps_what_was_there_unless_it_was_a_mixture() {
+        for (intent, from_mixture, keeps) in [
+            (Intent::Update, false, true),
+            (Intent::Hold, false, true),
+            (Intent::Undo { failed: 2 }, false, true),
+            (Intent::Repair, false, false),
+            (Intent::Update, true, false),
+        ] {
+            assert_eq!(CommitPlan { intent, from_mixture, ..plan() }.keeps_undo(), keeps, "{intent:?}");
+        }
+    }
+}
