@@ -115,41 +115,57 @@ impl Geometry {
     /// tell. One of them that is damaged is no reason to say no.
     ///
     /// # Errors
-    /// What the storage reports.
+    /// What the storage reports of the root directory and the tables.
     pub fn fits<Z: RawZone + ?Sized>(&self, zone: &mut Z) -> Result<bool, ZoneError> {
         let root = self.root_begin(zone)?;
-        if !begins_with_label(&root) {
-            return self.tables_begin(zone);
-        }
-        let (mut here, mut elsewhere) = (0, 0);
+        let (mut here, mut elsewhere, mut missed) = (0, 0, 0);
         for entry in root.as_chunks::<{ DIRECTORY_ENTRY_BYTES as usize }>().0 {
             if entry[0] == 0 {
                 break;
             }
-            // Neither a label, nor a part of a long name, nor removed.
-            let is_directory = entry[11] & 0x18 == 0x10 && entry[0] != 0xE5;
+            // Neither a label, nor a part of a long name, nor removed, nor bytes of anything: a directory has no size.
+            let is_directory = entry[11] & 0x18 == 0x10 && entry[0] != 0xE5 && entry[28..] == [0; 4];
             if is_directory {
-                let fits = self.begins_with_itself(zone, self.cluster_of(entry))?;
-                *(if fits { &mut here } else { &mut elsewhere }) += 1;
+                let cluster = self.cluster_of(entry);
+                match self.begins_with_itself(zone, cluster) {
+                    Ok(true) => here += 1,
+                    Ok(false) => (elsewhere, missed) = (elsewhere + 1, cluster),
+                    // What cannot be read says nothing.
+                    Err(_) => {}
+                }
             }
         }
-        // One may be new, and a cut came before its cluster was written.
-        Ok(elsewhere < 2 || elsewhere <= here)
+        // Whether or not a label tells where the root directory is, directories tell where the clusters are.
+        let is_root = begins_with_label(&root)
+            || self.table_begins(zone, self.fat_start)? && (here > 0 || self.tables_begin(zone)?);
+        Ok(is_root
+            && match (here, elsewhere) {
+                // It may be new, and a cut came before its cluster was written. The first cluster is where it is whatever the
+                // length of clusters: one directory that is here does not tell of that.
+                (0 | 1, 1) => !self.begins_elsewhere(zone, missed),
+                _ => elsewhere <= here,
+            })
     }
 
     /// Whether each table begins as one does.
     fn tables_begin<Z: RawZone + ?Sized>(&self, zone: &mut Z) -> Result<bool, ZoneError> {
-        // What the first two entries hold besides marks of the volume's state.
-        let last_bits = if matches!(self.root, Root::Fixed { .. }) { 0x3F } else { 0x0F };
         let mut at = self.fat_start;
-        let mut entry = [0; 4];
         let mut begin = true;
         while at < self.fats_end {
-            read_exact_at(zone, at, &mut entry)?;
-            begin &= entry[0] >= 0xF0 && entry[1..3] == [0xFF, 0xFF] && entry[3] & last_bits == last_bits;
+            begin &= self.table_begins(zone, at)?;
             at += self.fat_bytes;
         }
         Ok(begin)
+    }
+
+    /// Whether a table begins here.
+    fn table_begins<Z: RawZone + ?Sized>(&self, zone: &mut Z, at: u64) -> Result<bool, ZoneError> {
+        // What the first two entries hold besides marks of the volume's state.
+        let last_bits = if matches!(self.root, Root::Fixed { .. }) { 0x3F } else { 0x0F };
+        let mut entry = [0; 4];
+        read_exact_at(zone, at, &mut entry)?;
+        // The second entry of FAT16 is any mark of an end.
+        Ok(entry[0] >= 0xF0 && entry[1] == 0xFF && entry[2] >= 0xF8 && entry[3] & last_bits == last_bits)
     }
 
     /// The first bytes of the root directory.
@@ -175,6 +191,24 @@ impl Geometry {
         let mut entry = [0; DIRECTORY_ENTRY_BYTES as usize];
         read_exact_at(zone, at, &mut entry)?;
         Ok(entry[..11] == *b".          " && self.cluster_of(&entry) == cluster)
+    }
+
+    /// Whether the directory with this first cluster is where it were if clusters had another length, or if one byte of the
+    /// number of the root directory's entries were another.
+    fn begins_elsewhere<Z: RawZone + ?Sized>(&self, zone: &mut Z, cluster: u32) -> bool {
+        let lengths = (9..=16).map(|bits| (self.data_start, 1 << bits));
+        let (start, entries) = match self.root {
+            Root::Fixed { start, bytes } => (start, bytes / DIRECTORY_ENTRY_BYTES),
+            Root::Cluster(_) => (self.data_start, 0),
+        };
+        let others = (0..=0xFF).flat_map(|byte| [entries & 0xFF00 | byte, entries & 0xFF | byte << 8]);
+        let starts = others
+            .filter(|other| entries > 0 && other.is_multiple_of(16))
+            .map(|other| (start + other * DIRECTORY_ENTRY_BYTES, self.cluster_bytes));
+        lengths.chain(starts).any(|(data_start, cluster_bytes)| {
+            let other = Self { data_start, cluster_bytes, ..self.clone() };
+            matches!(other.begins_with_itself(zone, cluster), Ok(true))
+        })
     }
 
     /// Reads a boot sector for a zone of `zone_bytes`.

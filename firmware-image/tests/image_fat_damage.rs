@@ -9,7 +9,8 @@ use std::path::Path;
 use embedded_io::{Read as _, Seek as _, SeekFrom, Write as _};
 use firmware_image::free_zone::Kind;
 use firmware_image::host::{Access, FileZone};
-use firmware_image::image::fat::RawFat;
+use firmware_image::image::fat::{FormatOptions, RawFat, format};
+use firmware_image::sim::{Faults, Medium, SimDisk};
 use firmware_image::{FreeZone, ZoneError, ZoneFile};
 use volume::*;
 
@@ -58,23 +59,36 @@ fn a_volume_without_a_copy_is_refused_where_its_boot_sector_leads_elsewhere_and_
     let found = || examine(&mut FileZone::open(&path, Access::ReadOnly).unwrap()).unwrap();
     let own = geometry(&sound).unwrap();
     let Root::Fixed { start: root, .. } = own.root else { panic!("{own:?}") };
-    let mut refused = 0;
-    for (at, bit) in (11..36).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
-        let mut raw = sound.clone();
-        raw[at] ^= 1 << bit;
-        let leads_elsewhere = geometry(&raw).is_ok_and(|found| places(&found) != places(&own));
-        let opened = opens(&raw);
-        let what = format!("byte {at}, bit {bit}: {opened:?}, {:?}", found());
-        assert!(!leads_elsewhere || opened == Err(ZoneError::Corrupt) && found() == Finding::Neither, "{what}");
-        refused += usize::from(leads_elsewhere);
-    }
-    assert!(refused > 10, "{refused}");
-    for place in [own.fat_start, own.fat_start + own.fat_bytes, root, own.data_start] {
-        for fill in [0, 0xFF] {
+    // The label goes from a volume that another system formatted, or is not the first entry.
+    let mut unlabelled = sound.clone();
+    unlabelled[root as usize + 11] = 0x20;
+    for (sound, is_labelled) in [(&sound, true), (&unlabelled, false)] {
+        let mut refused = 0;
+        for (at, bit) in (11..36).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
             let mut raw = sound.clone();
-            raw[place as usize..][..512].fill(fill);
-            assert_eq!(opens(&raw), Ok(()), "{fill:#x} at {place}");
+            raw[at] ^= 1 << bit;
+            let leads_elsewhere = geometry(&raw).is_ok_and(|found| places(&found) != places(&own));
+            let opened = opens(&raw);
+            let what = format!("byte {at}, bit {bit}, {is_labelled}: {opened:?}, {:?}", found());
+            assert!(!leads_elsewhere || opened == Err(ZoneError::Corrupt) && found() == Finding::Neither, "{what}");
+            refused += usize::from(leads_elsewhere);
         }
+        assert!(refused > 10, "{refused}");
+        for place in [own.fat_start, own.fat_start + own.fat_bytes, root, own.data_start] {
+            for fill in [0, 0xF6, 0xFF] {
+                let mut raw = sound.clone();
+                raw[place as usize..][..512].fill(fill);
+                // Where nothing tells of the root directory, the table that is read has to.
+                let tells = is_labelled || place != own.fat_start || fill == 0xFF;
+                assert_eq!(opens(&raw).is_ok(), tells, "{fill:#x} at {place}, {is_labelled}");
+            }
+        }
+        let mut raw = sound.clone();
+        for table in [own.fat_start, own.fat_start + own.fat_bytes] {
+            // Another mark of an end than ours.
+            raw[table as usize + 2] = 0xF8;
+        }
+        assert_eq!(opens(&raw), Ok(()), "{is_labelled}");
     }
     // The first directory of a volume, whose cluster a cut kept from the medium.
     let path = dir.path().join("new");
@@ -82,8 +96,48 @@ fn a_volume_without_a_copy_is_refused_where_its_boot_sector_leads_elsewhere_and_
     put(&zone, "client/run.sh", b"new");
     zone.close().unwrap();
     let mut raw = std::fs::read(&path).unwrap();
+    let one = raw.clone();
     raw[own.data_start as usize..][..4096].fill(0);
     assert_eq!(opens(&raw), Ok(()));
+    // One that is somewhere else; of two, the first is where it is whatever the length of clusters.
+    let path = dir.path().join("two");
+    let zone = volume(&path, 32 * MIB);
+    put(&zone, "client/run.sh", b"new");
+    put(&zone, "letters/mine.txt", b"mine");
+    zone.close().unwrap();
+    let two = std::fs::read(&path).unwrap();
+    for (sound, bytes) in [(one, vec![17, 18]), (two, vec![13, 17, 18])] {
+        let own = Geometry::parse(sound[..512].try_into().unwrap(), sound.len() as u64).unwrap();
+        for at in bytes {
+            let mut refused = 0;
+            for value in 0..=0xFF {
+                let mut raw = sound.clone();
+                raw[at] = value;
+                let found = Geometry::parse(raw[..512].try_into().unwrap(), raw.len() as u64);
+                if found.is_ok_and(|found| places(&found) != places(&own)) {
+                    assert_eq!(opens(&raw), Err(ZoneError::Corrupt), "byte {at}: {value:#x}");
+                    refused += 1;
+                }
+            }
+            assert!(refused > 0, "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_keeps_no_volume_without_a_copy_from_being_opened() {
+    let mut disk = SimDisk::new(Medium::zeros(16 * MIB));
+    format(&mut disk, &FormatOptions { label: *b"HOLDFAST   ", volume_id: 7, hidden_sectors: 0 }).unwrap();
+    let zone = RawFat::open(disk.clone(), false).unwrap();
+    for name in ["client/a.bin", ".holdfast/log", "letters/mine.txt"] {
+        put(&zone, name, &[7; 5000]);
+    }
+    zone.close().unwrap();
+    // Behind the boot sector and the root directory.
+    for read in 2..5 {
+        let faults = Faults { bad_from: Some(read), ..Faults::default() };
+        assert_eq!(RawFat::open(SimDisk::faulty(disk.medium(), faults), true).map(drop), Ok(()), "{read}");
+    }
 }
 
 #[test]
