@@ -137,7 +137,9 @@ impl Geometry {
         }
         // Whether or not a label tells where the root directory is, directories tell where the clusters are.
         let is_root = begins_with_label(&root)
-            || self.table_begins(zone, self.fat_start)? && (here > 0 || self.tables_begin(zone)?);
+            || self.table_begins(zone, self.fat_start)?
+                && !begins_with_dot(&root)
+                && (here > 0 || self.tables_begin(zone)? && self.may_be_root(zone, &root)?);
         Ok(is_root
             && match (here, elsewhere) {
                 // It may be new, and a cut came before its cluster was written. The first cluster is where it is whatever the
@@ -145,6 +147,30 @@ impl Geometry {
                 (0 | 1, 1) => !self.begins_elsewhere(zone, missed),
                 _ => elsewhere <= here,
             })
+    }
+
+    /// Whether this is a root directory, where tables do not tell: one has no other to show its length, and none shows FAT32's
+    /// first cluster.
+    fn may_be_root<Z: RawZone + ?Sized>(&self, zone: &mut Z, root: &[u8; 512]) -> Result<bool, ZoneError> {
+        let (first, is_shown) = match self.root {
+            Root::Fixed { .. } => (FIRST_CLUSTER, self.fat_start + self.fat_bytes < self.fats_end),
+            Root::Cluster(first) => (first, false),
+        };
+        let (mut link, width) = ([0; 4], self.entry_bytes());
+        read_exact_at(zone, self.fat_start + u64::from(first) * width, &mut link[..width as usize])?;
+        let first_is_free = link == [0; 4];
+        let entries = root.as_chunks::<{ DIRECTORY_ENTRY_BYTES as usize }>().0;
+        // No attribute has these bits.
+        let are_entries = entries.iter().take_while(|entry| entry[0] != 0).all(|entry| entry[11] & 0xC0 == 0);
+        let agrees = match self.root {
+            // Where nothing is named, nothing is in use.
+            Root::Fixed { .. } => root[0] != 0 || first_is_free,
+            Root::Cluster(_) => !first_is_free,
+        };
+        let mut table = [0; 512];
+        read_exact_at(zone, self.fat_start, &mut table)?;
+        let is_table = table == *root;
+        Ok(!is_table && (is_shown || are_entries && agrees))
     }
 
     /// Whether each table begins as one does.
@@ -193,7 +219,7 @@ impl Geometry {
         Ok(entry[..11] == *b".          " && self.cluster_of(&entry) == cluster)
     }
 
-    /// Whether the directory with this first cluster is where it were if clusters had another length, or if one byte of the
+    /// Whether the directory with this first cluster is where it would be if clusters had another length, or one byte of the
     /// number of the root directory's entries were another.
     fn begins_elsewhere<Z: RawZone + ?Sized>(&self, zone: &mut Z, cluster: u32) -> bool {
         let lengths = (9..=16).map(|bits| (self.data_start, 1 << bits));
@@ -308,9 +334,14 @@ impl Geometry {
     }
 }
 
-/// Whether a root directory begins with the volume's label.
+/// Whether a root directory begins with the volume's label, which has neither cluster nor size.
 fn begins_with_label(root: &[u8; 512]) -> bool {
-    root[11] == 0x08 && root[0] != 0
+    root[11] == 0x08 && root[0] != 0 && root[26..32] == [0; 6]
+}
+
+/// Whether a directory begins with an entry for itself, as any but the root does.
+fn begins_with_dot(directory: &[u8; 512]) -> bool {
+    directory[..11] == *b".          "
 }
 
 fn sound(condition: bool) -> Result<(), ZoneError> {

@@ -74,6 +74,17 @@ fn a_volume_without_a_copy_is_refused_where_its_boot_sector_leads_elsewhere_and_
             refused += usize::from(leads_elsewhere);
         }
         assert!(refused > 10, "{refused}");
+        let mut raw = sound.clone();
+        // One table: the root directory is said to be where the second is.
+        raw[16] = 1;
+        assert_eq!(opens(&raw), Err(ZoneError::Corrupt), "{is_labelled}");
+        // Its first sector is what stands in a file.
+        let mut raw = sound.clone();
+        raw.copy_within(root as usize..root as usize + 16 * 512, root as usize + 8 * 512);
+        raw[root as usize..][..512].copy_from_slice(&noise(1, 512));
+        raw[root as usize + 11] = 0x08;
+        raw[own.fat_start as usize + own.fat_bytes as usize] = 0;
+        assert_eq!(opens(&raw), Err(ZoneError::Corrupt), "{is_labelled}");
         for place in [own.fat_start, own.fat_start + own.fat_bytes, root, own.data_start] {
             for fill in [0, 0xF6, 0xFF] {
                 let mut raw = sound.clone();
