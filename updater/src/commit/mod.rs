@@ -404,8 +404,9 @@ mod tests {
 
     #[test]
     fn a_plan_keeps_to_every_limit_of_a_release_or_is_none() {
+        type Change = fn(&mut CommitPlan);
         assert_eq!(decoded(&plan()).map(|plan| plan.puts.len()), Some(2));
-        let wrong: [(&str, fn(&mut CommitPlan)); 13] = [
+        let wrong: [(&str, Change); 13] = [
             ("another format", |plan| plan.format += 1),
             ("the release's version", |plan| plan.release.version = "2/0".into()),
             ("the previous one's", |plan| plan.previous = Some(release(""))),
