@@ -9,7 +9,8 @@ pub struct Series {
     pub source: Source,
     /// What the client calls it.
     pub package: &'static str,
-    /// Its releases, oldest first: the last is the new one, the one before is N-1, the first N-3.
+    /// Its releases, oldest first: the last is the new one, the one before is N-1. Eight where that takes no hours: of so many in a row
+    /// default retention keeps one whole (`release_store::gc::DEFAULT_WHOLE_EVERY`), so that the store is as it is in the long run.
     pub versions: &'static [&'static str],
     /// What it is mostly made of.
     pub kind: Kind,
@@ -59,7 +60,7 @@ pub const ALL: &[Series] = &[
         name: "esbuild",
         source: Source::Npm,
         package: "@esbuild/linux-x64",
-        versions: &["0.27.4", "0.27.5", "0.27.6", "0.27.7", "0.28.0", "0.28.1", "0.28.2"],
+        versions: &["0.27.3", "0.27.4", "0.27.5", "0.27.6", "0.27.7", "0.28.0", "0.28.1", "0.28.2"],
         kind: Kind::Executables,
         near_goal: 0.60,
     },
@@ -67,7 +68,7 @@ pub const ALL: &[Series] = &[
         name: "ruff",
         source: Source::Pip,
         package: "ruff",
-        versions: &["0.11.12", "0.11.13", "0.12.0", "0.12.1"],
+        versions: &["0.11.8", "0.11.9", "0.11.10", "0.11.11", "0.11.12", "0.11.13", "0.12.0", "0.12.1"],
         kind: Kind::Executables,
         near_goal: 0.75,
     },
@@ -83,7 +84,7 @@ pub const ALL: &[Series] = &[
         name: "jupyterlab",
         source: Source::Pip,
         package: "jupyterlab",
-        versions: &["4.6.1", "4.6.2", "4.6.3", "4.6.4", "4.6.5", "4.6.6"],
+        versions: &["4.5.11", "4.6.0", "4.6.1", "4.6.2", "4.6.3", "4.6.4", "4.6.5", "4.6.6"],
         kind: Kind::Mixed,
         near_goal: 0.95,
     },
@@ -91,7 +92,7 @@ pub const ALL: &[Series] = &[
         name: "typescript",
         source: Source::Npm,
         package: "typescript",
-        versions: &["5.7.2", "5.7.3", "5.8.2", "5.8.3", "5.9.2", "5.9.3"],
+        versions: &["5.6.2", "5.6.3", "5.7.2", "5.7.3", "5.8.2", "5.8.3", "5.9.2", "5.9.3"],
         kind: Kind::Mixed,
         near_goal: 0.95,
     },
