@@ -133,6 +133,14 @@ fn an_updater_without_a_vendor_key_or_with_another_vendors_does_nothing() {
     let other = World::new();
     let foreign = signed(&other, "1.0.0");
     assert_status(&run(&world, &foreign, &["update"]), 12);
+    let version = |program: &Path| {
+        let output = Command::new(program).arg("--version").output().unwrap();
+        assert_status(&output, 0);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let product = other.config().product;
+    assert!(version(&foreign).starts_with(&format!("updater 1.0.0 of {product} for {PLATFORM}, ")));
+    assert!(version(Path::new(env!("CARGO_BIN_EXE_updater"))).starts_with("updater of no vendor: "));
     assert_eq!(
         fs::read_dir(world.free()).unwrap().filter(|e| e.as_ref().unwrap().file_name() != ".holdfast").count(),
         0

@@ -44,6 +44,17 @@ impl Machine {
     }
 }
 
+/// What `--version` says: as whose updater this program was signed, and what it was built from.
+pub fn version() -> String {
+    let built = concat!("built from Holdfast ", env!("CARGO_PKG_VERSION"));
+    let signed = own_trailer().and_then(|(_, bytes)| {
+        let trailer = authenticate(&bytes, &stamp::vendor_key()?).ok()?;
+        let body = trailer.body();
+        Some(format!("updater {} of {} for {}, {built}", body.version, body.product, body.platform))
+    });
+    signed.unwrap_or_else(|| format!("updater of no vendor: it is not signed, {built}"))
+}
+
 /// The version in the authenticated trailer of this program, and the trailer.
 fn own_trailer() -> Option<(UpdaterVersion, Vec<u8>)> {
     let vendor = stamp::vendor_key()?;

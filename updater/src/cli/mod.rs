@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use firmware_image::hidden::HiddenZone;
 use firmware_image::host::Access;
@@ -229,7 +230,14 @@ fn hash_any(zone: &AnyFreeZone, paths: &[String], watch: &dyn updater::Watch) ->
 /// Runs the program; its exit status.
 pub fn main() -> u8 {
     crate::platform::prepare();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => {
+            outln!("{}", machine::version());
+            return if lines::were_lost() { exit::FAILED } else { exit::FINE };
+        }
+        Err(error) => error.exit(),
+    };
     let Some(vendor) = stamp::vendor_key() else {
         errln!("error: this updater carries no vendor key, so there is nobody it could trust");
         errln!("       publish it with `release-store publish --updater`, or sign it with `partition-tools create`;");

@@ -9,7 +9,7 @@ pub struct Series {
     pub source: Source,
     /// What the client calls it.
     pub package: &'static str,
-    /// Its releases, oldest first: the last is the new one, the one before is N-1. Eight where that takes no hours: of so many in a row
+    /// Its releases, oldest first: the last is the new one, the one before is N-1. Up to eight: of so many in a row
     /// default retention keeps one whole (`release_store::gc::DEFAULT_WHOLE_EVERY`), so that the store is as it is in the long run.
     pub versions: &'static [&'static str],
     /// What it is mostly made of.
@@ -84,7 +84,7 @@ pub const ALL: &[Series] = &[
         name: "jupyterlab",
         source: Source::Pip,
         package: "jupyterlab",
-        versions: &["4.5.11", "4.6.0", "4.6.1", "4.6.2", "4.6.3", "4.6.4", "4.6.5", "4.6.6"],
+        versions: &["4.6.0", "4.6.1", "4.6.2", "4.6.3", "4.6.4", "4.6.5", "4.6.6"],
         kind: Kind::Mixed,
         near_goal: 0.95,
     },

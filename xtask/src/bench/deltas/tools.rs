@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::bench::trees;
 use crate::{run, system};
 
 /// What HDiffPatch is called where Python programs come from, and the version that was measured.
@@ -43,7 +44,8 @@ impl Tools {
 
     /// Where a program is.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
-        Some(self.dir.join("cargo/bin").join(name)).filter(|path| path.is_file()).or_else(|| system::find(name))
+        let built = ["cargo/bin", "hdiffpatch"].map(|place| self.dir.join(place).join(name));
+        built.into_iter().find(|path| path.is_file()).or_else(|| system::find(name))
     }
 
     /// A command that starts a program; one that is not there fails when it is started.
@@ -75,8 +77,11 @@ pub fn install(dir: &Path) {
         }
     }
     let tools = Tools::find(dir);
-    if tools.python().is_none() && tools.program("hdiffz").is_none() {
+    if tools.python().is_none() {
         report(install_hdiffpatch(dir));
+    }
+    if tools.program("hdiffz").is_none() || tools.program("hpatchz").is_none() {
+        report(build_hdiffpatch(&dir.join("hdiffpatch")));
     }
     if tools.program(BITA.0).is_none() {
         eprintln!("installing {} with cargo", BITA.0);
@@ -93,6 +98,25 @@ fn install_hdiffpatch(dir: &Path) -> Result<()> {
     run::text(Command::new(python).args(["-m", "venv"]).arg(&venv))?;
     run::text(Command::new(venv.join("bin/python3")).args(["-m", "pip", "install", "--quiet", HDIFFPATCH]))?;
     Ok(())
+}
+
+/// Its own programs, from the sources that the module is built of: with folders and LZMA2, without what else it can compress with.
+fn build_hdiffpatch(dir: &Path) -> Result<()> {
+    eprintln!("building {HDIFFPATCH}'s programs");
+    let python = system::find("python3").context("python3 is not installed")?;
+    let sources = trees::empty(&dir.join("sources"))?;
+    let mut download = Command::new(python);
+    download.args(["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "hdiffpatch", "--dest"]);
+    run::text(download.arg(&sources).arg(HDIFFPATCH))?;
+    let archive = trees::walk(&sources)?.pop().context("nothing came")?;
+    run::text(Command::new("tar").arg("-xzf").arg(archive).args(["--strip-components=1", "-C"]).arg(&sources))?;
+    let built = sources.join("hdiffpatch/_c_src/HDiffPatch");
+    let without = ["LDEF", "ZLIB", "BSD", "BZIP2", "VCD", "MD5", "XXH"].map(|part| format!("{part}=0"));
+    run::text(Command::new("make").arg("-C").arg(&built).args(without).args(["hdiffz", "hpatchz"]))?;
+    for program in ["hdiffz", "hpatchz"] {
+        std::fs::rename(built.join(program), dir.join(program))?;
+    }
+    Ok(std::fs::remove_dir_all(sources)?)
 }
 
 fn report(installed: Result<()>) {

@@ -5,6 +5,7 @@
 
 mod backup;
 mod chunked;
+mod folders;
 mod ostree;
 mod single;
 mod whole;
@@ -35,7 +36,7 @@ pub struct Release {
 }
 
 /// How often what a client takes is measured, where that can be done again: the least counts.
-pub const RUNS: usize = 3;
+pub const RUNS: usize = 5;
 
 /// What a peer is measured on.
 pub struct Case<'a> {
@@ -70,7 +71,12 @@ struct Candidate {
 
 const CANDIDATES: &[Candidate] = &[
     Candidate { name: WHOLE, is_here: |tools| has(tools, &["zstd"]), open: whole::open },
-    Candidate { name: CPU_PEER, is_here: single::has_hdiffpatch, open: single::hdiffpatch },
+    Candidate { name: CPU_PEER, is_here: |tools| tools.python().is_some(), open: single::hdiffpatch },
+    Candidate {
+        name: "HDiffPatch, folders",
+        is_here: |tools| has(tools, &["hdiffz", "hpatchz"]),
+        open: folders::hdiffpatch,
+    },
     Candidate { name: "bsdiff", is_here: |tools| has(tools, &["bsdiff", "bspatch"]), open: single::bsdiff },
     Candidate { name: "xdelta3", is_here: |tools| has(tools, &["xdelta3"]), open: single::xdelta3 },
     Candidate { name: "zstd --patch-from", is_here: |tools| has(tools, &["zstd"]), open: single::zstd },

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{Case, Peer, has, least, took};
+use super::{Case, Peer, least, took};
 use crate::bench::deltas::outcome::{Base, Update};
 use crate::bench::deltas::tools::Tools;
 use crate::bench::trees;
@@ -97,27 +97,8 @@ pub(super) fn xdelta3(_case: &Case) -> Result<Box<dyn Peer>> {
     }))
 }
 
-pub(super) fn has_hdiffpatch(tools: &Tools) -> bool {
-    has(tools, &["hdiffz", "hpatchz"]) || tools.python().is_some()
-}
-
-/// With its own programs where they are here; else as a module of Python, whose start is taken off.
+/// As a module of Python, whose start is taken off.
 pub(super) fn hdiffpatch(case: &Case) -> Result<Box<dyn Peer>> {
-    if has(case.tools, &["hdiffz", "hpatchz"]) {
-        return Ok(Box::new(Single {
-            encode: |tools, old, new, patch| {
-                let mut hdiffz = tools.command("hdiffz");
-                hdiffz.args(["-m-6", "-SD", "-c-lzma2-9-16m", "-p-1", "-d", "-f"]).args([old, new, patch]);
-                Ok(hdiffz)
-            },
-            decode: |tools, old, patch, made| {
-                let mut hpatchz = tools.command("hpatchz");
-                hpatchz.arg("-f").args([old, patch, made]);
-                Ok(hpatchz)
-            },
-            start: Usage::default(),
-        }));
-    }
     Ok(Box::new(Single {
         encode: |tools, old, new, patch| {
             python(
